@@ -1,0 +1,99 @@
+"""The text of the fine-tune: Project Gutenberg's *Gulliver's Travels*, or any UTF-8 file."""
+
+import hashlib
+import os
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+GULLIVER_URL = "https://www.gutenberg.org/cache/epub/829/pg829.txt"
+# The file of 2023. Project Gutenberg mends its texts now and then, so another digest is no error.
+GULLIVER_SHA256 = "695e3237c3072d0d21a792aa1832f8494e734476a916d1a7fe3d5d6c6e9fc316"
+USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
+
+# The lines around the book in every file of Project Gutenberg's.
+FRAME_START = re.compile(r"\*\*\* ?START OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n]*\*\*\*")
+FRAME_END = re.compile(r"\*\*\* ?END OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n]*\*\*\*")
+
+
+@dataclass(frozen=True)
+class Book:
+    """A text and where it came from."""
+
+    name: str  # "gulliver", or the file's name
+    text: str
+    sha256: str  # of the bytes as served, before anything was cut
+    raw: bool  # True: the frame and the CRLF are still there
+    notes: tuple[str, ...]  # what a reader of the results should know
+
+
+def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False, cache: Path | None = None) -> Book:
+    """The text that is fine-tuned on.
+
+    By default Project Gutenberg's frame (its licence and credits) is cut off and line ends become LF.
+    It matters: as served, CR and LF are the book's 2nd and 3rd most frequent tokens.
+
+    Args:
+        name_or_file: `gulliver`, fetched once and cached, or a UTF-8 file, with or without the frame.
+        raw: keep frame and line ends as served; only a byte-order mark is dropped.
+        cache: folder for the download; `~/.cache/gulliver` by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConnectionError: the book is not cached and cannot be fetched.
+        ValueError: not UTF-8, empty, or the download is not the book.
+    """
+    notes = []
+    if name_or_file == "gulliver":
+        cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver"
+        file, name = cached_gulliver(cache), "gulliver"
+    else:
+        file = Path(name_or_file)
+        name = file.stem
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no text {str(file)!r}; use gulliver or the path of a UTF-8 file")
+    content = file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if name_or_file == "gulliver" and sha256 != GULLIVER_SHA256:
+        notes.append(f"not the file of 2023 that the course's figures were measured on (sha256 {sha256[:12]}...)")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); convert it, or name another --text") from None
+    if not raw:
+        text = cut_frame(text).replace("\r\n", "\n")
+    if not text.strip():
+        raise ValueError(f"{file} is empty; name another --text")
+    return Book(name, text, sha256, raw, tuple(notes))
+
+
+def cut_frame(text: str) -> str:
+    """`text` without Project Gutenberg's header and footer, and without blank lines at both ends; no frame, no cut."""
+    start, end = FRAME_START.search(text), FRAME_END.search(text)
+    return text[start.end() if start else 0 : end.start() if end else None].strip()
+
+
+def cached_gulliver(cache: Path, url: str = GULLIVER_URL) -> Path:
+    """The downloaded book below `cache`; one plain request if it is not there yet.
+
+    Project Gutenberg shuts robots out: never call this in a loop or a test with the real `url`.
+    """
+    file = cache / "pg829.txt"
+    if file.is_file():
+        return file
+    elsewhere = f"download {url} with a browser and name the file with --text FILE"
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
+        with urllib.request.urlopen(request, timeout=20) as response:
+            content = response.read()
+    except (urllib.error.URLError, OSError) as error:
+        raise ConnectionError(f"cannot fetch the book ({error}); {elsewhere}") from None
+    if not FRAME_START.search(content.decode("utf-8", errors="replace")):
+        raise ValueError(f"what {url} sent is not the book (no Project Gutenberg markers in it); {elsewhere}")
+    cache.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    os.replace(part, file)
+    return file

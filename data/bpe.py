@@ -1,0 +1,105 @@
+"""Learning a byte-level BPE vocabulary (Sennrich et al. 2016; on bytes, Radford et al. 2019).
+
+Start from the 256 bytes. Join the pair of neighbours that is most frequent in the corpus into a new
+token, everywhere; repeat until the vocabulary is full. No merge crosses the border of a word.
+
+Two things make it fast: the same words come again and again, so each distinct word is kept once with
+its count (150 million characters hold some 250 thousand); and a merge touches only the words
+that contain the pair, so an index from pairs to words spares looking at the others.
+"""
+
+import heapq
+import re
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from data.tokenizer import WORD_PATTERN
+
+
+def word_pattern() -> re.Pattern[str]:
+    r"""GPT-2's word pattern for Python's own `re`, which lacks `\p{L}` (letters) and `\p{N}` (numbers)."""
+    pattern = WORD_PATTERN
+    for category in "LN":
+        members = [i for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i))[0] == category]
+        # Neighbouring code points become one range a-b.
+        starts = [i for i, before in zip(members, [-2, *members]) if i != before + 1]
+        ends = [i for i, after in zip(members, [*members[1:], -2]) if i != after - 1]
+        ranges = "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in zip(starts, ends))
+        name = rf"\p{{{category}}}"
+        pattern = pattern.replace(f" ?{name}", f" ?[{ranges}]").replace(name, ranges)  # the rest stand inside [ ]
+    return re.compile(pattern)
+
+
+def count_words(texts: Iterable[str]) -> Counter[bytes]:
+    """How often each word, as UTF-8 bytes, occurs in `texts`."""
+    pattern = word_pattern()
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(pattern.findall(text))
+    return Counter({word.encode("utf-8"): count for word, count in counts.items()})
+
+
+def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes, bytes]]:
+    """Learn the merges of a vocabulary of `vocab_size` tokens: 256 bytes, the merges, `<|endoftext|>`.
+
+    Among equally frequent pairs the one whose bytes come first is joined first, so the result does
+    not depend on the order of the texts.
+
+    Returns:
+        `vocab_size - 257` pairs of byte strings, in the order in which they were joined.
+
+    Raises:
+        ValueError: the vocabulary is too small for the bytes, or the words have no more pairs to join.
+    """
+    if vocab_size < 257:
+        raise ValueError(f"a vocabulary of {vocab_size} has no room for the 256 bytes and the end of text; use 257 or more")
+    words = [[bytes([byte]) for byte in word] for word in word_counts]
+    counts = list(word_counts.values())
+    pair_counts: Counter[tuple[bytes, bytes]] = Counter()
+    words_with = defaultdict(set)
+    for i, word in enumerate(words):
+        for pair in zip(word, word[1:]):
+            pair_counts[pair] += counts[i]
+            words_with[pair].add(i)
+    # A heap of (-count, pair). A count that changed is pushed anew; the old entry is known by its wrong count.
+    heap = [(-count, pair) for pair, count in pair_counts.items()]
+    heapq.heapify(heap)
+
+    merges: list[tuple[bytes, bytes]] = []
+    while len(merges) < vocab_size - 257:
+        if not heap:
+            raise ValueError(f"the texts give only {len(merges)} merges, {vocab_size - 257} were asked for; use more text")
+        negative_count, pair = heapq.heappop(heap)
+        if pair_counts[pair] != -negative_count or not negative_count:
+            continue
+        merges.append(pair)
+        changed = set()
+        for i in words_with.pop(pair):
+            before, after = words[i], join_pair(words[i], pair)
+            for old in zip(before, before[1:]):
+                pair_counts[old] -= counts[i]
+                changed.add(old)
+            for new in zip(after, after[1:]):
+                pair_counts[new] += counts[i]
+                words_with[new].add(i)
+                changed.add(new)
+            words[i] = after
+        for touched in changed:
+            if pair_counts[touched] > 0:
+                heapq.heappush(heap, (-pair_counts[touched], touched))
+    return merges
+
+
+def join_pair(word: list[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
+    """`word` with every `pair` of neighbours joined, from the left."""
+    joined, i = [], 0
+    while i < len(word):
+        if i + 1 < len(word) and (word[i], word[i + 1]) == pair:
+            joined.append(word[i] + word[i + 1])
+            i += 2
+        else:
+            joined.append(word[i])
+            i += 1
+    return joined

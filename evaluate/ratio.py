@@ -1,0 +1,92 @@
+"""The exercise's measure: which share of the tokens a model writes are among the book's most frequent?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.generate import generate
+
+# Sequences that are generated together. It changes the speed, not the numbers: see `generate`.
+GROUP = 64
+
+
+def most_frequent_tokens(tokens: Tensor, count: int = 100) -> list[int]:
+    """The `count` most frequent ids in `tokens` (N,), most frequent first; of equals the smaller id comes first."""
+    ids, counts = np.unique(tokens.cpu().numpy(), return_counts=True)  # ids ascend
+    return ids[np.argsort(-counts, kind="stable")][:count].tolist()
+
+
+def share_among(tokens: Tensor, frequent: Sequence[int]) -> Tensor:
+    """The share of each row of `tokens` (..., T) that is in `frequent`: (...) float64."""
+    return torch.isin(tokens, torch.tensor(frequent, device=tokens.device)).double().mean(-1)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    ratio: float  # share of all new tokens that are among the frequent ones
+    ratio_ci: tuple[float, float]  # its 95 % interval
+    shares: list[float]  # the same share, sequence by sequence
+    tokens: Tensor  # (sequences, 1 + new_tokens) the texts themselves, start tokens first
+
+
+def frequent_token_ratio(
+    model: Callable[[Tensor], Tensor],
+    frequent: Sequence[int],
+    *,
+    sequences: int = 256,
+    new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int | None = 50,
+    banned: Sequence[int] = (),
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    after_token: Callable[[int], None] | None = None,
+) -> Ratio:
+    """Let `model` write from random tokens, and count.
+
+    Each sequence starts from one token drawn uniformly from the vocabulary; the start is not
+    counted. Start tokens and sampling depend on `seed` alone, so every model is asked the same.
+
+    Args:
+        model: maps token ids (B, T) to logits (B, T, V).
+        frequent: ids of the book's most frequent tokens.
+        banned: ids that are never sampled: `<|endoftext|>`, after which another text would begin.
+        after_token: called with the number of sequences that each got one more token, for progress.
+    """
+    probe = torch.zeros(1, 1, dtype=torch.long, device=device)
+    with torch.no_grad():
+        vocab_size = model(probe).shape[-1]
+    starts = np.random.default_rng([3, seed]).integers(vocab_size, size=(sequences, 1))  # 3: the start tokens' generator
+    starts = torch.from_numpy(starts).to(device)
+    groups = []
+    for first in range(0, sequences, GROUP):
+        prompts = starts[first : first + GROUP]
+        texts = generate(
+            model,
+            prompts,
+            new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+            first_row=first,
+            banned=banned,
+            after_token=after_token and (lambda _, rows=len(prompts): after_token(rows)),
+        )
+        groups.append(texts.cpu())
+    tokens = torch.cat(groups)  # (sequences, 1 + new_tokens)
+    shares = share_among(tokens[:, 1:], frequent)  # (sequences,)
+    return Ratio(shares.mean().item(), bootstrap_interval(shares.numpy(), seed), shares.tolist(), tokens)
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values` (n,) (Efron 1979).
+
+    The values must be those of whole sequences. Tokens of one sequence hang together: an interval
+    over single tokens would treat them as independent and come out too narrow.
+    """
+    picks = np.random.default_rng([4, seed]).integers(len(values), size=(resamples, len(values)))  # 4: the bootstrap's
+    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)

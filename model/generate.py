@@ -1,0 +1,135 @@
+"""Sampling: one token after another from the model's own predictions, with a key-value cache.
+
+Shape legend: B sequences, T tokens so far, V vocabulary, H heads, D head width (see gpt2.py).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.gpt2 import GPT2
+
+
+def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
+    """Draw one token a row from softmax(logits / temperature), cut to the `top_k` most likely.
+
+    Tokens that tie with the k-th most likely all stay in, so that a tie is never broken by the
+    order of the vocabulary. A temperature of 0 takes the most likely token (greedy).
+
+    Args:
+        logits: (B, V).
+        uniform: (B,) numbers from [0, 1), one a row: where the draw falls in the cumulative distribution.
+
+    Returns:
+        (B,) token ids.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)  # (B,)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        kth = logits.topk(top_k).values[:, -1:]  # (B, 1)
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    # float64: in float32 a sum over 50,257 terms is off by about as much as a rare token weighs.
+    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V)
+    # right=True steps over tokens of probability zero, where the sum stands still.
+    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]  # (B,)
+
+
+def uniform_numbers(seed: int, first_row: int, rows: int, columns: int) -> Tensor:
+    """(rows, columns) numbers from [0, 1). A row depends on `seed` and its own number alone."""
+    # 2: sampling has a generator of its own, as every purpose has.
+    generators = (np.random.default_rng([2, seed, row]) for row in range(first_row, first_row + rows))
+    return torch.from_numpy(np.stack([generator.random(columns) for generator in generators]))
+
+
+class KeyValueCache:
+    """The keys and values that every layer has computed so far, so that no token is read twice.
+
+    Without it, token number T costs a pass over all T tokens; with it, a pass over one. It holds
+    2 x n_layer x B x T x C numbers: 37 MB for ten sequences of 100 tokens of GPT-2 124M in float32.
+    """
+
+    def __init__(self, model: GPT2, batch_size: int, length: int):
+        config, weight = model.config, model.wte.weight
+        shape = (config.n_layer, 2, batch_size, config.n_head, length, config.n_embd // config.n_head)
+        self.store = torch.empty(shape, dtype=weight.dtype, device=weight.device)
+        self.filled = 0  # tokens read
+
+    def read(self, model: GPT2, tokens: Tensor) -> Tensor:
+        """Read the next `tokens` (B, T); returns the logits (B, V) after the last of them."""
+        start, self.filled = self.filled, self.filled + tokens.shape[1]
+        x = model.embed(tokens, start)  # (B, T, C)
+        for block, (keys, values) in zip(model.h, self.store):
+            q, k, v = block.attn.split_heads(block.ln_1(x))  # (B, H, T, D) each
+            keys[:, :, start : self.filled] = k
+            values[:, :, start : self.filled] = v
+            # The first tokens must not see each other's future; a single new token may see all there is.
+            y = F.scaled_dot_product_attention(
+                q, keys[:, :, : self.filled], values[:, :, : self.filled], is_causal=start == 0
+            )
+            x = x + block.attn.merge_heads(y)
+            x = x + block.mlp(block.ln_2(x))
+        return model.unembed(model.ln_f(x[:, -1]))  # (B, V)
+
+
+@torch.no_grad()
+def generate(
+    model: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    new_tokens: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+    first_row: int = 0,
+    banned: Sequence[int] = (),
+    use_cache: bool = True,
+    after_token: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Continue every row of `tokens` by `new_tokens` tokens.
+
+    The random numbers of a row depend on `seed` and the row's number alone: a batch gives the same
+    rows as its parts would, and two models are asked with the same luck.
+
+    Args:
+        model: a `GPT2`, or anything else that maps token ids (B, T) to logits (B, T, V).
+        tokens: (B, T) prompts of equal length, T >= 1. Of a row longer than the model's context, the
+            model sees the last `block_size` tokens.
+        temperature: 1 samples from the model's distribution as it is, 0 takes the most likely token.
+        top_k: sample among the k most likely tokens (and those that tie with the k-th); None for all.
+        first_row: number of the first row, for a batch that is part of a larger one.
+        banned: token ids that are never drawn.
+        use_cache: False recomputes everything for each token, as a model that is not a `GPT2` always does.
+        after_token: called with the number of tokens drawn so far in each row, for progress.
+
+    Returns:
+        (B, T + new_tokens) token ids, prompts included.
+    """
+    was_training = getattr(model, "training", False)
+    if was_training:
+        model.eval()  # dropout off
+    B, T = tokens.shape
+    block_size = model.config.block_size if isinstance(model, GPT2) else None
+    uniform = uniform_numbers(seed, first_row, B, new_tokens).to(tokens.device)
+    banned = torch.tensor(banned, dtype=torch.long, device=tokens.device)
+    # The last token drawn is never read, hence - 1. Positions are learned and absolute: once the
+    # window has to slide, every token changes its position and no cached key is right any more.
+    cached = use_cache and block_size is not None and T + new_tokens - 1 <= block_size
+    cache = KeyValueCache(model, B, T + new_tokens - 1) if cached else None
+    for i in range(new_tokens):
+        if cache is not None:
+            logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
+        else:
+            window = tokens if block_size is None else tokens[:, -block_size:]
+            logits = model(window)[:, -1]  # (B, V)
+        logits = logits.float().index_fill(1, banned, -torch.inf)
+        drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
+        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+        if after_token is not None:
+            after_token(i + 1)
+    if was_training:
+        model.train()
+    return tokens

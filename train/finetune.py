@@ -1,0 +1,60 @@
+"""The fine-tune: one batch, one loss, one step, again and again at a constant learning rate."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.batches import sample_batch
+from model.gpt2 import GPT2
+from train.adamw import AdamW
+
+
+def next_token_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy between the model's prediction and the next token, mean over all B x T, in nats."""
+    logits = model(inputs)  # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def finetune(
+    model: GPT2,
+    tokens: Tensor,
+    *,
+    lr: float,
+    samples: int,
+    batch_size: int = 16,
+    seq_len: int = 256,
+    weight_decay: float = 0.01,
+    seed: int = 0,
+    after_sample: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """Train `model` in place on random windows of `tokens` with AdamW at the learning rate `lr`.
+
+    A *sample* is one optimizer step on one batch of `batch_size` windows of `seq_len` tokens.
+
+    Args:
+        model: updated in place, on whichever device it is.
+        tokens: the book, a row of more than `seq_len` token ids.
+        seed: chooses the batches; the same for every learning rate, so that only the rate differs.
+        after_sample: called as `after_sample(sample, loss)` after each step, for progress and records.
+
+    Returns:
+        the training loss of each sample, in nats per token, measured before its step.
+    """
+    # The exercise's library hands the model out in eval mode, that is, without dropout, and the
+    # exercise leaves it so. A model that was made with a dropout of its own does use it here.
+    model.train()
+    device = model.wte.weight.device
+    optimizer = AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    losses = []
+    for sample in range(samples):
+        inputs, targets = sample_batch(tokens, batch_size, seq_len, seed, sample)  # (B, T) each
+        loss = next_token_loss(model, inputs.to(device), targets.to(device))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if after_sample is not None:
+            after_sample(sample, losses[-1])
+    model.eval()
+    return losses
