@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.generate import generate
+from model.sampling import evaluating, generate
 
 # Sequences that are generated together. It changes the speed, not the numbers: see `generate`.
 GROUP = 64
@@ -57,7 +57,7 @@ def frequent_token_ratio(
         after_token: called with the number of sequences that each got one more token, for progress.
     """
     probe = torch.zeros(1, 1, dtype=torch.long, device=device)
-    with torch.no_grad():
+    with evaluating(model):
         vocab_size = model(probe).shape[-1]
     starts = np.random.default_rng([3, seed]).integers(vocab_size, size=(sequences, 1))  # 3: the start tokens' generator
     starts = torch.from_numpy(starts).to(device)

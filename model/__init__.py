@@ -1,6 +1,6 @@
 """GPT-2: the model, its weights, its folder and how it writes."""
 
-from model.generate import generate
+from model.sampling import generate
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import load_pretrained, save_pretrained
 

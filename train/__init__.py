@@ -1,6 +1,6 @@
 """AdamW and the training loop."""
 
 from train.adamw import AdamW
-from train.finetune import finetune
+from train.loop import finetune
 
 __all__ = ["AdamW", "finetune"]

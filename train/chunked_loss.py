@@ -32,10 +32,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
         x = x.to(dtype)  # (N, C)
         x_grad = torch.empty_like(x)  # (N, C)
         weight_grad = torch.zeros_like(weight)  # (V, C) float32: sums over chunks
-        total = torch.zeros((), device=x.device)
+        # Sums over the vocabulary and over rows are made in float32 at least: bfloat16 has 8 bits.
+        exact = torch.promote_types(dtype, torch.float32)
+        total = torch.zeros((), dtype=exact, device=x.device)
         for start in range(0, N, CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            logits = (x[rows] @ w.T).float()  # (R, V)
+            logits = (x[rows] @ w.T).to(exact)  # (R, V)
             log_sum = logits.logsumexp(-1, keepdim=True)  # (R, 1)
             target = targets[rows, None]  # (R, 1)
             total += (log_sum - logits.gather(1, target)).sum()

@@ -2,7 +2,7 @@
 
     python -m train.pretrain --corpus books.jsonl.xz --out model/lilliput
 
-This is how a model such as Lilliput comes to be; fine-tuning (finetune.py) starts where this ends.
+This is how a model such as Lilliput comes to be; fine-tuning (loop.py) starts where this ends.
 What differs from the fine-tune is what a model with random weights needs: a learning rate that
 warms up and then falls, gradients cut to a length, and a decay that spares biases and norms.
 """
@@ -10,6 +10,7 @@ warms up and then falls, gradients cut to a length, and a decay that spares bias
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,7 +73,7 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
     texts = dict(read_corpus(corpus))
     if held_out_texts >= len(texts):
         raise ValueError(f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer")
-    held_out = set(np.random.default_rng(seed).choice(list(texts), size=held_out_texts, replace=False).tolist())
+    held_out = set(np.random.default_rng([5, seed]).choice(list(texts), size=held_out_texts, replace=False).tolist())
     sides = {"train": [n for n in texts if n not in held_out], "held_out": [n for n in texts if n in held_out]}
 
     words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text"))
@@ -150,7 +151,7 @@ def pretrain(
         first, record = info["step"], info["record"]
         for optimizer in optimizers:
             optimizer.steps = first
-        tqdm.write(f"going on from step {first} in {state_file}")
+        print(f"going on from step {first} in {state_file}", flush=True)
 
     def in_training_precision():
         return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
@@ -181,9 +182,10 @@ def pretrain(
             stretch = []
             info = {"step": step + 1, "settings": settings, "record": record}
             save_state(state_file, parameters | moments, info)
-            tqdm.write(
+            progress.write(
                 f"step {step + 1}: training loss {record['train_loss'][-1][1]:.4f} nats, "
-                f"held-out {held_out_loss:.4f} nats per token, {bits_per_byte:.4f} bits per byte"
+                f"held-out {held_out_loss:.4f} nats per token, {bits_per_byte:.4f} bits per byte",
+                file=sys.stderr,
             )
     return record
 
@@ -237,11 +239,12 @@ def main() -> None:
     settings = {name: value for name, value in vars(args).items() if name not in not_settings}
     tokenizer = load_tokenizer(work)
     on_the_way = held_out[: args.evaluate_tokens]
+    words = on_the_way[on_the_way != tokenizer.eot_token]  # `<|endoftext|>` stands for no byte of the text
     record = pretrain(
         model,
         train_tokens,
         on_the_way,
-        len(tokenizer.decode_bytes(on_the_way[1:].tolist())),
+        len(tokenizer.decode_bytes(words.tolist())),
         steps=args.steps,
         batch_size=args.batch_size,
         lr=args.lr,

@@ -3,7 +3,8 @@
 Shape legend: B sequences, T tokens so far, V vocabulary, H heads, D head width (see gpt2.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -75,7 +76,20 @@ class KeyValueCache:
         return model.unembed(model.ln_f(x[:, -1]))  # (B, V)
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside: no dropout and no gradients. Afterwards the model is as it was found."""
+    was_training = getattr(model, "training", False)
+    if was_training:
+        model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if was_training:
+            model.train()
+
+
 def generate(
     model: Callable[[Tensor], Tensor],
     tokens: Tensor,
@@ -108,9 +122,6 @@ def generate(
     Returns:
         (B, T + new_tokens) token ids, prompts included.
     """
-    was_training = getattr(model, "training", False)
-    if was_training:
-        model.eval()  # dropout off
     B, T = tokens.shape
     block_size = model.config.block_size if isinstance(model, GPT2) else None
     uniform = uniform_numbers(seed, first_row, B, new_tokens).to(tokens.device)
@@ -119,17 +130,16 @@ def generate(
     # window has to slide, every token changes its position and no cached key is right any more.
     cached = use_cache and block_size is not None and T + new_tokens - 1 <= block_size
     cache = KeyValueCache(model, B, T + new_tokens - 1) if cached else None
-    for i in range(new_tokens):
-        if cache is not None:
-            logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
-        else:
-            window = tokens if block_size is None else tokens[:, -block_size:]
-            logits = model(window)[:, -1]  # (B, V)
-        logits = logits.float().index_fill(1, banned, -torch.inf)
-        drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
-        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
-        if after_token is not None:
-            after_token(i + 1)
-    if was_training:
-        model.train()
+    with evaluating(model):
+        for i in range(new_tokens):
+            if cache is not None:
+                logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
+            else:
+                window = tokens if block_size is None else tokens[:, -block_size:]
+                logits = model(window)[:, -1]  # (B, V)
+            logits = logits.float().index_fill(1, banned, -torch.inf)
+            drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
+            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+            if after_token is not None:
+                after_token(i + 1)
     return tokens

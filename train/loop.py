@@ -39,7 +39,8 @@ def finetune(
         after_sample: called as `after_sample(sample, loss)` after each step, for progress and records.
 
     Returns:
-        the training loss of each sample, in nats per token, measured before its step.
+        the training loss of each sample, in nats per token, measured before its step; fewer than
+        `samples` of them where a loss was not a finite number.
     """
     # The exercise's library hands the model out in eval mode, that is, without dropout, and the
     # exercise leaves it so. A model that was made with a dropout of its own does use it here.
@@ -50,6 +51,8 @@ def finetune(
     for sample in range(samples):
         inputs, targets = sample_batch(tokens, batch_size, seq_len, seed, sample)  # (B, T) each
         loss = next_token_loss(model, inputs.to(device), targets.to(device))
+        if not loss.isfinite():
+            break  # diverged: no step can lead back
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

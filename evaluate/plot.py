@@ -1,0 +1,126 @@
+"""The figure: training loss and ratio for every learning rate, from the result files alone.
+
+    python -m evaluate.plot runs/gpt2-gulliver-800
+"""
+
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evaluate.cli import Parser
+from evaluate.results import describe, find_results, lr_label
+
+FIGURE_FILE = "learning_rates.png"
+BOOK = "black"
+# Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for prints in grey.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
+MARKERS = ("D", "v", "s", "P", "^", "X", "o")
+
+
+def style_of(lrs: list[float]) -> dict[float, dict]:
+    """Colour and marker of each learning rate.
+
+    A learning rate has a place of its own in the list, by its half decade, and so looks the same in
+    every figure of every sweep; where two would fall together, the smaller one takes the next free place.
+    """
+    places: dict[float, int] = {}
+    for lr in sorted(lrs, reverse=True):
+        place = round(2 * math.log10(lr)) % len(COLOURS)
+        while place in places.values() and len(places) < len(COLOURS):
+            place = (place + 1) % len(COLOURS)
+        places[lr] = place
+    return {lr: {"color": COLOURS[place], "marker": MARKERS[place]} for lr, place in places.items()}
+
+
+def smooth(values: list[float], width: int) -> np.ndarray:
+    """Running mean over `width` values around each one, fewer at the ends; an odd `width` keeps it centred."""
+    half = width // 2
+    return np.array([np.mean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+
+
+def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+    """Training loss against sample: the raw values faint, a running mean over a twentieth of them on top."""
+    for result in results:
+        losses = result["train_loss"]
+        if not losses:
+            continue
+        style = styles[result["lr"]]
+        samples = np.arange(1, len(losses) + 1)
+        width = max(1, len(losses) // 20) | 1
+        label = lr_label(result["lr"]) + ("" if result["after"] else " (diverged)")
+        ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
+        ax.plot(samples, smooth(losses, width), **style, label=label, linewidth=1.8, markevery=max(1, len(losses) // 12), markersize=5)
+    ax.set(xlabel="sample (optimizer step)", ylabel="training loss (nats per token)", title="Training loss")
+    ax.legend(title="learning rate")
+
+
+def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+    """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share."""
+    for i, result in enumerate(results):
+        for offset, when in ((-0.2, "before"), (0.2, "after")):
+            measured = result[when]
+            colour = styles[result["lr"]]["color"]
+            if not measured:
+                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
+                continue
+            ratio, (low, high) = measured["ratio"], measured["ratio_ci"]
+            face = colour if when == "after" else "white"
+            ax.bar(i + offset, ratio, 0.36, facecolor=face, edgecolor=colour, hatch="" if when == "after" else "///")
+            ax.errorbar(i + offset, ratio, [[max(0.0, ratio - low)], [max(0.0, high - ratio)]], color="#333333", capsize=4)
+            ax.text(i + offset, high + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8)
+    book = results[0]["book_ratio"]
+    line = ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2)
+    tops = [r[when]["ratio_ci"][1] for r in results for when in ("before", "after") if r[when]]
+    ax.set(
+        xticks=range(len(results)),
+        xticklabels=[lr_label(result["lr"]) for result in results],
+        xlabel="learning rate",
+        ylabel="share of new tokens that are among\nthe book's 100 most frequent",
+        title="Frequent-token ratio",
+        xlim=(-0.6, len(results) - 0.4),
+        ylim=(0, min(1.12, 1.25 * max([*tops, book]))),
+    )
+    grey = {"edgecolor": "#555555"}
+    handles = [
+        matplotlib.patches.Patch(facecolor="white", hatch="///", **grey),
+        matplotlib.patches.Patch(facecolor="#999999", **grey),
+        line,
+    ]
+    ax.legend(handles, ["before", "after", f"the book itself: {book:.3f}"], loc="upper center", ncols=3, fontsize=8, frameon=False)
+
+
+def plot_learning_rates(results: list[dict], file: Path) -> None:
+    """Write the two-panel figure of `results` (see `find_results`) to `file`."""
+    figure = Figure(figsize=(12, 4.8), dpi=150, layout="constrained")
+    styles = style_of([result["lr"] for result in results])
+    left, right = figure.subplots(1, 2)
+    plot_loss(left, results, styles)
+    plot_ratio(right, results, styles)
+    for ax in (left, right):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+        ax.set_axisbelow(True)
+    figure.suptitle(f"What the learning rate does to a fine-tune: {describe(results[0])}", fontsize=11)
+    figure.savefig(file)
+
+
+def main() -> None:
+    parser = Parser(prog="python -m evaluate.plot", description="Draw the figure of finished runs; needs no model.")
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
+    parser.add_argument("--out", type=Path, help=f"the picture's file (default: {FIGURE_FILE} in the first folder)")
+    args = parser.parse_args()
+    out = args.out or Path(args.runs[0]) / FIGURE_FILE
+    try:
+        results = find_results(args.runs)
+        plot_learning_rates(results, out)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

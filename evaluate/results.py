@@ -1,0 +1,76 @@
+"""Run folders and what is in them."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+RESULT_FILE = "result.json"
+
+
+def lr_label(lr: float) -> str:
+    """A learning rate as people write it: 1e-4, 2.5e-5."""
+    return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
+
+
+def write_json(file: Path, content: dict) -> None:
+    """Write `content` to `file`, as a whole or not at all."""
+    part = file.with_name(f"{file.name}.part")
+    # allow_nan=False: NaN is not JSON, and no other program could read the file.
+    part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    os.replace(part, file)
+
+
+def read_result(folder: Path) -> dict:
+    """The result of a finished run.
+
+    Raises:
+        ValueError: the file is damaged or not a result.
+    """
+    file = folder / RESULT_FILE
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        missing = {"lr", "samples", "train_loss", "before", "after", "settings", "environment"} - result.keys()
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{file} is damaged ({error}); delete it and run again") from None
+    if missing:
+        raise ValueError(f"{file} is not the result of a run: {', '.join(sorted(missing))} missing")
+    return result
+
+
+def find_results(paths: Iterable[str | Path]) -> list[dict]:
+    """The results in run folders and sweep folders (which hold run folders), the largest learning rate first.
+
+    Raises:
+        FileNotFoundError: a path is no folder, or no result is in or right below it.
+        ValueError: a result is damaged, or they are of different models or texts and cannot share a figure.
+    """
+    results = []
+    for path in map(Path, paths):
+        folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
+        if not folders:
+            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or right below it; name a run or sweep folder")
+        results += map(read_result, folders)
+    for what, key in (("model", "model"), ("text", "text")):
+        found = sorted({result["settings"][key] for result in results})
+        if len(found) > 1:
+            raise ValueError(f"the runs are of different {what}s ({', '.join(found)}); they do not belong in one figure")
+    return sorted(results, key=lambda result: -result["lr"])
+
+
+def final_loss(result: dict) -> float:
+    """Mean training loss over the last tenth of the samples, in nats: one batch alone says little."""
+    losses = result["train_loss"]
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def describe(result: dict) -> str:
+    """Model, text and size of a run in one line, for captions: no figure shall be taken for another's."""
+    settings = result["settings"]
+    raw = ", as served" if settings["raw_text"] else ""
+    return (
+        f"{settings['model_name']} on {settings['text_name']}{raw}; "
+        f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, seed {result['seed']}"
+    )

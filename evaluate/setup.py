@@ -1,0 +1,58 @@
+"""What every command opens before it starts: the model's folder, the tokenizer, the book and its frequent tokens."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.book import Book, load_book
+from data.tokenizer import load_tokenizer
+from evaluate.ratio import most_frequent_tokens, share_among
+from model.gpt2 import GPT2Config
+from model.hub import HUB, file_sha256, model_folder
+from model.pretrained import read_config
+
+
+@dataclass(frozen=True)
+class Setup:
+    model: str  # as it was named: gpt2, or a folder's name
+    folder: Path  # its four files
+    config: GPT2Config
+    tokenizer: object  # a tiktoken Encoding
+    book: Book
+    tokens: Tensor  # (N,) the book's token ids
+    frequent: list[int]  # its most frequent ones
+    book_ratio: float  # share of the book's own tokens that are among them: what a perfect imitator would reach
+
+
+def open_setup(model: str, text: str, *, raw_text: bool, frequent_tokens: int = 100) -> Setup:
+    """Open model folder, tokenizer and book, and check that they fit together. No weights are read yet.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: with one line on what to do.
+    """
+    folder = model_folder(model)
+    config = read_config(folder / "config.json")
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.n_vocab != config.vocab_size:
+        raise ValueError(
+            f"{folder}: config.json says {config.vocab_size} tokens, vocab.json has {tokenizer.n_vocab}; "
+            "take both from the same model"
+        )
+    book = load_book(text, raw=raw_text)
+    tokens = torch.tensor(tokenizer.encode_ordinary(book.text))
+    frequent = most_frequent_tokens(tokens, frequent_tokens)
+    name = model if model in HUB else folder.resolve().name
+    return Setup(name, folder, config, tokenizer, book, tokens, frequent, share_among(tokens, frequent).item())
+
+
+def model_identity(setup: Setup) -> dict:
+    """Which model exactly: its name, the sha256 of its weights and, from the hub, the repository and revision."""
+    identity = {"name": setup.model, "sha256": None}
+    if setup.model in HUB:
+        repository, revision, identity["sha256"] = HUB[setup.model]
+        # The cache keeps each revision in a folder of its name: that tells what `main` was.
+        identity |= {"repository": repository, "revision": setup.folder.name if revision == "main" else revision}
+    identity["sha256"] = identity["sha256"] or file_sha256(setup.folder / "model.safetensors")
+    return identity

@@ -1,0 +1,70 @@
+"""The written-out AdamW against torch's own, in float64, on the same gradients."""
+
+import pytest
+import torch
+
+from train import AdamW
+
+
+def gradients(step: int, shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Gradients from 1e-6 to 10 in size, some exactly zero."""
+    generator = torch.Generator().manual_seed(step)
+    sizes = [10.0 ** (-6 + 7 * i / (len(shapes) - 1)) for i in range(len(shapes))]
+    made = [size * torch.randn(shape, generator=generator, dtype=torch.float64) for size, shape in zip(sizes, shapes)]
+    made[0][0] = 0.0
+    return made
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.6)])
+@pytest.mark.parametrize("eps", [1e-8, 1e-3])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01, 0.3])
+def test_equals_torch(betas, eps, weight_decay):
+    shapes = [(5, 4), (4,), (3, 2), (7,)]
+    generator = torch.Generator().manual_seed(99)
+    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
+    settings = {"lr": 0.02, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    our_optimizer, their_optimizer = AdamW(ours, **settings), torch.optim.AdamW(theirs, **settings)
+    for step in range(25):
+        if step == 10:  # a schedule changes the rate between steps
+            our_optimizer.lr = their_optimizer.param_groups[0]["lr"] = 0.005
+        for mine, other, gradient in zip(ours, theirs, gradients(step, shapes)):
+            mine.grad, other.grad = gradient.clone(), gradient.clone()
+        our_optimizer.step()
+        their_optimizer.step()
+        for mine, other, gradient in zip(ours, theirs, gradients(step, shapes)):
+            torch.testing.assert_close(mine.detach(), other.detach(), rtol=0, atol=1e-10)
+            assert torch.equal(mine.grad, gradient)  # the gradient is read, not changed
+    assert all((mine.detach() - begin).abs().max() > 1e-6 for mine, begin in zip(ours, start))
+
+
+def test_defaults_are_those_of_the_exercise():
+    optimizer = AdamW([torch.zeros(1)], lr=1e-4)
+    assert (optimizer.betas, optimizer.eps, optimizer.weight_decay) == ((0.9, 0.999), 1e-8, 0.01)
+
+
+def test_the_first_step_by_hand():
+    """m_hat = g and v_hat = g^2 after one step, so p loses lr * (g / (|g| + eps) + wd * p)."""
+    p = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    p.grad = torch.tensor([-4.0], dtype=torch.float64)
+    AdamW([p], lr=0.1, eps=1.0, weight_decay=0.5).step()
+    assert p.item() == pytest.approx(2.0 - 0.1 * 0.5 * 2.0 + 0.1 * 4.0 / (4.0 + 1.0), abs=1e-15)
+
+
+def test_a_parameter_without_gradient_is_left_alone():
+    used, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = AdamW([used, unused], lr=0.1)
+    used.grad = torch.ones(2)
+    optimizer.step()
+    assert torch.equal(unused, torch.ones(2)) and not torch.equal(used, torch.ones(2))
+    optimizer.zero_grad()
+    assert used.grad is None
+
+
+def test_takes_a_generator_of_parameters():
+    layer = torch.nn.Linear(2, 2)
+    optimizer = AdamW(layer.parameters(), lr=0.1)
+    before = layer.weight.detach().clone()
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, layer.weight)

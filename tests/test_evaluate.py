@@ -1,0 +1,253 @@
+"""The ratio by hand, its interval, the table and the figure."""
+
+import json
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import VOCAB
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from evaluate import frequent_token_ratio, most_frequent_tokens, plot, table
+from evaluate.loss import text_loss
+from evaluate.ratio import bootstrap_interval, share_among
+from evaluate.results import find_results, lr_label, write_json
+from model import load_pretrained
+
+
+def test_most_frequent_tokens_and_ties():
+    tokens = torch.tensor([9, 7, 7, 3, 3, 3, 5, 5, 1])
+    assert most_frequent_tokens(tokens, 1) == [3]
+    assert most_frequent_tokens(tokens, 3) == [3, 5, 7]  # 5 and 7 tie: the smaller id first
+    assert most_frequent_tokens(tokens, 4) == [3, 5, 7, 1]  # 1 and 9 tie for the last place
+    assert most_frequent_tokens(tokens) == [3, 5, 7, 1, 9]  # fewer than 100 there are
+
+
+def test_share_by_hand():
+    assert share_among(torch.tensor([[1, 2, 3, 3], [9, 9, 9, 3]]), [3, 1]).tolist() == [0.75, 0.25]
+
+
+def alternating(tokens):
+    """Writes 5, 6, 5, 6, ... whatever it reads; after a 5 a 6, after anything else a 5."""
+    following = torch.where(tokens == 5, 6, 5)
+    return 100.0 * F.one_hot(following, 8).float()
+
+
+def test_ratio_by_hand():
+    """Five new tokens alternate and begin with 5, but with 6 where the start is a 5: 3 or 2 of 5 are a 5."""
+    measured = frequent_token_ratio(alternating, [5], sequences=64, new_tokens=5, seed=1)
+    starts = measured.tokens[:, 0]
+    assert set(starts.tolist()) == set(range(8))  # any token of the vocabulary can be the start
+    expected = torch.where(starts == 5, 2 / 5, 3 / 5)
+    assert measured.shares == pytest.approx(expected.tolist())
+    assert measured.ratio == pytest.approx(expected.mean().item())
+    low, high = measured.ratio_ci
+    assert 0.4 < low < measured.ratio < high <= 0.6
+
+
+def test_start_tokens_are_not_counted():
+    measured = frequent_token_ratio(lambda t: 100.0 * F.one_hot(0 * t, 8).float(), [0], sequences=32, new_tokens=3)
+    assert measured.ratio == 1.0 and measured.tokens.shape == (32, 4) and measured.tokens[:, 0].max() > 0
+
+
+def test_extremes_and_banned():
+    uniform = lambda tokens: torch.zeros(*tokens.shape, 1000)  # noqa: E731
+    measured = frequent_token_ratio(uniform, list(range(100)), sequences=100, new_tokens=100, top_k=None)
+    assert measured.ratio == pytest.approx(0.1, abs=0.012)  # 4 standard deviations
+    banned = frequent_token_ratio(uniform, list(range(100)), sequences=10, banned=range(100), top_k=None)
+    assert banned.ratio == 0.0
+
+
+def test_same_questions_for_every_model_and_any_grouping(model_folder, monkeypatch):
+    model = load_pretrained(model_folder).double()
+    settings = {"sequences": 9, "new_tokens": 6, "seed": 4, "banned": [VOCAB - 1]}
+    whole = frequent_token_ratio(model, [1, 2], **settings)
+    other = frequent_token_ratio(lambda t: torch.zeros(*t.shape, VOCAB), [1, 2], **settings)
+    assert torch.equal(whole.tokens[:, 0], other.tokens[:, 0])
+    seen = []
+    monkeypatch.setattr("evaluate.ratio.GROUP", 4)
+    grouped = frequent_token_ratio(model, [1, 2], after_token=seen.append, **settings)
+    assert torch.equal(whole.tokens, grouped.tokens)
+    assert seen == [4] * 6 + [4] * 6 + [1] * 6
+
+
+def test_the_interval_is_over_sequences():
+    """Sequences all of one kind: 200 sequences of 0 or 1 have a standard error of 0.5 / sqrt(200)."""
+    shares = np.array([0.0, 1.0] * 100)
+    low, high = bootstrap_interval(shares)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.0354, 0.5 + 1.96 * 0.0354), abs=0.006)
+    assert bootstrap_interval(np.array([0.25, 0.25])) == (0.25, 0.25)
+    assert bootstrap_interval(shares) == (low, high)  # the same every time
+
+
+# Loss over a whole text
+
+
+def test_text_loss_sums_all_tokens_and_divides_once():
+    """A model that gives token t the probability proportional to t + 1, whatever came before."""
+    weights = torch.arange(1.0, 9.0)
+    tokens = torch.tensor([0, 7, 7, 1, 2, 0, 0, 3, 5, 6, 1])
+    expected = -(weights[tokens[1:]] / weights.sum()).log().mean().item()
+
+    def model(inputs):
+        lengths.append(inputs.shape)
+        return weights.log().expand(*inputs.shape, 8)
+
+    for seq_len, batch_size in ((4, 2), (5, 16), (3, 2), (10, 1), (50, 4)):
+        lengths = []
+        assert text_loss(model, tokens, seq_len, batch_size) == pytest.approx(expected, abs=1e-6)
+        assert sum(B * T for B, T in lengths) == 10 and max(T for _, T in lengths) <= seq_len
+
+
+# Table and figure from saved results
+
+
+def fake_result(lr, losses, before=0.4, after=0.5, **changes):
+    def measured(ratio):
+        return ratio and {"ratio": ratio, "ratio_ci": [ratio - 0.02, ratio + 0.02], "shares": [ratio - 0.1, ratio + 0.1] * 50}
+
+    return {
+        "lr": lr,
+        "samples": len(losses),
+        "seed": 0,
+        "train_loss": losses,
+        "before": measured(before),
+        "after": measured(after),
+        "book_ratio": 0.558,
+        "settings": {
+            "model": "gpt2",
+            "model_name": "gpt2",
+            "text": "gulliver",
+            "text_name": "gulliver",
+            "raw_text": False,
+            "batch_size": 16,
+            "seq_len": 256,
+        },
+        "environment": {"seconds": {"before": 30.0, "training": 60.0, "after": 30.0}},
+    } | changes
+
+
+@pytest.fixture
+def sweep_folder(tmp_path):
+    for lr, speed, after in ((1e-6, 0.1, 0.401), (1e-4, 3.0, 0.55), (1e-5, 1.0, 0.52)):
+        folder = tmp_path / "sweep" / f"lr-{lr_label(lr)}"
+        folder.mkdir(parents=True)
+        losses = [4 - speed * (1 - 0.5 ** (i / 10)) for i in range(40)]
+        write_json(folder / "result.json", fake_result(lr, losses, after=after))
+    return tmp_path / "sweep"
+
+
+def test_results_are_found_and_sorted(sweep_folder):
+    assert [r["lr"] for r in find_results([sweep_folder])] == [1e-4, 1e-5, 1e-6]
+    assert [r["lr"] for r in find_results([sweep_folder / "lr-1e-6", sweep_folder / "lr-1e-5"])] == [1e-5, 1e-6]
+
+
+def test_the_table_and_its_answer(sweep_folder):
+    text = table.table(find_results([sweep_folder]))
+    assert "gpt2 on gulliver; 40 samples of 16 x 256 tokens, seed 0" in text
+    assert "| 1e-4 | 4.000 | 1.224 | 0.400 (0.380 to 0.420) | 0.550 (0.530 to 0.570) | 2.0 |" in text
+    assert "1e-4 (1.224) < 1e-5 (3.075) < 1e-6 (3.907)" in text
+    assert "Ratio at 1e-4: +0.150 (+0.150 to +0.150), nearer to the book's 0.558" in text
+    assert "The book's own tokens: 0.558" in text
+
+
+def test_noise_is_called_noise():
+    rng = np.random.default_rng(0)
+    noisy = fake_result(1e-5, [3.0] * 10)
+    noisy["after"]["shares"] = (np.array(noisy["before"]["shares"]) + rng.normal(0, 0.1, 100)).tolist()
+    assert any("no change beyond the noise" in line for line in table.answer([noisy]))
+    away = fake_result(1e-3, [3.0] * 10, before=0.5, after=0.7)
+    assert any("farther from the book's 0.558" in line for line in table.answer([away]))
+    compared = table.answer([away, noisy])
+    assert any(line.startswith("- Ratio at 1e-3 against 1e-5") and "a difference" in line for line in compared)
+    assert any("within the noise" in line for line in table.answer([noisy, noisy | {"lr": 1e-6}]))
+
+
+def test_diverged_runs_are_named_everywhere(sweep_folder):
+    folder = sweep_folder / "lr-1e0"
+    folder.mkdir()
+    write_json(folder / "result.json", fake_result(1.0, [4.0, 9.0], after=None, samples=40))
+    results = find_results([sweep_folder])
+    text = table.table(results)
+    assert "| 1e0 | 4.000 | not finite from sample 3 | 0.400 (0.380 to 0.420) | diverged |" in text
+    assert "At 1e0 the training diverged" in text
+    plot.plot_learning_rates(results, sweep_folder / "figure.png")
+
+
+def test_results_that_cannot_be_used(sweep_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no result.json"):
+        find_results([tmp_path / "nowhere"])
+    other = tmp_path / "other"
+    other.mkdir()
+    result = fake_result(1e-4, [4.0])
+    result["settings"]["model"] = "gpt2-xl"
+    write_json(other / "result.json", result)
+    with pytest.raises(ValueError, match=r"different models \(gpt2, gpt2-xl\)"):
+        find_results([sweep_folder, other])
+    (other / "result.json").write_text('{"lr": 1}', encoding="utf-8")
+    with pytest.raises(ValueError, match="not the result of a run: after, before"):
+        find_results([other])
+    for damaged in ("{", "[]"):
+        (other / "result.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(ValueError, match="damaged"):
+            find_results([other])
+
+
+def test_a_learning_rate_is_written_as_people_write_it():
+    assert [lr_label(lr) for lr in (1e-4, 2.5e-5, 3e-3, 1.0)] == ["1e-4", "2.5e-5", "3e-3", "1e0"]
+
+
+def test_every_learning_rate_has_its_colour_in_every_figure():
+    alone = plot.style_of([1e-5])[1e-5]
+    assert plot.style_of([1e-4, 1e-5, 1e-6])[1e-5] == alone == plot.style_of([1e-2, 1e-5, 3e-4])[1e-5]
+    styles = plot.style_of([1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6])
+    assert len({style["color"] for style in styles.values()}) == len({style["marker"] for style in styles.values()}) == 6
+    crowded = plot.style_of([1e-4, 1.1e-4, 1.2e-4])
+    assert len({style["color"] for style in crowded.values()}) == 3
+
+
+def test_the_running_mean_is_centred():
+    assert plot.smooth([0.0, 3.0, 6.0, 0.0], 3).tolist() == [1.5, 3.0, 3.0, 3.0]
+    assert plot.smooth([1.0, 2.0], 1).tolist() == [1.0, 2.0]
+
+
+def test_the_figure_shows_the_numbers(sweep_folder):
+    """What is drawn is read back from the axes."""
+    results = find_results([sweep_folder])
+    styles = plot.style_of([r["lr"] for r in results])
+    left, right = Figure().subplots(1, 2)
+    plot.plot_loss(left, results, styles)
+    lines = {line.get_label(): line for line in left.get_lines() if not line.get_label().startswith("_")}
+    assert list(lines) == ["1e-4", "1e-5", "1e-6"]
+    for result in results:
+        line = lines[lr_label(result["lr"])]
+        np.testing.assert_allclose(line.get_ydata(), plot.smooth(result["train_loss"], 3))
+        assert line.get_xdata().tolist() == list(range(1, 41)) and line.get_color() == styles[result["lr"]]["color"]
+        assert any(np.array_equal(raw.get_ydata(), result["train_loss"]) for raw in left.get_lines())
+    plot.plot_ratio(right, results, styles)
+    heights = [bar.get_height() for bar in right.patches]
+    assert heights == [0.4, 0.55, 0.4, 0.52, 0.4, 0.401]
+    assert [bar.get_facecolor()[:3] for bar in right.patches[1::2]] == [to_rgb(styles[r["lr"]]["color"]) for r in results]
+    assert any(np.allclose(line.get_ydata(), 0.558) for line in right.get_lines())
+    assert [tick.get_text() for tick in right.get_xticklabels()] == ["1e-4", "1e-5", "1e-6"]
+
+
+def test_plot_command_needs_files_alone(sweep_folder):
+    """There is no model in these folders, nor anywhere else."""
+    done = subprocess.run([sys.executable, "-m", "evaluate.plot", str(sweep_folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    picture = matplotlib.image.imread(sweep_folder / "learning_rates.png")
+    assert picture.shape[:2] == (720, 1800) and picture[..., :3].std() > 0.05
+
+
+def test_plot_command_says_what_is_wrong(command, tmp_path):
+    code, _, err = command(plot.main, tmp_path)
+    assert code == 2 and err.count("\n") == 1 and "no result.json" in err
+    (tmp_path / "result.json").write_text(json.dumps(fake_result(1e-4, [3.0])), encoding="utf-8")
+    code, _, err = command(plot.main, tmp_path, "--out", tmp_path / "no" / "folder.png")
+    assert code == 2 and err.startswith("error:")

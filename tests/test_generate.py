@@ -1,0 +1,151 @@
+"""Sampling: the cache, the draw, and what a seed promises."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import BLOCK, VOCAB
+
+from model import generate, load_pretrained
+from model.sampling import sample_token, uniform_numbers
+
+
+@pytest.fixture(scope="module")
+def model(model_folder):
+    return load_pretrained(model_folder).double()
+
+
+@pytest.fixture
+def prompts():
+    return torch.tensor(np.random.default_rng(4).integers(VOCAB, size=(5, 3)))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}, {"temperature": 0.7}])
+def test_the_cache_changes_nothing(model, prompts, settings):
+    cached = generate(model, prompts, BLOCK - 3, seed=3, **settings)
+    assert torch.equal(cached, generate(model, prompts, BLOCK - 3, seed=3, use_cache=False, **settings))
+    assert cached.shape == (5, BLOCK) and torch.equal(cached[:, :3], prompts)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}])
+def test_a_batch_equals_its_rows(model, prompts, settings):
+    together = generate(model, prompts, 12, seed=3, **settings)
+    alone = [generate(model, prompts[i : i + 1], 12, seed=3, first_row=i, **settings) for i in range(5)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_greedy_takes_the_most_likely(model, prompts):
+    tokens = generate(model, prompts, 6, temperature=0)
+    for end in range(3, 9):
+        with torch.no_grad():
+            assert torch.equal(tokens[:, end], model(tokens[:, :end])[:, -1].argmax(-1))
+
+
+def test_longer_than_the_context_sees_the_last_tokens(model, prompts):
+    tokens = generate(model, prompts, BLOCK + 5, temperature=0)
+    assert tokens.shape == (5, BLOCK + 8)
+    with torch.no_grad():
+        assert torch.equal(tokens[:, -1], model(tokens[:, -1 - BLOCK : -1])[:, -1].argmax(-1))
+    # Up to the full context nothing has slid yet: the cached path agrees.
+    assert torch.equal(tokens[:, : BLOCK + 1], generate(model, prompts, BLOCK - 2, temperature=0))
+
+
+def test_same_seed_same_text_and_other_seed_another(model, prompts):
+    def text(seed):
+        return generate(model, prompts, 15, seed=seed)
+
+    torch.manual_seed(1)
+    first = text(5)
+    torch.manual_seed(2)  # the global generator has no part in it
+    assert torch.equal(first, text(5))
+    assert not torch.equal(first, text(6))
+
+
+def test_rows_with_equal_prompts_differ(model):
+    same = generate(model, torch.zeros(4, 1, dtype=torch.long), 15, seed=0)
+    assert len({tuple(row) for row in same.tolist()}) == 4
+
+
+def test_banned_tokens_never_appear(model, prompts):
+    usual = generate(model, prompts, 15, temperature=0)
+    banned = usual[:, 3:].unique().tolist()
+    assert len(banned) > 1
+    for settings in ({"temperature": 0}, {"top_k": 1}, {"top_k": 5, "temperature": 2.0}):
+        tokens = generate(model, prompts, 15, banned=banned, **settings)
+        assert not torch.isin(tokens[:, 3:], torch.tensor(banned)).any()
+
+
+def test_any_model_that_gives_logits_will_do(prompts):
+    """One that always continues with the next id; it has no context limit and no cache."""
+
+    def successor(tokens):
+        return 50.0 * torch.nn.functional.one_hot((tokens + 1) % VOCAB, VOCAB).float()
+
+    tokens = generate(successor, prompts, 4, temperature=0)
+    assert torch.equal(tokens[:, 3:], (prompts[:, -1:] + torch.arange(1, 5)) % VOCAB)
+
+
+def test_a_model_in_training_is_evaluated_and_put_back(model_folder, prompts):
+    dropping = load_pretrained(model_folder, dropout=0.5).train()
+    tokens = generate(dropping, prompts, 5, temperature=0)
+    assert dropping.training
+    assert torch.equal(tokens, generate(dropping.eval(), prompts, 5, temperature=0))
+
+
+# The draw itself.
+
+LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("uniform", "token"), [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3), (1 - 1e-16, 3)]
+)
+def test_the_draw_is_the_inverse_of_the_distribution(uniform, token):
+    assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64)).item() == token
+
+
+@pytest.mark.parametrize(
+    ("top_k", "uniform", "token"),
+    [
+        (2, 0.0, 1),
+        (2, 4 / 7 - 1e-9, 1),
+        (2, 4 / 7 + 1e-9, 3),
+        (1, 0.99, 1),
+        (3, 4 / 9 + 1e-9, 2),
+        (3, 0.0, 1),
+        (4, 0.0, 0),
+        (9, 0.0, 0),
+        (None, 0.0, 0),
+    ],
+)
+def test_top_k_keeps_the_k_most_likely_and_renormalises(top_k, uniform, token):
+    assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64), top_k=top_k).item() == token
+
+
+def test_all_that_tie_with_the_kth_stay_in():
+    logits = torch.tensor([[1.0, 3.0, 1.0, 2.0, 1.0]])
+    uniform = torch.linspace(0, 1 - 1e-9, 200, dtype=torch.float64)
+    drawn = {sample_token(logits, u[None], top_k=3).item() for u in uniform}
+    assert drawn == {0, 1, 2, 3, 4}
+    assert {sample_token(logits, u[None], top_k=2).item() for u in uniform} == {1, 3}
+
+
+def test_temperature_divides_the_logits():
+    logits = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    share_of_0 = 1 / (1 + math.exp(1 / 0.5))
+    for uniform, token in ((share_of_0 - 1e-9, 0), (share_of_0 + 1e-9, 1)):
+        assert sample_token(logits, torch.tensor([uniform], dtype=torch.float64), temperature=0.5).item() == token
+
+
+def test_tokens_of_probability_zero_are_never_drawn():
+    logits = torch.tensor([[-math.inf, 0.0, -math.inf, 0.0, -math.inf]])
+    for uniform, token in ((0.0, 1), (0.49, 1), (0.5, 3), (1 - 2**-53, 3)):
+        assert sample_token(logits, torch.tensor([uniform], dtype=torch.float64)).item() == token
+
+
+def test_uniform_numbers_belong_to_their_row():
+    whole = uniform_numbers(seed=7, first_row=0, rows=6, columns=4)
+    assert torch.equal(whole[2:5], uniform_numbers(seed=7, first_row=2, rows=3, columns=4))
+    assert torch.equal(whole[:, :3], uniform_numbers(seed=7, first_row=0, rows=6, columns=3))
+    assert whole.unique().numel() == 24 and 0 <= whole.min() and whole.max() < 1

@@ -1,0 +1,163 @@
+"""Files in every layout that goes by the name of GPT-2, and the damaged ones."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH, official_file, write_model
+from reference import logits
+from safetensors.numpy import load_file
+
+from model import GPT2, GPT2Config, load_pretrained, save_pretrained
+
+
+@pytest.fixture
+def tensors(official_weights):
+    return official_file(official_weights)
+
+
+def forward(model) -> np.ndarray:
+    tokens = np.random.default_rng(1).integers(VOCAB, size=(2, BLOCK))
+    with torch.no_grad():
+        return model.double()(torch.tensor(tokens)).numpy()
+
+
+def test_official_file_gives_the_references_logits(model_folder, official_weights):
+    stored = {name: w.astype(np.float32).astype(np.float64) for name, w in official_weights.items()}
+    tokens = np.random.default_rng(1).integers(VOCAB, size=(2, BLOCK))
+    model = load_pretrained(model_folder)
+    assert not model.training and model.wte.weight.dtype == torch.float32
+    np.testing.assert_allclose(forward(model), logits(stored, tokens, LAYERS, HEADS), rtol=0, atol=1e-10)
+
+
+def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_folder, tokenizer_folder):
+    other = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
+    other |= {f"transformer.h.{i}.attn.masked_bias": np.float32([-1e4]) for i in range(LAYERS)}
+    other["lm_head.weight"] = tensors["wte.weight"]
+    folder = write_model(tmp_path, other, tokenizer_folder)
+    np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda t: t.pop("h.1.attn.c_proj.bias"), "missing: h.1.attn.c_proj.bias"),
+        (lambda t: t.update({"h.2.ln_1.bias": t["ln_f.bias"]}), "unknown: h.2.ln_1.bias"),
+        (lambda t: t.update({"h.0.attn.scale": t["ln_f.bias"]}), "unknown: h.0.attn.scale"),
+        (lambda t: t.update({"h.0.mlp.c_fc.weight": t["h.0.mlp.c_fc.weight"].T}), r"shape or type: h.0.mlp.c_fc.weight \["),
+        (lambda t: t.update({"wpe.weight": t["wpe.weight"][:-1]}), r"shape or type: wpe.weight \[23, 12\]"),
+        (lambda t: t.update({"ln_f.bias": t["ln_f.bias"].astype(np.int32)}), "shape or type: ln_f.bias"),
+        (lambda t: t.update({"lm_head.weight": t["wte.weight"] + 1}), "lm_head.weight differs"),
+        (lambda t: t.update({"transformer.ln_f.bias": t["ln_f.bias"]}), "unknown: (transformer.)?ln_f.bias"),
+    ],
+)
+def test_what_is_not_gpt2_is_refused_by_name(tmp_path, tensors, tokenizer_folder, change, complaint):
+    tensors = dict(tensors)
+    change(tensors)
+    with pytest.raises(ValueError, match=complaint):
+        load_pretrained(write_model(tmp_path, tensors, tokenizer_folder))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda content: content[: len(content) // 2], "cut short"),
+        (lambda content: content[:5], "cut short"),
+        (lambda content: b"", "cut short"),
+        (lambda content: b"\n<!DOCTYPE html><html>Not found</html>", "web page"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 5\n", "git-lfs pointer"),
+    ],
+)
+def test_damaged_files_are_named_for_what_they_are(tmp_path, tensors, tokenizer_folder, damage, complaint):
+    folder = write_model(tmp_path, tensors, tokenizer_folder)
+    file = folder / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=complaint):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ({"n_inner": 40}, "n_inner is 40"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"n_head": 5}, "not a multiple"),
+        ({"n_layer": 0}, "n_layer is 0"),
+        ({"n_embd": "12"}, "n_embd is '12'"),
+        ({"vocab_size": None}, "vocab_size is None"),
+        ({"n_layer": 3}, "missing: h.2.ln_1.weight"),
+    ],
+)
+def test_configs_of_other_models_are_refused(tmp_path, tensors, tokenizer_folder, config, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_pretrained(write_model(tmp_path, tensors, tokenizer_folder, **config))
+
+
+def test_epsilon_is_read_and_dropout_is_not(tmp_path, tensors, tokenizer_folder):
+    config = load_pretrained(write_model(tmp_path, tensors, tokenizer_folder, layer_norm_epsilon=0.25)).config
+    assert config == GPT2Config(VOCAB, BLOCK, LAYERS, HEADS, WIDTH, layer_norm_epsilon=0.25, dropout=0.0)
+    assert load_pretrained(tmp_path, dropout=0.2).config.dropout == 0.2
+
+
+def test_broken_json_and_missing_files(tmp_path, tensors, tokenizer_folder):
+    folder = write_model(tmp_path, tensors, tokenizer_folder)
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        load_pretrained(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no config.json"):
+        load_pretrained(folder)
+    with pytest.raises(ValueError, match="no model or folder 'gpt3'.*gpt2-xl"):
+        load_pretrained("gpt3")
+
+
+def test_round_trip_is_bit_exact_and_in_the_official_layout(tmp_path, model_folder, tensors):
+    save_pretrained(load_pretrained(model_folder), tmp_path, tokenizer_folder=model_folder)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert set(stored) == {name for name in tensors if not name.endswith(".attn.bias")}
+    for name, tensor in stored.items():
+        np.testing.assert_array_equal(tensor, tensors[name], err_msg=name)
+    for name in ("vocab.json", "merges.txt"):
+        assert (tmp_path / name).read_bytes() == (model_folder / name).read_bytes()
+    ours, theirs = (json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (tmp_path, model_folder))
+    del theirs["initializer_range"]  # of no meaning to finished weights
+    assert ours | {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1} == theirs
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "merges.txt", "model.safetensors", "vocab.json"]
+
+
+def test_half_precision_is_loaded_as_float32(tmp_path, model_folder):
+    model = load_pretrained(model_folder)
+    save_pretrained(model, tmp_path, tokenizer_folder=model_folder, dtype=torch.float16)
+    half = load_pretrained(tmp_path)
+    for (name, p), q in zip(model.named_parameters(), half.parameters()):
+        assert q.dtype == torch.float32
+        assert torch.equal(q, p.half().float()), name
+
+
+def test_loaded_weights_can_be_trained_without_touching_the_file(tmp_path, tensors, tokenizer_folder):
+    folder = write_model(tmp_path, tensors, tokenizer_folder)
+    before = (folder / "model.safetensors").read_bytes()
+    model = load_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            assert parameter.requires_grad and parameter.is_contiguous()
+            parameter.add_(1)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_failed_save_leaves_the_old_model(tmp_path, model_folder, monkeypatch):
+    save_pretrained(load_pretrained(model_folder), tmp_path, tokenizer_folder=model_folder)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full_disk(weights, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.pretrained.save_file", full_disk)
+    torch.manual_seed(0)
+    with pytest.raises(OSError, match="No space left"):
+        save_pretrained(GPT2(load_pretrained(model_folder).config), tmp_path, tokenizer_folder=model_folder)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} | {"config.json": b""} == before | {"config.json": b""}

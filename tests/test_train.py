@@ -1,0 +1,261 @@
+"""The loop, and the experiment from end to end on a tiny model in the official layout."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import BLOCK, VOCAB, make_text
+
+import evaluate.__main__ as evaluate_command
+import train.__main__ as train_command
+from data import load_tokenizer, sample_batch
+from evaluate import frequent_token_ratio
+from model import load_pretrained
+from train import finetune, sweep
+
+SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
+
+
+@pytest.fixture
+def tokens(tokenizer_folder):
+    return torch.tensor(load_tokenizer(tokenizer_folder).encode_ordinary(make_text(2000, seed=6)))
+
+
+def test_the_loop_is_the_definition(model_folder, tokens):
+    """The same four steps with torch's own optimizer, in float64: the losses and the final weights are equal."""
+    ours, theirs = (load_pretrained(model_folder).double() for _ in range(2))
+    seen = []
+    losses = finetune(
+        ours,
+        tokens,
+        lr=0.01,
+        samples=4,
+        batch_size=3,
+        seq_len=7,
+        weight_decay=0.2,
+        seed=9,
+        after_sample=lambda sample, loss: seen.append((sample, loss)),
+    )
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.2, betas=(0.9, 0.999), eps=1e-8)
+    expected = []
+    for step in range(4):
+        inputs, targets = sample_batch(tokens, 3, 7, 9, step)
+        loss = F.cross_entropy(theirs(inputs).transpose(1, 2), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses == pytest.approx(expected, abs=1e-10)
+    assert seen == list(enumerate(losses))
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters()):
+        # 1e-8, not 1e-10: where a gradient is next to nothing, AdamW's division makes much of rounding.
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-8, msg=name)
+    assert not ours.training
+
+
+def test_the_exercises_settings_are_the_defaults(model_folder, tokens, monkeypatch):
+    asked = []
+
+    def note(tokens, batch_size, seq_len, seed, step):
+        asked.append((batch_size, seq_len, seed, step))
+        return sample_batch(tokens, 2, 8, seed, step)
+
+    monkeypatch.setattr("train.loop.sample_batch", note)
+    finetune(load_pretrained(model_folder), tokens, lr=1e-4, samples=2)
+    assert asked == [(16, 256, 0, 0), (16, 256, 0, 1)]
+
+
+def test_dropout_is_off_unless_the_model_has_one(model_folder, tokens):
+    def losses(dropout, torch_seed):
+        torch.manual_seed(torch_seed)
+        model = load_pretrained(model_folder, dropout=dropout)
+        return finetune(model, tokens, lr=1e-3, samples=3, batch_size=4, seq_len=8)
+
+    assert losses(0.0, 1) == losses(0.0, 2)
+    assert losses(0.3, 1) != losses(0.0, 1) and losses(0.3, 1) != losses(0.3, 2) and losses(0.3, 1) == losses(0.3, 1)
+
+
+def test_evaluation_on_the_way_changes_no_training_number(model_folder, tokens):
+    def train(after_sample):
+        model = load_pretrained(model_folder, dropout=0.2)
+        torch.manual_seed(5)
+        hook = after_sample and (lambda sample, loss: after_sample(model))
+        return finetune(model, tokens, lr=1e-3, samples=4, batch_size=4, seq_len=8, after_sample=hook)
+
+    def evaluate(model):
+        frequent_token_ratio(model, [1, 2], sequences=3, new_tokens=4)
+        assert model.training  # as it was found
+
+    assert train(None) == train(evaluate)
+
+
+def test_a_loss_that_is_no_number_stops_the_loop(model_folder, tokens):
+    losses = finetune(load_pretrained(model_folder), tokens, lr=1e30, samples=20, batch_size=2, seq_len=8)
+    assert 1 <= len(losses) < 20 and all(map(math.isfinite, losses))
+
+
+# From end to end
+
+
+@pytest.fixture
+def swept(command, model_folder, text_file, tmp_path):
+    out = tmp_path / "sweep"
+    arguments = ("--model", model_folder, "--text", text_file, "--lrs", "1e-5", "1e-2", "1e-3", "--samples", 25, "--out", out)
+    code, printed, err = command(sweep.main, *arguments, *SMALL)
+    assert code == 0, err
+    return out, printed
+
+
+def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_file):
+    out, printed = swept
+    assert sorted(p.name for p in out.iterdir()) == ["learning_rates.png", "lr-1e-2", "lr-1e-3", "lr-1e-5", "table.md"]
+    assert (out / "table.md").read_text(encoding="utf-8") in printed
+    results = {}
+    for folder in out.glob("lr-*"):
+        assert sorted(p.name for p in folder.iterdir()) == [
+            "config.json",
+            "merges.txt",
+            "model.safetensors",
+            "result.json",
+            "vocab.json",
+        ]
+        result = results[folder.name] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        assert len(result["train_loss"]) == result["samples"] == 25
+        settings = result["settings"]
+        assert settings["model"] == str(model_folder) and len(settings["model_identity"]["sha256"]) == 64
+        assert settings["text_sha256"] and settings["batch_size"] == 8 and settings["eval_sequences"] == 12
+        assert {"torch", "python", "device", "dtype", "seconds"} <= result["environment"].keys()
+        assert len(result["after"]["shares"]) == 12 and len(result["after"]["texts"]) == 8
+    big, middle, small = (results[f"lr-1e-{n}"] for n in (2, 3, 5))
+    assert big["before"]["ratio"] == middle["before"]["ratio"] == small["before"]["ratio"]
+    assert big["before"]["texts"] == small["before"]["texts"]
+    assert big["train_loss"][0] == middle["train_loss"][0] == small["train_loss"][0]  # same weights, same first batch
+    last = {name: np.mean(r["train_loss"][-5:]) for name, r in results.items()}
+    assert last["lr-1e-2"] < last["lr-1e-3"] < last["lr-1e-5"]
+    assert last["lr-1e-2"] < big["train_loss"][0] - 1
+    tokens = load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8").strip())
+    counts = np.bincount(tokens, minlength=VOCAB)
+    assert big["book_ratio"] == pytest.approx(np.sort(counts)[-100:].sum() / len(tokens), abs=1e-12)
+
+
+def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text_file, tmp_path):
+    out, _ = swept
+    run = tmp_path / "alone"
+    code, printed, err = command(
+        train_command.main, "--lr", "1e-3", "--model", model_folder, "--text", text_file, "--samples", 25, "--out", run, *SMALL
+    )
+    assert code == 0 and "| 1e-3 |" in printed, err
+    alone, part = (json.loads((f / "result.json").read_text(encoding="utf-8")) for f in (run, out / "lr-1e-3"))
+    assert alone["train_loss"] == part["train_loss"]
+    for when in ("before", "after"):
+        assert alone[when]["shares"] == part[when]["shares"] and alone[when]["texts"] == part[when]["texts"]
+    assert (run / "model.safetensors").read_bytes() == (out / "lr-1e-3" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_is_a_model_folder(swept, command, model_folder):
+    """`python -m evaluate` finds the run's own text and measures what the run itself measured after training."""
+    out, _ = swept
+    result = json.loads((out / "lr-1e-2" / "result.json").read_text(encoding="utf-8"))
+    code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--eval-sequences", 12, "--eval-tokens", 10)
+    assert code == 0, err
+    assert f"| {result['after']['ratio']:.3f} (" in printed and f"| {result['book_ratio']:.3f} |" in printed
+    tuned, base = load_pretrained(out / "lr-1e-2"), load_pretrained(model_folder)
+    assert tuned.config == base.config and not torch.equal(tuned.wte.weight, base.wte.weight)
+
+
+def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file, tmp_path):
+    out = tmp_path / "sweep"
+    arguments = ("--model", model_folder, "--text", text_file, "--lrs", "1e30", "1e-3", "--samples", 5, "--out", out)
+    code, printed, _ = command(sweep.main, *arguments, *SMALL)
+    assert code == 0 and "diverged" in printed and "| 1e-3 |" in printed
+    assert [p.name for p in (out / "lr-1e30").iterdir()] == ["result.json"]
+
+
+# Wrong input: one line, exit code 2, nothing written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--model", "gpt3"], "no model or folder 'gpt3'"),
+        (["--model", "{empty}"], "has no config.json"),
+        (["--model", "gpt2"], "gpt2 is not in the cache .*--model FOLDER"),
+        (["--text", "missing.txt"], "no text 'missing.txt'"),
+        (["--text", "{latin}"], "not UTF-8"),
+        (["--text", "{blank}"], "is empty"),
+        (["--text", "{short}"], "a window needs 17"),
+        (["--lr", "0"], "argument --lr: '0' is not a finite number above 0"),
+        (["--lr", "nan"], "'nan' is not a finite"),
+        (["--lr", "fast"], "'fast' is not a finite"),
+        (["--lr", "inf"], "'inf' is not a finite"),
+        (["--samples", "0"], "--samples: '0' is not a whole number above 0"),
+        (["--samples", "2.5"], "'2.5' is not a whole number"),
+        (["--batch-size", "-1"], "'-1' is not a whole number"),
+        (["--seq-len", str(BLOCK + 1)], f"over the model's context of {BLOCK}"),
+        (["--dropout", "1"], "'1' is not a number from 0 to below 1"),
+        (["--temperature", "-1"], "'-1' is not a finite number above 0"),
+        (["--top-k", "-1"], "'-1' is not a whole number from 0 on"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 on"),
+        (["--device", "cuda:7"], "device 'cuda:7' is not available"),
+        (["--device", "toaster"], "device 'toaster' is not available"),
+        (["--out", "{used}"], "already in use"),
+        (["--out", "{blank}/below"], "cannot write to"),
+        (["--speed", "1"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_input(command, model_folder, text_file, tmp_path, monkeypatch, arguments, complaint):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    places = {name: tmp_path / name for name in ("empty", "latin", "blank", "short", "used")}
+    places["empty"].mkdir()
+    places["latin"].write_bytes(b"caf\xe9 " * 100)
+    places["blank"].write_text("\n", encoding="utf-8")
+    places["short"].write_text("too short", encoding="utf-8")
+    places["used"].mkdir()
+    (places["used"] / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    flags = {"--model": model_folder, "--text": text_file, "--out": tmp_path / "new", "--seq-len": 16}
+    filled = [a.format(**places) for a in arguments]
+    flags.update(zip(filled[::2], filled[1::2]))
+    code, out, err = command(train_command.main, *(str(x) for pair in flags.items() for x in pair))
+    assert code == 2
+    assert re.search(complaint, err), err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_damaged_weights_are_found_before_anything_is_written(command, model_folder, text_file, tmp_path):
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in model_folder.iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes()[: 10_000 if file.suffix == ".safetensors" else None])
+    for main in (train_command.main, sweep.main):
+        code, _, err = command(main, "--model", damaged, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new")
+        assert code == 2 and "cut short" in err and err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_learning_rate_named_twice(command, model_folder, text_file, tmp_path):
+    code, _, err = command(sweep.main, "--lrs", "1e-4", "0.0001", "--out", tmp_path / "new")
+    assert code == 2 and "twice" in err
+
+
+def test_vocabulary_and_model_must_fit(command, model_folder, text_file, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in model_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 301}), encoding="utf-8")
+    code, _, err = command(train_command.main, "--model", folder, "--text", text_file)
+    assert code == 2 and "config.json says 301 tokens, vocab.json has 300" in err
+
+
+def test_evaluate_says_what_is_wrong(command, model_folder, text_file, tmp_path):
+    code, _, err = command(evaluate_command.main, model_folder, tmp_path / "none", "--text", text_file)
+    assert code == 2 and "no model or folder" in err and err.count("\n") == 1

@@ -1,0 +1,46 @@
+"""The flags that `python -m train` and `python -m train.sweep` share."""
+
+import argparse
+from pathlib import Path
+
+from evaluate.cli import add_machine_flags, add_sampling_flags, add_text_flags, positive_int, share
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--model",
+        default="gpt2",
+        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), or a folder with config.json, "
+        "model.safetensors, vocab.json and merges.txt (default: %(default)s)",
+    )
+    group.add_argument(
+        "--samples",
+        type=positive_int,
+        default=800,
+        metavar="N",
+        help="optimizer steps, each on one batch; 20 to 50 are a trial (default: %(default)s)",
+    )
+    group.add_argument("--batch-size", type=positive_int, default=16, metavar="B", help="windows in a batch (default: %(default)s)")
+    group.add_argument("--seq-len", type=positive_int, default=256, metavar="T", help="input tokens in a window (default: %(default)s)")
+    group.add_argument(
+        "--weight-decay",
+        type=share,
+        default=0.01,
+        metavar="W",
+        help="AdamW's decoupled decay, of every parameter (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help="probability; GPT-2 was pretrained with 0.1, the exercise has none (default: %(default)s)",
+    )
+    add_text_flags(parser)
+    add_sampling_flags(parser)
+    add_machine_flags(parser)
+
+
+def add_out_flag(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"new folder for the outcome (default: {default})")

@@ -1,0 +1,169 @@
+"""One run: the model before, the fine-tune, the model after, and a folder that holds the outcome."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from evaluate.cli import device_of, sampling_of
+from evaluate.ratio import frequent_token_ratio
+from evaluate.results import RESULT_FILE, lr_label, write_json
+from evaluate.setup import Setup, model_identity, open_setup
+from model.gpt2 import GPT2
+from model.pretrained import load_pretrained, save_pretrained
+from train.loop import finetune
+
+TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
+
+
+def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
+    """Check the flags against the model and the text, before anything is written.
+
+    Raises:
+        ValueError, OSError: with one line on what to do.
+    """
+    device = device_of(args.device)
+    setup = open_setup(args.model, args.text, raw_text=args.raw_text)
+    if args.seq_len > setup.config.block_size:
+        raise ValueError(
+            f"--seq-len {args.seq_len} is over the model's context of {setup.config.block_size} tokens; use {setup.config.block_size} or less"
+        )
+    if len(setup.tokens) <= args.seq_len:
+        raise ValueError(
+            f"the text has {len(setup.tokens)} tokens, a window needs {args.seq_len + 1}; use a longer text or a smaller --seq-len"
+        )
+    return setup, device
+
+
+def new_folder(folder: Path) -> Path:
+    """Make `folder`, and be sure that it is empty and can be written to.
+
+    Raises:
+        ValueError: it is not empty, or cannot be made or written to.
+    """
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is already in use; name another --out, or delete it")
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder} ({error.strerror}); name another --out") from None
+    return folder
+
+
+def default_folder(setup: Setup, args: argparse.Namespace) -> Path:
+    """Where runs of these settings go if nothing is said."""
+    parts = [setup.model, setup.book.name + ("-raw" if args.raw_text else ""), str(args.samples)]
+    return Path("runs") / "-".join(parts + ([f"seed{args.seed}"] if args.seed else []))
+
+
+def evaluate_model(setup: Setup, model: GPT2, args: argparse.Namespace, device: torch.device, title: str) -> dict:
+    """The model's ratio, as a result file keeps it."""
+    began = time.monotonic()
+    total = args.eval_sequences * args.eval_tokens
+    with tqdm(total=total, desc=title, unit="token", leave=False) as progress:
+        measured = frequent_token_ratio(
+            model,
+            setup.frequent,
+            **sampling_of(args),
+            banned=[setup.tokenizer.eot_token],
+            device=device,
+            after_token=progress.update,
+        )
+    return {
+        "ratio": measured.ratio,
+        "ratio_ci": measured.ratio_ci,
+        "shares": measured.shares,
+        "texts": [setup.tokenizer.decode(row) for row in measured.tokens[:TEXTS_KEPT].tolist()],
+        "seconds": time.monotonic() - began,
+    }
+
+
+def fresh_model(setup: Setup, args: argparse.Namespace, device: torch.device) -> GPT2:
+    """The pretrained weights, as they are before any training."""
+    return load_pretrained(setup.folder, dropout=args.dropout).to(device)
+
+
+def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float, folder: Path, before: dict) -> dict:
+    """Fine-tune a fresh model at `lr`, evaluate it, and write model and result to `folder`.
+
+    Args:
+        before: the evaluation of the untrained model, the same for every learning rate.
+
+    Returns:
+        the result, as it stands in `result.json`.
+    """
+    model = fresh_model(setup, args, device)
+    torch.manual_seed(args.seed)  # for dropout; batches and sampling have generators of their own
+    began = time.monotonic()
+    with tqdm(total=args.samples, desc=f"training at {lr_label(lr)}", unit="sample") as progress:
+
+        def after_sample(sample: int, loss: float) -> None:
+            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            progress.update()
+
+        losses = finetune(
+            model,
+            setup.tokens,
+            lr=lr,
+            samples=args.samples,
+            batch_size=args.batch_size,
+            seq_len=args.seq_len,
+            weight_decay=args.weight_decay,
+            seed=args.seed,
+            after_sample=after_sample,
+        )
+    seconds = {"before": before["seconds"], "training": time.monotonic() - began}
+    after = None
+    if len(losses) == args.samples:
+        after = evaluate_model(setup, model, args, device, f"writing after {lr_label(lr)}")
+        seconds["after"] = after["seconds"]
+        save_pretrained(model, folder, tokenizer_folder=setup.folder)
+    else:
+        tqdm.write(f"at {lr_label(lr)} the loss of sample {len(losses) + 1} is not finite: diverged; no model is saved")
+    result = {
+        "lr": lr,
+        "samples": args.samples,
+        "seed": args.seed,
+        "train_loss": losses,
+        "before": before,
+        "after": after,
+        "book_ratio": setup.book_ratio,
+        "book_tokens": len(setup.tokens),
+        "settings": {name: value if not isinstance(value, Path) else str(value) for name, value in vars(args).items()}
+        | {
+            "lr": lr,
+            "model_name": setup.model,
+            "model_identity": model_identity(setup),
+            "text_name": setup.book.name,
+            "text_sha256": setup.book.sha256,
+            "text_notes": setup.book.notes,
+        },
+        "environment": environment(device, model) | {"seconds": seconds},
+    }
+    write_json(folder / RESULT_FILE, result)
+    return result
+
+
+def environment(device: torch.device, model: GPT2) -> dict:
+    """What the numbers were made with."""
+    packages = ("torch", "numpy", "tiktoken", "safetensors", "huggingface_hub")
+    on_gpu = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(model.wte.weight.dtype).removeprefix("torch."),
+    }
