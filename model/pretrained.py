@@ -8,6 +8,7 @@ file has the causal masks in it, constants that the weights do not need.
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -178,6 +179,8 @@ def save_pretrained(model: GPT2, folder: str | Path, *, tokenizer_folder: str | 
         part = folder / f"{name}.part"
         try:
             write(part)
+            if name == "model.safetensors":  # safetensors makes it readable by its owner alone
+                shutil.copymode(folder / "config.json", part)
             os.replace(part, folder / name)
         except BaseException:
             part.unlink(missing_ok=True)

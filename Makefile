@@ -1,0 +1,38 @@
+# Each target is one line of Python that README.md shows too. The first one to need it makes .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+# make sweep SAMPLES=50 LRS="1e-3 1e-4" MODEL=folder TEXT=file SEED=1 OUT=runs/mine FLAGS="--batch-size 4"
+SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
+	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
+
+.PHONY: help setup sweep test lilliput clean
+
+help:
+	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
+	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
+	@echo "make test       the tests: no network, no model needed"
+	@echo "make lilliput   pretrain the small model: CORPUS=books.jsonl.xz"
+	@echo "make setup      only make .venv and install"
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+sweep: $(VENV)/installed
+	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)
+
+test: $(VENV)/installed
+	@$(BIN)/python -m pytest
+
+lilliput: $(VENV)/installed
+	@$(BIN)/python -m train.pretrain --corpus "$(CORPUS)" $(if $(OUT),--out "$(OUT)") $(FLAGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache
+	find model data train evaluate tests -name __pycache__ -type d -prune -exec rm -rf {} +
