@@ -13,6 +13,8 @@ GULLIVER_URL = "https://www.gutenberg.org/cache/epub/829/pg829.txt"
 GULLIVER_SHA256 = "695e3237c3072d0d21a792aa1832f8494e734476a916d1a7fe3d5d6c6e9fc316"
 USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
 
+VOYAGE = Path(__file__).parent / "voyage.txt"  # a tale written for this project; see README.md
+
 # The lines around the book in every file of Project Gutenberg's.
 FRAME_START = re.compile(r"\*\*\* ?START OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n]*\*\*\*")
 FRAME_END = re.compile(r"\*\*\* ?END OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n]*\*\*\*")
@@ -22,7 +24,7 @@ FRAME_END = re.compile(r"\*\*\* ?END OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n
 class Book:
     """A text and where it came from."""
 
-    name: str  # "gulliver", or the file's name
+    name: str  # "gulliver", "voyage", or the file's name
     text: str
     sha256: str  # of the bytes as served, before anything was cut
     raw: bool  # True: the frame and the CRLF are still there
@@ -36,7 +38,8 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False, cache
     It matters: as served, CR and LF are the book's 2nd and 3rd most frequent tokens.
 
     Args:
-        name_or_file: `gulliver`, fetched once and cached, or a UTF-8 file, with or without the frame.
+        name_or_file: `gulliver`, fetched once and cached; `voyage`, which is shipped; or a UTF-8 file,
+            with or without the frame.
         raw: keep frame and line ends as served; only a byte-order mark is dropped.
         cache: folder for the download; `~/.cache/gulliver` by default.
 
@@ -50,10 +53,10 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False, cache
         cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver"
         file, name = cached_gulliver(cache), "gulliver"
     else:
-        file = Path(name_or_file)
+        file = VOYAGE if name_or_file == "voyage" else Path(name_or_file)
         name = file.stem
         if not file.is_file():
-            raise FileNotFoundError(f"there is no text {str(file)!r}; use gulliver or the path of a UTF-8 file")
+            raise FileNotFoundError(f"there is no text {str(file)!r}; use gulliver, voyage or the path of a UTF-8 file")
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     if name_or_file == "gulliver" and sha256 != GULLIVER_SHA256:

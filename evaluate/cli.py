@@ -79,7 +79,7 @@ def add_text_flags(parser: argparse.ArgumentParser, default: str | None = "gulli
         "--text",
         default=default,
         metavar="TEXT",
-        help="gulliver (fetched once and cached) or the path of a UTF-8 file"
+        help="gulliver (fetched once and cached), voyage (shipped) or the path of a UTF-8 file"
         + (" (default: %(default)s)" if default else " (default: the run's own text, else gulliver)"),
     )
     group.add_argument(

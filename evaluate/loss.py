@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.sampling import evaluating
 
-@torch.no_grad()
+
 def text_loss(model: Callable[[Tensor], Tensor], tokens: Tensor, seq_len: int, batch_size: int = 16) -> float:
     """Mean next-token cross-entropy of `model` over all of `tokens`, in nats per token.
 
@@ -27,6 +28,7 @@ def text_loss(model: Callable[[Tensor], Tensor], tokens: Tensor, seq_len: int, b
         groups.append([starts[-1]])  # the last window is shorter than the others
     for group in groups:
         windows = torch.stack([tokens[start : start + seq_len + 1] for start in group]).long()  # (B, T + 1)
-        logits = model(windows[:, :-1])  # (B, T, V)
+        with evaluating(model):
+            logits = model(windows[:, :-1])  # (B, T, V)
         total += F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten(), reduction="sum").item()
     return total / (len(tokens) - 1)

@@ -1,4 +1,4 @@
-"""The figure: training loss and ratio for every learning rate, from the result files alone.
+"""The figures, from the result files alone: loss and ratio for every learning rate; training against held-out loss.
 
     python -m evaluate.plot runs/gpt2-gulliver-800
 """
@@ -6,15 +6,18 @@
 import math
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from evaluate.cli import Parser
 from evaluate.results import describe, find_results, lr_label
 
 FIGURE_FILE = "learning_rates.png"
+HELD_OUT_FILE = "held_out_loss.png"
+FIGURE_FILES = (FIGURE_FILE, HELD_OUT_FILE)
 BOOK = "black"
 # Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for prints in grey.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
@@ -86,40 +89,66 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
     )
     grey = {"edgecolor": "#555555"}
     handles = [
-        matplotlib.patches.Patch(facecolor="white", hatch="///", **grey),
-        matplotlib.patches.Patch(facecolor="#999999", **grey),
+        Patch(facecolor="white", hatch="///", **grey),
+        Patch(facecolor="#999999", **grey),
         line,
     ]
     ax.legend(handles, ["before", "after", f"the book itself: {book:.3f}"], loc="upper center", ncols=3, fontsize=8, frameon=False)
 
 
-def plot_learning_rates(results: list[dict], file: Path) -> None:
-    """Write the two-panel figure of `results` (see `find_results`) to `file`."""
-    figure = Figure(figsize=(12, 4.8), dpi=150, layout="constrained")
-    styles = style_of([result["lr"] for result in results])
-    left, right = figure.subplots(1, 2)
-    plot_loss(left, results, styles)
-    plot_ratio(right, results, styles)
-    for ax in (left, right):
+def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+    """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
+    for result in results:
+        style, losses = styles[result["lr"]], result["train_loss"]
+        width = max(1, len(losses) // 20) | 1
+        ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
+        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=lr_label(result["lr"]))
+    ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
+    rates = ax.legend(title="learning rate", loc="center right")
+    ax.add_artist(rates)
+    grey = {"color": "#555555"}
+    handles = [Line2D([], [], linewidth=2, marker="o", **grey), Line2D([], [], linewidth=1.1, linestyle="--", **grey)]
+    ax.legend(handles, ["held-out text", "training batches"], loc="lower left", frameon=False)
+
+
+def new_figure(results: list[dict], width: float, panels: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, 4.8), dpi=150, layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0].tolist()
+    for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", color="#dddddd", linewidth=0.6)
         ax.set_axisbelow(True)
-    figure.suptitle(f"What the learning rate does to a fine-tune: {describe(results[0])}", fontsize=11)
-    figure.savefig(file)
+    figure.suptitle(f"What the learning rate does to a fine-tune\n{describe(results[0])}", fontsize=11)
+    return figure, axes
+
+
+def plot_all(results: list[dict], folder: Path) -> list[Path]:
+    """Write the figures of `results` (see `find_results`) to `folder`; returns their files."""
+    styles = style_of([result["lr"] for result in results])
+    figure, (left, right) = new_figure(results, 12, 2)
+    plot_loss(left, results, styles)
+    plot_ratio(right, results, styles)
+    figure.savefig(folder / FIGURE_FILE)
+    files = [folder / FIGURE_FILE]
+    held_out = [result for result in results if result.get("held_out_loss")]
+    if held_out:
+        figure, (ax,) = new_figure(held_out, 8, 1)
+        plot_held_out(ax, held_out, styles)
+        figure.savefig(folder / HELD_OUT_FILE)
+        files.append(folder / HELD_OUT_FILE)
+    return files
 
 
 def main() -> None:
-    parser = Parser(prog="python -m evaluate.plot", description="Draw the figure of finished runs; needs no model.")
+    parser = Parser(prog="python -m evaluate.plot", description="Draw the figures of finished runs; needs no model.")
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
-    parser.add_argument("--out", type=Path, help=f"the picture's file (default: {FIGURE_FILE} in the first folder)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go (default: the first of RUNS)")
     args = parser.parse_args()
-    out = args.out or Path(args.runs[0]) / FIGURE_FILE
     try:
-        results = find_results(args.runs)
-        plot_learning_rates(results, out)
+        files = plot_all(find_results(args.runs), args.out or Path(args.runs[0]))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(out)
+    print(*files, sep="\n")
 
 
 if __name__ == "__main__":

@@ -66,11 +66,29 @@ def final_loss(result: dict) -> float:
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
+def over_fitted_since(result: dict) -> int | None:
+    """The sample of the lowest held-out loss, if the run over-fits after it, else None.
+
+    The rule: at the end the held-out loss stands more than 1 % above its lowest value, and the
+    training loss at the end is below what it was around that sample (the ten batches about it).
+    """
+    if len(result.get("held_out_loss", [])) < 2:
+        return None
+    samples, losses = zip(*result["held_out_loss"])
+    lowest = int(np.argmin(losses))
+    # Before the first step there is one training loss to compare with, that of the first batch.
+    then = slice(samples[lowest] - 5, samples[lowest] + 5) if samples[lowest] > 5 else slice(0, samples[lowest] + 1)
+    if losses[-1] > 1.01 * losses[lowest] and final_loss(result) < np.mean(result["train_loss"][then]):
+        return samples[lowest]
+    return None
+
+
 def describe(result: dict) -> str:
     """Model, text and size of a run in one line, for captions: no figure shall be taken for another's."""
     settings = result["settings"]
     raw = ", as served" if settings["raw_text"] else ""
+    parameters = settings["model_identity"]["parameters"] / 1e6
     return (
-        f"{settings['model_name']} on {settings['text_name']}{raw}; "
+        f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
         f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, seed {result['seed']}"
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from data.book import Book, load_book
 from data.tokenizer import load_tokenizer
 from evaluate.ratio import most_frequent_tokens, share_among
-from model.gpt2 import GPT2Config
+from model.gpt2 import GPT2, GPT2Config
 from model.hub import HUB, file_sha256, model_folder
 from model.pretrained import read_config
 
@@ -22,12 +22,25 @@ class Setup:
     tokenizer: object  # a tiktoken Encoding
     book: Book
     tokens: Tensor  # (N,) the book's token ids
+    held_out: int  # of these, the last so many are never trained on
     frequent: list[int]  # its most frequent ones
     book_ratio: float  # share of the book's own tokens that are among them: what a perfect imitator would reach
 
+    @property
+    def training_tokens(self) -> Tensor:
+        return self.tokens[: len(self.tokens) - self.held_out]
 
-def open_setup(model: str, text: str, *, raw_text: bool, frequent_tokens: int = 100) -> Setup:
+    @property
+    def held_out_tokens(self) -> Tensor:
+        return self.tokens[len(self.tokens) - self.held_out :]
+
+
+def open_setup(model: str, text: str, *, raw_text: bool, holdout: float = 0.0, frequent_tokens: int = 100) -> Setup:
     """Open model folder, tokenizer and book, and check that they fit together. No weights are read yet.
+
+    Args:
+        holdout: share of the book, its end, to be kept out of training. One whole passage: windows
+            scattered over the book would overlap with some that are trained on.
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: with one line on what to do.
@@ -43,16 +56,21 @@ def open_setup(model: str, text: str, *, raw_text: bool, frequent_tokens: int = 
     book = load_book(text, raw=raw_text)
     tokens = torch.tensor(tokenizer.encode_ordinary(book.text))
     frequent = most_frequent_tokens(tokens, frequent_tokens)
-    name = model if model in HUB else folder.resolve().name
-    return Setup(name, folder, config, tokenizer, book, tokens, frequent, share_among(tokens, frequent).item())
+    name = model if model in (*HUB, "lilliput") else folder.resolve().name
+    return Setup(name, folder, config, tokenizer, book, tokens, round(holdout * len(tokens)), frequent, share_among(tokens, frequent).item())
 
 
 def model_identity(setup: Setup) -> dict:
     """Which model exactly: its name, the sha256 of its weights and, from the hub, the repository and revision."""
-    identity = {"name": setup.model, "sha256": None}
+    identity = {"name": setup.model, "parameters": parameter_count(setup.config), "sha256": None}
     if setup.model in HUB:
         repository, revision, identity["sha256"] = HUB[setup.model]
         # The cache keeps each revision in a folder of its name: that tells what `main` was.
         identity |= {"repository": repository, "revision": setup.folder.name if revision == "main" else revision}
     identity["sha256"] = identity["sha256"] or file_sha256(setup.folder / "model.safetensors")
     return identity
+
+
+def parameter_count(config: GPT2Config) -> int:
+    with torch.device("meta"):  # shapes without memory
+        return sum(p.numel() for p in GPT2(config).parameters())

@@ -3,25 +3,39 @@
 import numpy as np
 
 from evaluate.ratio import bootstrap_interval
-from evaluate.results import describe, final_loss, lr_label
+from evaluate.results import describe, final_loss, lr_label, over_fitted_since
+
+
+TABLE_FILE = "table.md"
 
 
 def table(results: list[dict]) -> str:
     """A Markdown table, one learning rate a row, of `results` sorted as `find_results` does."""
+    held_out = any(result.get("held_out_loss") for result in results)
+    titles = ["learning rate", "training loss: first", "last tenth"]
+    titles += ["held-out loss: first", "lowest (at sample)", "last"] if held_out else []
+    titles += ["ratio before (95 %)", "ratio after (95 %)", "minutes"]
+    rows = [titles, ["---"] * len(titles)]
+    for result in results:
+        losses = result["train_loss"]
+        row = [lr_label(result["lr"]), f"{losses[0]:.3f}" if losses else ""]
+        row.append(f"{final_loss(result):.3f}" if result["after"] else f"not finite from sample {len(losses) + 1}")
+        if held_out:
+            lowest = min(result["held_out_loss"], key=lambda pair: pair[1])
+            row += [f"{result['held_out_loss'][0][1]:.3f}", f"{lowest[1]:.3f} ({lowest[0]})"]
+            row.append(f"{result['held_out_loss'][-1][1]:.3f}")
+        row.append(ratio_with_interval(result["before"]))
+        row.append(ratio_with_interval(result["after"]) if result["after"] else "diverged")
+        rows.append([*row, f"{sum(result['environment']['seconds'].values()) / 60:.1f}"])
     lines = [
         f"What the learning rate does to a fine-tune: {describe(results[0])}.",
         "",
-        "| learning rate | loss, first sample | loss, last tenth | ratio before (95 %) | ratio after (95 %) | minutes |",
-        "|---|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"The book's own tokens: {results[0]['book_ratio']:.3f}. Losses in nats per token.",
+        "",
+        *answer(results),
     ]
-    for result in results:
-        after = ratio_with_interval(result["after"]) if result["after"] else "diverged"
-        loss = f"{final_loss(result):.3f}" if result["after"] else f"not finite from sample {len(result['train_loss']) + 1}"
-        first = f"{result['train_loss'][0]:.3f}" if result["train_loss"] else ""
-        minutes = sum(result["environment"]["seconds"].values()) / 60
-        before = ratio_with_interval(result["before"])
-        lines.append(f"| {lr_label(result['lr'])} | {first} | {loss} | {before} | {after} | {minutes:.1f} |")
-    lines += ["", f"The book's own tokens: {results[0]['book_ratio']:.3f}. Loss in nats per token.", "", *answer(results)]
     return "\n".join(lines) + "\n"
 
 
@@ -42,6 +56,20 @@ def answer(results: list[dict]) -> list[str]:
         return sentences
     by_loss = sorted(results, key=final_loss)
     sentences.append("Training loss at the end: " + " < ".join(f"{lr_label(r['lr'])} ({final_loss(r):.3f})" for r in by_loss) + ".")
+    for result in results:
+        sample = over_fitted_since(result)
+        if sample is not None:
+            losses = dict(result["held_out_loss"])
+            sentences.append(
+                f"At {lr_label(result['lr'])} it over-fits from sample {sample} on: the held-out loss rises from "
+                f"{losses[sample]:.3f} to {losses[result['samples']]:.3f} while the training loss goes on falling."
+            )
+        elif result.get("held_out_loss") and result["held_out_loss"][-1][1] > 1.01 * result["held_out_loss"][0][1]:
+            first, last = result["held_out_loss"][0][1], result["held_out_loss"][-1][1]
+            sentences.append(
+                f"At {lr_label(result['lr'])} the model ends worse than it began: held-out loss {first:.3f} before, "
+                f"{last:.3f} after."
+            )
     for result in results:
         change, (low, high) = paired_difference(result["before"], result["after"])
         book = result["book_ratio"]

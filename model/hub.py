@@ -18,12 +18,15 @@ HUB = {
     "gpt2-xl": ("openai-community/gpt2-xl", "main", None),
 }
 
+# A small GPT-2 that comes with the project; its README.md says how it was made.
+LILLIPUT = Path(__file__).parent / "lilliput"
+
 
 def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
     """The folder with the four files of a model; fetched from the hub on first use, if it is one of OpenAI's.
 
     Args:
-        name_or_folder: a key of `HUB`, or a folder.
+        name_or_folder: a key of `HUB`, `lilliput`, or a folder.
         endpoint: address of the hub, and `cache`, the folder for what it sends: huggingface_hub's own by default.
 
     Raises:
@@ -33,10 +36,10 @@ def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cac
     """
     if name_or_folder in HUB:
         return fetch(str(name_or_folder), endpoint=endpoint, cache=cache)
-    folder = Path(name_or_folder)
+    folder = LILLIPUT if name_or_folder == "lilliput" else Path(name_or_folder)
     if not folder.is_dir():
         raise ValueError(
-            f"there is no model or folder {str(name_or_folder)!r}; use {', '.join(HUB)}, or a folder with {', '.join(MODEL_FILES)}"
+            f"there is no model or folder {str(name_or_folder)!r}; use {', '.join(HUB)}, lilliput, or a folder with {', '.join(MODEL_FILES)}"
         )
     for name in MODEL_FILES[:2]:
         if not (folder / name).is_file():
@@ -66,7 +69,8 @@ def fetch(name: str, *, endpoint: str | None = None, cache: Path | None = None) 
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise ConnectionError(
                 f"{name} is not in the cache and could not be fetched ({reason}); connect to the internet, or fetch "
-                f"{', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder with --model FOLDER"
+                f"{', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder with --model FOLDER; "
+                "without either, `make demo` or --model lilliput use the small model that is shipped"
             ) from None
     folder = files[0].parent
     if sha256 is None:

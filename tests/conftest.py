@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from data.bpe import count_words, train_bpe
@@ -136,6 +135,3 @@ def command(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return call
-
-
-torch.set_num_threads(2)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from evaluate import frequent_token_ratio, most_frequent_tokens, plot, table
 from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
-from evaluate.results import find_results, lr_label, write_json
+from evaluate.results import find_results, lr_label, over_fitted_since, write_json
 from model import load_pretrained
 
 
@@ -122,6 +122,7 @@ def fake_result(lr, losses, before=0.4, after=0.5, **changes):
         "settings": {
             "model": "gpt2",
             "model_name": "gpt2",
+            "model_identity": {"parameters": 124_439_808},
             "text": "gulliver",
             "text_name": "gulliver",
             "raw_text": False,
@@ -149,7 +150,7 @@ def test_results_are_found_and_sorted(sweep_folder):
 
 def test_the_table_and_its_answer(sweep_folder):
     text = table.table(find_results([sweep_folder]))
-    assert "gpt2 on gulliver; 40 samples of 16 x 256 tokens, seed 0" in text
+    assert "gpt2 (124 million parameters) on gulliver; 40 samples of 16 x 256 tokens, seed 0" in text
     assert "| 1e-4 | 4.000 | 1.224 | 0.400 (0.380 to 0.420) | 0.550 (0.530 to 0.570) | 2.0 |" in text
     assert "1e-4 (1.224) < 1e-5 (3.075) < 1e-6 (3.907)" in text
     assert "Ratio at 1e-4: +0.150 (+0.150 to +0.150), nearer to the book's 0.558" in text
@@ -176,7 +177,7 @@ def test_diverged_runs_are_named_everywhere(sweep_folder):
     text = table.table(results)
     assert "| 1e0 | 4.000 | not finite from sample 3 | 0.400 (0.380 to 0.420) | diverged |" in text
     assert "At 1e0 the training diverged" in text
-    plot.plot_learning_rates(results, sweep_folder / "figure.png")
+    assert plot.plot_all(results, sweep_folder) == [sweep_folder / "learning_rates.png"]
 
 
 def test_results_that_cannot_be_used(sweep_folder, tmp_path):
@@ -245,9 +246,47 @@ def test_plot_command_needs_files_alone(sweep_folder):
     assert picture.shape[:2] == (720, 1800) and picture[..., :3].std() > 0.05
 
 
+def held_out(result, losses):
+    return result | {"held_out_loss": [[10 * i, loss] for i, loss in enumerate(losses)]}
+
+
+FALLING = [5 - 0.1 * i for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("training", "losses", "since"),
+    [
+        (FALLING, [5.0, 4.5, 4.2, 4.3, 4.6], 20),  # turns up while the training loss falls
+        (FALLING, [5.0, 4.5, 4.2, 4.2, 4.24], None),  # up by less than 1 %
+        (FALLING, [5.0, 4.5, 4.2, 4.1, 4.0], None),  # still falling
+        (FALLING, [5.0, 5.1, 5.2, 5.3, 5.4], 0),  # worse from the first sample on
+        ([5.0] + [6.0] * 39, [5.0, 6.1, 6.2, 6.3, 6.4], None),  # harm, but no over-fitting: training got worse too
+        (FALLING, [], None),
+    ],
+)
+def test_over_fitting_by_its_rule(training, losses, since):
+    result = held_out(fake_result(1e-3, training), losses)
+    assert over_fitted_since(result) == since
+    sentences = " ".join(table.answer([result]))
+    assert ("over-fits from sample" in sentences) == (since is not None)
+    assert ("ends worse than it began" in sentences) == (training[1] == 6.0)
+
+
+def test_held_out_losses_in_table_and_figure(tmp_path):
+    result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6])
+    assert "| 5.000 | 1.250 | 5.000 | 4.200 (20) | 4.600 | 0.400" in table.table([result])
+    assert plot.plot_all([result], tmp_path) == [tmp_path / "learning_rates.png", tmp_path / "held_out_loss.png"]
+    ax = Figure().subplots()
+    plot.plot_held_out(ax, [result], plot.style_of([1e-3]))
+    training, measured = ax.get_lines()
+    assert measured.get_xydata().tolist() == result["held_out_loss"]
+    np.testing.assert_allclose(training.get_ydata(), plot.smooth(FALLING, 3))
+    assert training.get_color() == measured.get_color()
+
+
 def test_plot_command_says_what_is_wrong(command, tmp_path):
     code, _, err = command(plot.main, tmp_path)
     assert code == 2 and err.count("\n") == 1 and "no result.json" in err
     (tmp_path / "result.json").write_text(json.dumps(fake_result(1e-4, [3.0])), encoding="utf-8")
-    code, _, err = command(plot.main, tmp_path, "--out", tmp_path / "no" / "folder.png")
+    code, _, err = command(plot.main, tmp_path, "--out", tmp_path / "no" / "folder")
     assert code == 2 and err.startswith("error:")

@@ -14,8 +14,10 @@ import evaluate.__main__ as evaluate_command
 import train.__main__ as train_command
 from data import load_tokenizer, sample_batch
 from evaluate import frequent_token_ratio
+from evaluate.loss import text_loss
 from model import load_pretrained
 from train import finetune, sweep
+from train.run import new_folder
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
 
@@ -175,6 +177,58 @@ def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file
     assert [p.name for p in (out / "lr-1e30").iterdir()] == ["result.json"]
 
 
+def test_what_is_held_out_is_not_trained_on(command, model_folder, text_file, tmp_path, monkeypatch):
+    """Every batch comes from the first three quarters, and the loss is that of the last quarter, all of it."""
+    tokens = load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8").strip())
+    held_out = tokens[len(tokens) - round(0.25 * len(tokens)) :]
+    seen = []
+
+    def note(source, *arguments):
+        seen.append(source.tolist())
+        return sample_batch(source, *arguments)
+
+    monkeypatch.setattr("train.loop.sample_batch", note)
+    flags = ("--lr", "1e-3", "--model", model_folder, "--text", text_file, "--samples", 30, *SMALL)
+    results = {}
+    for share in (0, 0.25):
+        out = tmp_path / str(share)
+        code, _, err = command(train_command.main, *flags, "--holdout", share, "--out", out)
+        assert code == 0, err
+        results[share] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    assert all(source == tokens for source in seen[:30]) and results[0]["held_out_loss"] == []
+    assert all(source == tokens[: -len(held_out)] for source in seen[30:])
+    losses = results[0.25]["held_out_loss"]
+    assert [sample for sample, _ in losses] == list(range(31))
+    for model, (_, loss) in ((model_folder, losses[0]), (tmp_path / "0.25", losses[-1])):
+        assert loss == pytest.approx(text_loss(load_pretrained(model), torch.tensor(held_out), 16), abs=1e-6)
+    assert results[0]["book_ratio"] == results[0.25]["book_ratio"]  # the frequent tokens are the whole book's
+
+
+def test_measuring_held_out_loss_changes_no_training_number(command, model_folder, text_file, tmp_path, monkeypatch):
+    def losses(name):
+        flags = ("--model", model_folder, "--text", text_file, "--samples", 10, "--holdout", 0.2, "--dropout", 0.2, *SMALL)
+        command(train_command.main, *flags, "--out", tmp_path / name)
+        return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
+
+    often = losses("often")
+    monkeypatch.setattr("train.run.HELD_OUT_LOSSES", 1)
+    assert losses("seldom") == often
+
+
+def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
+    for name in ("result.json", "table.md", "lr-1e-4/model.safetensors", "lr-1e-5/notes.txt", "mine.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="already in use; .*--overwrite"):
+        new_folder(tmp_path)
+    with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
+        new_folder(tmp_path, overwrite=True)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["lr-1e-5", "lr-1e-5/notes.txt", "mine.txt"]
+    (tmp_path / "lr-1e-5" / "notes.txt").unlink()
+    (tmp_path / "mine.txt").unlink()
+    assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
+
+
 # Wrong input: one line, exit code 2, nothing written
 
 
@@ -196,6 +250,9 @@ def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file
         (["--samples", "2.5"], "'2.5' is not a whole number"),
         (["--batch-size", "-1"], "'-1' is not a whole number"),
         (["--seq-len", str(BLOCK + 1)], f"over the model's context of {BLOCK}"),
+        (["--holdout", "1"], "'1' is not a number from 0 to below 1"),
+        (["--holdout", "0.999"], "tokens to train on, a window needs 17"),
+        (["--holdout", "0.0001"], "leaves nothing to predict"),
         (["--dropout", "1"], "'1' is not a number from 0 to below 1"),
         (["--temperature", "-1"], "'-1' is not a finite number above 0"),
         (["--top-k", "-1"], "'-1' is not a whole number from 0 on"),

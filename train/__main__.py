@@ -6,20 +6,20 @@
 from evaluate.cli import Parser, positive_float
 from evaluate.results import lr_label
 from evaluate.table import table
-from train.cli import add_out_flag, add_training_flags
+from train.cli import add_out_flags, add_training_flags
 from train.run import default_folder, evaluate_model, fresh_model, new_folder, open_run, run
 
 
 def main() -> None:
     parser = Parser(prog="python -m train", description="Fine-tune GPT-2 at one learning rate: before, train, after.")
     parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, constant (default: %(default)s)")
-    add_out_flag(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
+    add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
     add_training_flags(parser)
     args = parser.parse_args()
     try:
         setup, device = open_run(args)
         model = fresh_model(setup, args, device)
-        folder = new_folder(args.out or default_folder(setup, args) / f"lr-{lr_label(args.lr)}")
+        folder = new_folder(args.out or default_folder(setup, args) / f"lr-{lr_label(args.lr)}", args.overwrite)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     for note in setup.book.notes:

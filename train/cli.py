@@ -11,7 +11,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         default="gpt2",
-        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), or a folder with config.json, "
+        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a folder with config.json, "
         "model.safetensors, vocab.json and merges.txt (default: %(default)s)",
     )
     group.add_argument(
@@ -37,10 +37,18 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability; GPT-2 was pretrained with 0.1, the exercise has none (default: %(default)s)",
     )
+    group.add_argument(
+        "--holdout",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the text, its end, that is not trained on but measured; 0 as in the exercise (default: %(default)s)",
+    )
     add_text_flags(parser)
     add_sampling_flags(parser)
     add_machine_flags(parser)
 
 
-def add_out_flag(parser: argparse.ArgumentParser, default: str) -> None:
+def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"new folder for the outcome (default: {default})")
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")

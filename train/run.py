@@ -12,13 +12,19 @@ import torch
 from tqdm import tqdm
 
 from evaluate.cli import device_of, sampling_of
+from evaluate.loss import text_loss
+from evaluate.plot import FIGURE_FILES
 from evaluate.ratio import frequent_token_ratio
 from evaluate.results import RESULT_FILE, lr_label, write_json
 from evaluate.setup import Setup, model_identity, open_setup
+from evaluate.table import TABLE_FILE
 from model.gpt2 import GPT2
+from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, save_pretrained
 from train.loop import finetune
 
+WRITTEN = (RESULT_FILE, *MODEL_FILES, TABLE_FILE, *FIGURE_FILES)  # everything that run and sweep folders hold
+HELD_OUT_LOSSES = 25  # how often the held-out loss is measured during training
 TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
 
 
@@ -29,27 +35,39 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
         ValueError, OSError: with one line on what to do.
     """
     device = device_of(args.device)
-    setup = open_setup(args.model, args.text, raw_text=args.raw_text)
+    setup = open_setup(args.model, args.text, raw_text=args.raw_text, holdout=args.holdout)
     if args.seq_len > setup.config.block_size:
         raise ValueError(
             f"--seq-len {args.seq_len} is over the model's context of {setup.config.block_size} tokens; use {setup.config.block_size} or less"
         )
-    if len(setup.tokens) <= args.seq_len:
+    if len(setup.training_tokens) <= args.seq_len:
         raise ValueError(
-            f"the text has {len(setup.tokens)} tokens, a window needs {args.seq_len + 1}; use a longer text or a smaller --seq-len"
+            f"the text has {len(setup.training_tokens)} tokens to train on, a window needs {args.seq_len + 1}; "
+            "use a longer text or a smaller --seq-len"
         )
+    if args.holdout and setup.held_out < 2:
+        raise ValueError(f"--holdout {args.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more")
     return setup, device
 
 
-def new_folder(folder: Path) -> Path:
+def new_folder(folder: Path, overwrite: bool = False) -> Path:
     """Make `folder`, and be sure that it is empty and can be written to.
+
+    Args:
+        overwrite: first delete what earlier runs left in it, and nothing else.
 
     Raises:
         ValueError: it is not empty, or cannot be made or written to.
     """
     try:
+        if overwrite and folder.is_dir():
+            for run_folder in (folder, *folder.glob("lr-*")):
+                for name in WRITTEN:
+                    (run_folder / name).unlink(missing_ok=True)
+                if run_folder != folder and not any(run_folder.iterdir()):
+                    run_folder.rmdir()
         if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is already in use; name another --out, or delete it")
+            raise ValueError(f"{folder} is already in use; name another --out, or start anew with --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
         probe.touch()
@@ -103,16 +121,24 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
     """
     model = fresh_model(setup, args, device)
     torch.manual_seed(args.seed)  # for dropout; batches and sampling have generators of their own
+    held_out = setup.held_out_tokens.to(device)
+    held_out_loss = []  # [samples trained on, nats per token]
+    if args.holdout:
+        held_out_loss.append([0, text_loss(model, held_out, args.seq_len)])
+    measure_every = max(1, args.samples // HELD_OUT_LOSSES)
     began = time.monotonic()
     with tqdm(total=args.samples, desc=f"training at {lr_label(lr)}", unit="sample") as progress:
 
         def after_sample(sample: int, loss: float) -> None:
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
             progress.update()
+            done = sample + 1
+            if args.holdout and (done % measure_every == 0 or done == args.samples):
+                held_out_loss.append([done, text_loss(model, held_out, args.seq_len)])
 
         losses = finetune(
             model,
-            setup.tokens,
+            setup.training_tokens,
             lr=lr,
             samples=args.samples,
             batch_size=args.batch_size,
@@ -134,10 +160,12 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
         "samples": args.samples,
         "seed": args.seed,
         "train_loss": losses,
+        "held_out_loss": held_out_loss,
         "before": before,
         "after": after,
         "book_ratio": setup.book_ratio,
         "book_tokens": len(setup.tokens),
+        "held_out_tokens": setup.held_out,
         "settings": {name: value if not isinstance(value, Path) else str(value) for name, value in vars(args).items()}
         | {
             "lr": lr,

@@ -4,13 +4,11 @@
 """
 
 from evaluate.cli import Parser, positive_float
-from evaluate.plot import FIGURE_FILE, plot_learning_rates
+from evaluate.plot import plot_all
 from evaluate.results import find_results, lr_label
-from evaluate.table import table
-from train.cli import add_out_flag, add_training_flags
+from evaluate.table import TABLE_FILE, table
+from train.cli import add_out_flags, add_training_flags
 from train.run import default_folder, evaluate_model, fresh_model, new_folder, open_run, run
-
-TABLE_FILE = "table.md"
 
 
 def main() -> None:
@@ -26,7 +24,7 @@ def main() -> None:
         metavar="LR",
         help="learning rates, each constant (default: 1e-4 1e-5 1e-6)",
     )
-    add_out_flag(parser, "runs/MODEL-TEXT-SAMPLES")
+    add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES")
     add_training_flags(parser)
     args = parser.parse_args()
     try:
@@ -34,7 +32,7 @@ def main() -> None:
             raise ValueError("--lrs names a learning rate twice; give each once")
         setup, device = open_run(args)
         model = fresh_model(setup, args, device)
-        folder = new_folder(args.out or default_folder(setup, args))
+        folder = new_folder(args.out or default_folder(setup, args), args.overwrite)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     for note in setup.book.notes:
@@ -47,8 +45,9 @@ def main() -> None:
         run(setup, args, device, lr, new_folder(folder / f"lr-{lr_label(lr)}"), before)
     results = find_results([folder])
     (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
-    plot_learning_rates(results, folder / FIGURE_FILE)
-    print(f"\n{table(results)}\n{folder / FIGURE_FILE}\n{folder / TABLE_FILE}")
+    figures = plot_all(results, folder)
+    print(f"\n{table(results)}")
+    print(*figures, folder / TABLE_FILE, sep="\n")
 
 
 if __name__ == "__main__":
