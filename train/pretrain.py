@@ -63,13 +63,19 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
     Whole texts are held out, drawn by `seed`; the vocabulary is learned without them too. Each text
     starts with `<|endoftext|>`.
 
+    Raises:
+        ValueError: the files in `folder` were made of something else.
+
     Returns:
         names of the texts on both sides and the bytes and tokens of each; the tokens themselves go
         to `train.npy` and `held_out.npy`, and the vocabulary to `vocab.json` and `merges.txt`.
     """
     summary_file = folder / "corpus.json"
+    made_of = {"corpus": corpus.name, "vocab_size": vocab_size, "held_out_texts": held_out_texts, "seed": seed}
     if summary_file.is_file():
-        return json.loads(summary_file.read_text(encoding="utf-8"))
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+        refuse_changes(summary_file, made_of, {name: summary.get(name) for name in made_of})
+        return summary
     texts = dict(read_corpus(corpus))
     if held_out_texts >= len(texts):
         raise ValueError(f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer")
@@ -79,7 +85,7 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
     words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text"))
     save_tokenizer(folder, train_bpe(words, vocab_size))
     tokenizer = load_tokenizer(folder)
-    summary = {"corpus": corpus.name, "vocab_size": vocab_size}
+    summary = dict(made_of)
     for side, names in sides.items():
         rows = []
         for name in tqdm(names, f"tokenizing, {side}", unit="text"):
@@ -92,6 +98,13 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
         }
     summary_file.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return summary
+
+
+def refuse_changes(file: Path, wanted: dict, found: dict) -> None:
+    """Raise a ValueError that names what differs between the settings asked for and those that made `file`."""
+    changed = [f"{name} ({found.get(name)}, not {wanted[name]})" for name in wanted if wanted[name] != found.get(name)]
+    if changed:
+        raise ValueError(f"{file} was made with other settings: {', '.join(changed)}; use them, or another --out")
 
 
 def pretrain(
@@ -112,15 +125,12 @@ def pretrain(
     state_file: Path,
     settings: dict,
 ) -> dict:
-    """Train `model` in place; go on from `state_file` if it is there.
+    """Train `model` in place; go on from `state_file`, of the same settings, if it is there.
 
     Returns:
         the record: `train_loss` (nats per token, mean over each stretch of `evaluate_every` steps),
         `held_out_loss` (nats per token), `held_out_bits_per_byte`, each a list of [step, value], and
         `seconds` of training.
-
-    Raises:
-        ValueError: the state belongs to other settings.
     """
     device = model.wte.weight.device
     parameters = dict(model.named_parameters())
@@ -142,9 +152,6 @@ def pretrain(
     first = 0
     if state_file.is_file():
         tensors, info = load_state(state_file)
-        if info["settings"] != settings:
-            changed = [key for key in settings if settings[key] != info["settings"].get(key)]
-            raise ValueError(f"{state_file} was made with other values of {', '.join(changed)}; use them, or another --out")
         with torch.no_grad():
             for name, tensor in (parameters | moments).items():
                 tensor.copy_(tensors[name])
@@ -217,6 +224,8 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="no bfloat16 in the matrix products")
     parser.add_argument("--device", default="auto", help="auto (cuda if there, else cpu), cpu, cuda or mps")
     args = parser.parse_args()
+    not_settings = ("out", "corpus", "evaluate_every", "evaluate_tokens", "device")
+    settings = {name: value for name, value in vars(args).items() if name not in not_settings}
     try:
         device = device_of(args.device)
         if args.n_embd % args.n_head:
@@ -225,7 +234,16 @@ def main() -> None:
             raise ValueError(f"--warmup {args.warmup} must be below --steps {args.steps}")
         work = args.out / "work"  # tokens and state: needed to go on, not part of the model
         work.mkdir(parents=True, exist_ok=True)
+        state_file = work / "state.safetensors"
+        if state_file.is_file():
+            refuse_changes(state_file, settings, load_state(state_file)[1]["settings"])
         corpus = prepare_corpus(args.corpus, work, args.vocab_size, args.held_out, args.seed)
+        for side in ("train", "held_out"):
+            if corpus[side]["tokens"] <= args.block_size:
+                raise ValueError(
+                    f"the {side.replace('_', '-')} texts have {corpus[side]['tokens']} tokens, a window needs "
+                    f"{args.block_size + 1}; use more text or a smaller --block-size"
+                )
     except (ValueError, OSError) as error:
         parser.error(str(error))
     train_tokens = torch.from_numpy(np.load(work / "train.npy").astype(np.int32))
@@ -235,8 +253,6 @@ def main() -> None:
     config = GPT2Config(args.vocab_size, args.block_size, args.n_layer, args.n_head, args.n_embd)
     model = GPT2(config).to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_tokens):,} training tokens", flush=True)
-    not_settings = ("out", "corpus", "evaluate_every", "evaluate_tokens", "device")
-    settings = {name: value for name, value in vars(args).items() if name not in not_settings}
     tokenizer = load_tokenizer(work)
     on_the_way = held_out[: args.evaluate_tokens]
     words = on_the_way[on_the_way != tokenizer.eot_token]  # `<|endoftext|>` stands for no byte of the text
@@ -254,11 +270,19 @@ def main() -> None:
         seed=args.seed,
         bfloat16=not args.float32,
         evaluate_every=args.evaluate_every,
-        state_file=work / "state.safetensors",
+        state_file=state_file,
         settings=settings,
     )
     save_pretrained(model, args.out, tokenizer_folder=work, dtype=torch.float16)
-    summary = {"settings": settings, "corpus": corpus, "tokens_seen": args.steps * args.batch_size * args.block_size} | record
+    summary = {
+        "settings": settings,
+        "corpus": corpus,
+        "tokens_seen": args.steps * args.batch_size * args.block_size,
+        "machine": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU cores with {torch.backends.cpu.get_cpu_capability()}",
+        "torch": torch.__version__,
+    } | record
     (args.out / "training.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     print(f"the model is in {args.out}")
 

@@ -1,0 +1,532 @@
+"""Do the tests notice? Puts one fault at a time into a copy of the project and runs the tests that concern it.
+
+    python -m tests.mutants                  # all of them: a quarter of an hour
+    python -m tests.mutants --only causal    # those whose file, code or description has the word in it
+
+A test that passes proves little as long as nobody has seen it fail: it may compare a number with itself,
+run on data on which right and wrong agree (a gain of 1, a bias of 0, a prompt of one token), or not reach
+the line at all. Most faults in a language model raise no error either; the model only writes worse. So
+here is a list of such faults, each of one line. A fault that the tests catch is one that cannot come back
+unseen; one that survives names a test that is missing. (DeMillo, Lipton and Sayward 1978, "Hints on Test
+Data Selection".)
+
+Nothing here touches the project itself. pytest does not collect this file.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_COPIED = (".git", ".venv", ".ci", ".pytest_cache", "__pycache__", "runs")
+TIME_LIMIT = 300  # seconds for one fault; a fault may well lead to a loop without end, and that is noticed too
+
+# What the same tests concern, again and again.
+SWEEP = "test_train.py::test_the_sweep_is_complete_and_tells_the_story"
+WRONG_INPUT = "test_train.py::test_wrong_input"
+THE_LOOP = (
+    "test_train.py::test_the_loop_is_the_definition test_train.py::test_dropout_is_off_unless_the_model_has_one "
+    "test_train.py::test_the_exercises_settings_are_the_defaults test_train.py::test_a_loss_that_is_no_number_stops_the_loop"
+)
+
+# file: {tests that concern it, below tests/: [(what stands there, what the fault makes of it, what that breaks)]}
+# What stands there must occur exactly once in the file.
+TABLE = {
+    "model/gpt2.py": {
+        "test_model.py": [
+            ('approximate="tanh"', 'approximate="none"', "the exact GELU (erf) for OpenAI's"),
+            ("self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)",
+             "self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)", "a block's norm ignores the config's epsilon"),
+            ("self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)",
+             "self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)", "the last norm ignores the config's epsilon"),
+            ("is_causal=True", "is_causal=False", "attention is not causal: it sees the future"),
+            ("y.transpose(1, 2).flatten(2)", "y.reshape(len(y), y.shape[2], -1)", "heads merged without the transpose"),
+            ("z.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)",
+             "z.view(B, self.n_head, T, C // self.n_head)", "heads split without the transpose"),
+            ("q, k, v = self.c_attn(x)", "k, q, v = self.c_attn(x)", "queries and keys change places"),
+            ("nn.Linear(config.n_embd, 3 * config.n_embd)", "nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)",
+             "attention without biases"),
+            ("F.linear(x, self.wte.weight)", "F.linear(x, self.wte.weight.detach())",
+             "the head gives no gradient to the embedding"),
+            ("self._init_weights()", "self._init_weights(); self.lm_head = nn.Parameter(self.wte.weight.clone())",
+             "an untied head"),
+            ("torch.arange(start, end,", "torch.arange(start + 1, end + 1,", "positions off by one"),
+            ("end > self.config.block_size", "end > self.config.block_size + 1", "one token more than the context"),
+            ("x = x + self.attn(self.ln_1(x))", "x = self.attn(self.ln_1(x))", "no residual around the attention"),
+            ("return x + self.mlp(self.ln_2(x))", "return self.mlp(self.ln_2(x))", "no residual around the MLP"),
+            ("self.attn(self.ln_1(x))", "self.attn(self.ln_2(x))", "ln_2 where ln_1 belongs"),
+            ("self.mlp(self.ln_2(x))", "self.mlp(self.ln_1(x))", "ln_1 where ln_2 belongs"),
+            ("x + self.mlp(self.ln_2(x))", "self.ln_2(x + self.mlp(x))", "the norm after the MLP (post-norm)"),
+            ("return self.ln_f(x)", "return x", "the last norm left out"),
+            ("for block in self.h:", "for block in self.h[:-1]:", "the last block left out"),
+            ("math.sqrt(2 * self.config.n_layer)", "math.sqrt(self.config.n_layer)", "init: projections scaled for half"),
+            ('name.endswith("c_proj.weight")', 'name.endswith("attn.c_proj.weight")', "init: the MLP's not scaled"),
+            ('0.01 if name == "wpe.weight" else 0.02 * scale', "0.02 * scale", "init: positions as large as tokens"),
+            ('elif name.endswith("bias")', 'elif name.endswith("ln_f.bias")', "init: biases are random, not zero"),
+            ("self.drop(self.wte(tokens)", "(self.wte(tokens)", "no dropout on the embeddings"),
+            ("self.resid_dropout(self.c_proj(y))", "self.c_proj(y)", "no dropout after the attention"),
+            ("self.dropout(self.c_proj(F.gelu", "(self.c_proj(F.gelu", "no dropout after the MLP"),
+            ("self.dropout if self.training else 0.0", "0.0", "no dropout of attention weights"),
+            ("self.dropout if self.training else 0.0", "self.dropout", "attention dropout outside training too"),
+        ],
+        "test_generate.py": [
+            ("torch.arange(start, end,", "torch.arange(end - start,", "positions begin anew in each cached step"),
+        ],
+    },
+    "model/sampling.py": {
+        "test_generate.py": [
+            ("logits.argmax(-1)", "logits.argmin(-1)", "greedy takes the least likely"),
+            ("logits / temperature", "logits * temperature", "temperature multiplies"),
+            ("logits.topk(top_k).values", "logits.topk(top_k + 1).values", "top-k off by one"),
+            ("logits < kth", "logits <= kth", "top-k without the k-th"),
+            ("logits.masked_fill(logits < kth, -torch.inf)",
+             "torch.full_like(logits, -torch.inf).scatter(1, logits.topk(top_k).indices, logits.topk(top_k).values)",
+             "ties with the k-th are cut"),
+            ("logits.double().softmax(-1)", "logits.float().softmax(-1).double()", "the distribution in float32"),
+            ("right=True)[:, 0]", "right=False)[:, 0]", "the draw can fall on a token of probability zero"),
+            ("[2, seed, row]", "[2, seed, row - first_row]", "the first row's number is ignored"),
+            ("[2, seed, row]", "[2, seed]", "all rows have the same luck"),
+            ("[2, seed, row]", "[2, row]", "the seed is ignored"),
+            ("uniform[:, i]", "uniform[:, 0]", "every token of a row has the same luck"),
+            ("model.embed(tokens, start)", "model.embed(tokens)", "the cache reads every token at position 0"),
+            ("keys[:, :, start : self.filled] = k", "keys[:, :, : tokens.shape[1]] = k", "cached keys overwritten"),
+            ("values[:, :, start : self.filled] = v", "values[:, :, : tokens.shape[1]] = v", "cached values overwritten"),
+            ("keys[:, :, : self.filled], values[:, :, : self.filled]", "keys, values", "the cache's empty places are read"),
+            ("is_causal=start == 0", "is_causal=True", "a new token sees the first key only"),
+            ("is_causal=start == 0", "is_causal=False", "tokens of the prompt see the future"),
+            ("x = x + block.attn.merge_heads(y)", "x = block.attn.merge_heads(y)", "no residual in the cached step"),
+            ("model.unembed(model.ln_f(x[:, -1]))", "model.unembed(x[:, -1])", "no last norm in the cached step"),
+            ("T + new_tokens - 1 <= block_size", "T + new_tokens - 2 <= block_size", "a cache one token too long"),
+            (" and T + new_tokens - 1 <= block_size", "", "the cache used although the window must slide"),
+            ("tokens[:, -block_size:]", "tokens[:, -block_size + 1 :]", "sliding window one token short"),
+            ("tokens[:, -block_size:]", "tokens[:, :block_size]", "the window does not slide"),
+            (".index_fill(1, banned, -torch.inf)", "", "banned tokens are drawn"),
+            ("model.eval()", "pass", "dropout while writing"),
+            ("model.train()", "pass", "training mode is not put back"),
+            ("with torch.no_grad():", "if True:", "gradients are recorded while writing"),
+        ],
+    },
+    "model/pretrained.py": {
+        "test_pretrained.py": [
+            ('("attn.c_attn.weight", ', "(", "attn.c_attn not transposed"),
+            ('"attn.c_proj.weight", ', "", "attn.c_proj not transposed, which raises no error"),
+            ('"mlp.c_fc.weight", ', "", "mlp.c_fc not transposed"),
+            (', "mlp.c_proj.weight")', ")", "mlp.c_proj not transposed"),
+            ("tensor = tensor.t()", "pass", "no weight transposed on loading"),
+            ("(p.detach().t() if name.endswith(TRANSPOSED) else p.detach())", "p.detach()", "not transposed on saving"),
+            ("name: (p.detach()", 'f"transformer.{name}": (p.detach()', "saved names get a prefix"),
+            (r"\.attn\.(bias|masked_bias)", r"\..*(bias|masked_bias)", "biases taken for masks"),
+            ("(bias|masked_bias)", "bias", "one of the two masks is not known"),
+            ('stored_name.removeprefix("transformer.")', "stored_name", "the prefix is not removed"),
+            ("if head is not None and not torch.equal", "if False and not torch.equal", "an untied head is accepted"),
+            ("unknown.append(stored_name)", "pass", "unknown tensors are accepted"),
+            (" or name in weights:", ":", "a tensor that is there twice is accepted"),
+            ("[name for name in expected if name not in weights]", "[]", "missing tensors are not named"),
+            ("tensor.shape != expected[name] or ", "", "wrong shapes are not named"),
+            (" or not tensor.is_floating_point()", "", "weights of whole numbers are accepted"),
+            ("tensor.to(torch.float32, memory", "tensor.to(tensor.dtype, memory", "float16 stays float16"),
+            ("memory_format=torch.contiguous_format, ", "", "transposed weights are not laid out anew"),
+            ('if sizes["n_embd"] % sizes["n_head"]:', "if False:", "a width that heads do not divide is accepted"),
+            ("sizes[ours] < 1", "sizes[ours] < 0", "zero layers are accepted"),
+            ('("gelu_new", "gelu_pytorch_tanh")', '("gelu_new", "gelu")', "a model with the exact GELU is accepted"),
+            ('"n_inner": (None, ', '"n_inner": (None, raw.get("n_inner"), ', "another width of the MLP is accepted"),
+            ('"scale_attn_weights": (True,)', '"scale_attn_weights": (True, False)', "unscaled attention is accepted"),
+            ("by_inverse_layer_idx\": (False,)", "by_inverse_layer_idx\": (False, True)", "other scaling is accepted"),
+            ('"add_cross_attention": (False,)', '"add_cross_attention": (False, True)', "cross attention is accepted"),
+            ('"tie_word_embeddings": (True,)', '"tie_word_embeddings": (True, False)', "an untied config is accepted"),
+            ('raw.get("layer_norm_epsilon", 1e-5)', "1e-5", "the file's epsilon is not read"),
+            ('"config.json", dropout=dropout)', '"config.json")', "the dropout asked for is ignored"),
+            ("return model.eval()", "return model", "a loaded model is in training mode"),
+            ('"gelu_new",  # the tanh', '"gelu",  # the tanh', "saved as a model with the exact GELU"),
+            ('.to("cpu", dtype)', '.to("cpu")', "saved in float32 whatever was asked"),
+            ("part.unlink(missing_ok=True)", "pass", "a failed save leaves its .part"),
+            ('part = folder / f"{name}.part"', "part = folder / name", "a failed save destroys the old model"),
+            ('shutil.copymode(folder / "config.json", part)', "pass", "only its owner can read a saved model"),
+        ],
+    },
+    "model/hub.py": {
+        "test_hub.py": [
+            ("if found != sha256:", "if False:", "the checksum is not compared"),
+            ('if stamp.is_file() and stamp.read_text(encoding="utf-8") == mark:', "if False:",
+             "the checksum is made every time"),
+            (' and stamp.read_text(encoding="utf-8") == mark:', ":", "a file that changed is not checked again"),
+            ("get_hf_file_metadata(hf_hub_url(repository", "dict(url=hf_hub_url(repository", "no quick question first"),
+            ("local_files_only=True", "local_files_only=False", "the hub is asked although all is in the cache"),
+            ("sha256 = blob if len(blob) == 64 else None", "sha256 = None", "the hub's own checksum is not used"),
+            ("fetch(str(name_or_folder), endpoint", 'fetch("gpt2", endpoint', "another size than the one asked for"),
+        ],
+        "test_pretrained.py " + WRONG_INPUT: [
+            ("in MODEL_FILES[:2]", "in MODEL_FILES[1:2]", "a folder without config.json"),
+            ("in MODEL_FILES[:2]", "in MODEL_FILES[:1]", "a folder without weights"),
+        ],
+    },
+    "data/batches.py": {
+        "test_data.py test_train.py::test_the_loop_is_the_definition": [
+            ("windows[:, 1:]", "windows[:, :-1]", "targets are not shifted"),
+            ("(len(tokens) - seq_len,", "(len(tokens) - seq_len - 1,", "the last window is never drawn"),
+            ("[1, seed, step]", "[1, seed]", "every step has the same batch"),
+            ("[1, seed, step]", "[1, step]", "the seed is ignored"),
+            ("for start in starts]).long()", "for start in starts])", "targets stay int32, which no loss takes"),
+        ],
+    },
+    "data/book.py": {
+        "test_data.py": [
+            ("cut_frame(text).replace", "text.replace", "the frame is not cut"),
+            ('cut_frame(text).replace("\\r\\n", "\\n")', "cut_frame(text)", "CRLF is kept"),
+            (": end.start() if end else None]", ":]", "the licence at the end is kept"),
+            ("else None].strip()", "else None]", "blank lines at both ends are kept"),
+            ("START OF (THE|THIS)", "START OF (THE)", "the frame of older files is not known"),
+            ('"utf-8-sig"', '"utf-8"', "the byte-order mark is kept"),
+            ("if not raw:", "if True:", "--raw-text is ignored"),
+            ("sha256 != GULLIVER_SHA256", "sha256 == GULLIVER_SHA256", "the note on another edition: never or falsely"),
+            ("if not text.strip():", "if False:", "an empty text is accepted"),
+            ('if not FRAME_START.search(content.decode("utf-8", errors="replace")):', "if False:",
+             "a page that is not the book is kept"),
+            ("    if file.is_file():", "    if False:", "the book is fetched every time"),
+            ("os.replace(part, file)", "pass", "the book is not kept"),
+            ('{"User-Agent": USER_AGENT}', "{}", "the request does not say who asks"),
+        ],
+    },
+    "data/bpe.py": {
+        "test_data.py": [
+            ("heapq.heappop(heap)", "heap.pop(heap.index(min(heap, key=lambda entry: entry[0])))",
+             "ties depend on the order of the texts"),
+            ("pair_counts[pair] += counts[i]", "pair_counts[pair] += 1", "a word counts once, however frequent"),
+            ("pair_counts[old] -= counts[i]", "pair_counts[old] -= 1", "joined pairs are not taken off the counts"),
+            ("pair_counts[pair] != -negative_count or ", "", "outdated counts are believed"),
+            ("while len(merges) < vocab_size - 257", "while len(merges) < vocab_size - 256", "a merge too many"),
+            ("if vocab_size < 257", "if vocab_size < 256", "no room for the end of text"),
+            ("(word[i], word[i + 1]) == pair", "(word[i], word[i + 1]) == pair != tuple(word[i + 1 : i + 3])",
+             "of a run aaaa only the last pair is joined"),
+            ("counts.update(pattern.findall(text))", "counts.update(set(pattern.findall(text)))",
+             "a word counts once a text"),
+            ('word.encode("utf-8"): count for', 'word.encode("utf-8"): 1 for', "the counts of words are lost"),
+            ('f" ?[{ranges}]"', 'f"[{ranges}]"', "the space is cut off its word"),
+        ],
+    },
+    "data/tokenizer.py": {
+        "test_data.py": [
+            ("if not isinstance(vocab, dict) or vocab !=", "if not isinstance(vocab, dict) and vocab !=",
+             "files that do not belong together are accepted"),
+            ("if not isinstance(vocab, dict) or vocab !=", "if isinstance(vocab, dict) and vocab !=",
+             "a vocabulary that is none is accepted"),
+            ("if not file.is_file():", "if False:", "a missing file is not named"),
+            ("{END_OF_TEXT: len(in_order) - 1}", "{END_OF_TEXT: len(in_order)}", "the end of text has an id too high"),
+            ("chr(256 + i)", "chr(256 + byte)", "not GPT-2's alphabet of bytes"),
+            (r"| ?\p{L}+|", r"|\p{L}+|", "the space is cut off its word"),
+            (' and not line.startswith("#version")', "", "the version line is taken for a merge"),
+        ],
+    },
+    "data/corpus.py": {
+        "test_data.py": [
+            ('entry.get("id", number)', "number", "texts lose their names"),
+            ("if not number:", "if False:", "an empty corpus is accepted"),
+        ],
+    },
+    "train/adamw.py": {
+        "test_adamw.py": [
+            ("add_(p.grad, alpha=1 - beta1)", "add_(p.grad + self.weight_decay * p, alpha=1 - beta1)",
+             "decay coupled: it enters the first moment"),
+            ("p.mul_(1 - self.lr * self.weight_decay)", "p.mul_(1 + self.lr * self.weight_decay)", "decay grows"),
+            ("p.mul_(1 - self.lr * self.weight_decay)", "p.mul_(1 - self.weight_decay)", "decay without the rate"),
+            ("value=-self.lr / correction1", "value=-self.lr * (1 - self.lr * self.weight_decay) / correction1",
+             "decay after the step, not before"),
+            ("1 - beta1**self.steps", "1 - beta1 ** (self.steps + 1)", "first bias correction off by one step"),
+            ("1 - beta2**self.steps", "1 - beta2 ** (self.steps + 1)", "second bias correction off by one step"),
+            ("correction1 = 1 - beta1**self.steps", "correction1 = 1", "no first bias correction"),
+            ("correction2 = 1 - beta2**self.steps", "correction2 = 1", "no second bias correction"),
+            ("(v / correction2).sqrt_().add_(self.eps)", "(v / correction2).add_(self.eps).sqrt_()", "eps inside the root"),
+            ("(v / correction2).sqrt_().add_(self.eps)", "v.sqrt().add_(self.eps).div_(correction2**0.5)",
+             "eps before the bias correction"),
+            ("beta1, beta2 = self.betas", "beta2, beta1 = self.betas", "the betas swapped"),
+            ("addcmul_(p.grad, p.grad, value=1 - beta2)", "add_(p.grad.abs(), alpha=1 - beta2)", "v from |g|, not g^2"),
+            ("m.mul_(beta1)", "m.add_(0)", "the first moment never fades"),
+            ("p.grad = None", "pass", "gradients are not forgotten"),
+            ("if p.grad is None:", "if False:", "a parameter without a gradient"),
+            ("list(parameters)", "parameters", "a generator is empty the second time"),
+            ("weight_decay: float = 0.01", "weight_decay: float = 0.0", "no decay by default"),
+        ],
+    },
+    "train/chunked_loss.py": {
+        "test_model.py": [
+            ("torch.full_like(log_sum, -1.0)", "torch.full_like(log_sum, 1.0)", "the one-hot has the wrong sign"),
+            ("gradient.mul_(1 / N)", "gradient", "the gradient is a sum, not a mean"),
+            ("return total / N", "return total", "the loss is a sum, not a mean"),
+            ("return x_grad * loss_grad,", "return x_grad,", "the incoming gradient is ignored, hidden states"),
+            ("weight_grad * loss_grad,", "weight_grad,", "the incoming gradient is ignored, head"),
+            ("range(0, N, CHUNK_ROWS)", "range(0, N - N % CHUNK_ROWS, CHUNK_ROWS)", "the last chunk is dropped"),
+            ("weight_grad += ", "weight_grad = ", "only the last chunk teaches the head"),
+            ("exact = torch.promote_types(dtype, torch.float32)", "exact = dtype", "sums in bfloat16"),
+        ],
+    },
+    "train/loop.py": {
+        THE_LOOP: [
+            ("optimizer.zero_grad()", "pass", "gradients add up from step to step"),
+            ("losses.append(loss.item())",
+             "losses.append(next_token_loss(model, inputs.to(device), targets.to(device)).item())",
+             "the loss is measured after the step"),
+            ("seq_len, seed, sample)", "seq_len, 0, sample)", "the seed is ignored"),
+            ("seed, sample)", "seed, 0)", "every sample has the same batch"),
+            ("if not loss.isfinite():", "if False:", "goes on after the loss is no number"),
+            ("model.eval()", "pass", "the model is left in training mode"),
+            ("model.train()", "pass", "no dropout although the model has one"),
+            ("lr=lr, weight_decay=weight_decay)", "lr=lr)", "weight decay is not passed on"),
+            ("batch_size: int = 16", "batch_size: int = 8", "another batch than the exercise's"),
+            ("after_sample(sample, losses[-1])", "after_sample(sample + 1, losses[-1])", "samples reported off by one"),
+        ],
+    },
+    "train/run.py": {
+        SWEEP: [
+            ('"before": before,', '"before": evaluate_model(setup, model, args, device, ""),',
+             "before is measured on the trained model"),
+            ("seed=args.seed,", "seed=args.seed + round(lr * 1e6),", "every learning rate has other batches"),
+            ("            lr=lr,", "            lr=1e-4,", "every learning rate is the same one"),
+            ("model = fresh_model(setup, args, device)",
+             'model = vars(setup).setdefault("kept", fresh_model(setup, args, device))',
+             "a learning rate goes on where the one before ended"),
+        ],
+        "test_train.py": [
+            ("weight_decay=args.weight_decay,", "", "--weight-decay is ignored"),
+            ("batch_size=args.batch_size,", "", "--batch-size is ignored"),
+            ("dropout=args.dropout)", "dropout=0.0)", "--dropout is ignored"),
+            ("torch.manual_seed(args.seed)", "pass", "dropout does not repeat"),
+            ("banned=[setup.tokenizer.eot_token]", "banned=[]", "texts may end in the middle"),
+            ("if len(losses) == args.samples:", "if True:", "a diverged model is saved"),
+            ("args.seq_len > setup.config.block_size", "False", "windows longer than the context"),
+            ("len(setup.training_tokens) <= args.seq_len", "len(setup.training_tokens) < args.seq_len",
+             "a text one token shorter than a window"),
+            ("folder.is_dir() and any(folder.iterdir()):", "False:", "a folder in use is written to"),
+            ("(run_folder / name).unlink(missing_ok=True)", "pass", "--overwrite does not delete"),
+            ("for name in WRITTEN:", "for name in [file.name for file in run_folder.glob('*.*')]:",
+             "--overwrite deletes what is not its own"),
+            ("setup.training_tokens,\n", "setup.tokens,\n", "the held-out text is trained on"),
+        ],
+    },
+    "train/sweep.py": {
+        "test_train.py": [
+            ("if len(set(map(lr_label, args.lrs))) < len(args.lrs):", "if False:", "a learning rate given twice"),
+            ("run(setup, args, device, lr, ", "run(setup, args, device, args.lrs[0], ", "all runs at the first rate"),
+        ],
+    },
+    "evaluate/ratio.py": {
+        "test_evaluate.py": [
+            ('np.argsort(-counts, kind="stable")', 'np.argsort(counts, kind="stable")[::-1]', "ties: the larger id first"),
+            ("[:count].tolist()", "[: count + 1].tolist()", "one frequent token too many"),
+            ("share_among(tokens[:, 1:], frequent)", "share_among(tokens, frequent)", "start tokens are counted"),
+            ("size=(sequences, 1))", "size=(1, 1)).repeat(sequences, 0)", "all texts start alike"),
+            ("([3, seed])", "([3])", "start tokens do not depend on the seed"),
+            ("seed=seed,", "seed=0,", "the writing does not depend on the seed"),
+            ("first_row=first,", "first_row=0,", "every group has the same luck"),
+            ("banned=banned,", "", "banned tokens are drawn"),
+            ("temperature=temperature,", "", "the temperature is ignored"),
+            ("top_k=top_k,", "", "top-k is ignored"),
+            ("bootstrap_interval(shares.numpy(), seed)",
+             "bootstrap_interval(torch.isin(tokens[:, 1:], torch.tensor(frequent)).double().flatten().numpy(), seed)",
+             "the interval is over tokens, not texts"),
+            ("[0.025, 0.975]", "[0.05, 0.95]", "an interval of 90 %"),
+        ],
+    },
+    "evaluate/loss.py": {
+        "test_evaluate.py": [
+            ('reduction="sum").item()', ').item() * (len(tokens) - 1) / len(groups)', "a mean of the batches' means"),
+            ("if len(whole) < len(starts):", "if False:", "the last, shorter window is dropped"),
+            ("/ (len(tokens) - 1)", "/ len(tokens)", "divided by one token too many"),
+        ],
+    },
+    "evaluate/results.py": {
+        "test_evaluate.py": [
+            ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
+            ('-result["lr"]', 'result["lr"]', "the smallest learning rate first"),
+            ("if len(found) > 1:", "if False:", "two models in one figure"),
+            ("if missing:", "if False:", "any JSON file passes for a result"),
+            ("len(losses) // 10)", "len(losses) // 5)", "the last loss is over a fifth of the samples"),
+            ('exp_digits=1).replace("e+", "e")', "exp_digits=2)", "learning rates as 1e-04"),
+            ("losses[-1] > 1.01 * losses[lowest]", "losses[-1] > losses[lowest]", "noise passes for over-fitting"),
+            (" and final_loss(result) < training_then", "", "a loss that only grows passes for over-fitting"),
+        ],
+    },
+    "evaluate/table.py": {
+        "test_evaluate.py": [
+            ('np.array(second["shares"]) - np.array(first["shares"])',
+             'np.array(first["shares"]) - np.array(second["shares"])', "differences with the wrong sign"),
+            ("bootstrap_interval(difference)", 'bootstrap_interval(second["shares"] - np.sort(first["shares"]))',
+             "the interval of the difference is not paired"),
+            ("if low > 0 or high < 0:", "if True:", "noise is called a change"),
+            ("if low > 0 or high < 0 else", "if True else", "noise is called a difference"),
+            ("- book) < abs(", "- book) > abs(", "nearer and farther swapped"),
+            ("sorted(results, key=final_loss)", "results", "the losses are not ranked"),
+            ('paired_difference(other["after"], one["after"])', 'paired_difference(one["after"], other["after"])',
+             "learning rates compared the wrong way round"),
+        ],
+    },
+    "evaluate/plot.py": {
+        "test_evaluate.py": [
+            ('(-0.2, "before"), (0.2, "after")', '(-0.2, "after"), (0.2, "before")', "before and after swapped"),
+            ("round(2 * math.log10(lr)) % len(COLOURS)", "len(places)", "colours by rank, other ones in each figure"),
+            ("i + half + 1]", "i + 1]", "a running mean that lags behind"),
+            ("np.arange(1, len(losses) + 1)", "np.arange(len(losses))", "samples count from 0"),
+            ("ax.axhline(book,", "ax.axhline(0.5,", "the book's line is elsewhere"),
+            ("[[max(0.0, ratio - low)], [max(0.0, high - ratio)]]", "[[max(0.0, high - ratio)], [max(0.0, ratio - low)]]",
+             "intervals upside down"),
+        ],
+    },
+    "evaluate/setup.py": {
+        "test_train.py": [
+            ("if tokenizer.n_vocab != config.vocab_size:", "if False:", "another model's vocabulary"),
+            ("frequent_tokens: int = 100", "frequent_tokens: int = 99", "the 99 most frequent"),
+            ("return self.tokens[: len(self.tokens) - self.held_out]", "return self.tokens", "trains on the held-out text"),
+            ("return self.tokens[len(self.tokens) - self.held_out :]", "return self.tokens",
+             "the held-out text is the whole"),
+        ],
+    },
+    "evaluate/cli.py": {
+        "test_train.py": [
+            ("math.isfinite(value) and value > 0", "math.isfinite(value) and value >= 0", "a learning rate of zero"),
+            ("math.isfinite(value) and value > 0", "value > 0", "an infinite learning rate"),
+            ("if value < 1:", "if value < 0:", "zero samples"),
+            ("0 <= value < 1", "0 <= value <= 1", "a dropout of 1"),
+            ("args.top_k or None", "args.top_k", "--top-k 0 is not all"),
+            ('"seed": args.seed', '"seed": 0', "--seed does not reach the writing"),
+            ('"temperature": args.temperature', '"temperature": 1.0', "--temperature does not reach the writing"),
+            ("sys.exit(2)", "sys.exit(1)", "wrong input exits as a crash does"),
+        ],
+    },
+    "evaluate/__main__.py": {
+        "test_train.py": [
+            ("if text is None and", "if False and", "a run is measured by another text than its own"),
+            ("banned=[setup.tokenizer.eot_token]", "banned=[]", "texts may end in the middle"),
+        ],
+    },
+}
+
+
+class Fault(NamedTuple):
+    file: str
+    old: str  # occurs once in the file
+    new: str
+    tests: str  # files or node ids below tests/, separated by spaces
+    breaks: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}: {self.breaks}"
+
+
+FAULTS = [
+    Fault(file, old, new, tests, breaks)
+    for file, groups in TABLE.items()
+    for tests, rows in groups.items()
+    for old, new, breaks in rows
+]
+
+
+def put_in(fault: Fault, source: str) -> str:
+    """`source` with the fault in it.
+
+    Raises:
+        ValueError: the table is out of date: the old code is not there exactly once, or the new is no Python.
+    """
+    if source.count(fault.old) != 1:
+        raise ValueError(f"{fault.name}: occurs {source.count(fault.old)} times, not once: {fault.old}")
+    try:
+        faulty = source.replace(fault.old, fault.new)
+        compile(faulty, fault.file, "exec")
+    except SyntaxError as error:
+        raise ValueError(f"{fault.name}: with the fault line {error.lineno} is not Python: {fault.new}") from None
+    return faulty
+
+
+def out_of_date(faults: list[Fault]) -> list[str]:
+    """What is wrong with the table, a line for each fault; looked for before anything runs."""
+    complaints = []
+    for fault in faults:
+        try:
+            put_in(fault, (ROOT / fault.file).read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            complaints.append(str(error))
+    return complaints
+
+
+def run_tests(folder: Path, tests: str) -> tuple[int | None, str]:
+    """pytest's exit code, None where the time limit ended it, and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += [f"tests/{test}" for test in tests.split()]
+    # No bytecode: Python knows a changed file by its size and its second of change, and a fault may change neither.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return done.returncode, done.stdout
+
+
+def verdict(folder: Path, fault: Fault) -> str:
+    """Put the fault into the copy in `folder`, run its tests, and take it out again."""
+    file = folder / fault.file
+    whole = file.read_bytes()
+    file.write_bytes(put_in(fault, whole.decode("utf-8")).encode("utf-8"))
+    try:
+        code, printed = run_tests(folder, fault.tests)
+    finally:
+        file.write_bytes(whole)
+    if code is None:
+        return "caught (time limit)"
+    # 1: a test ran and failed. Any other code is pytest's own trouble, such as a test that is not there
+    # any more, and would pass for a catch.
+    outcomes = {0: "SURVIVED", 1: "caught"}
+    return outcomes.get(code) or f"NO VERDICT, pytest's exit code is {code}: {' '.join(printed.split())[-300:]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.split("\n")[0])
+    parser.add_argument("--only", metavar="WORD", default="", help="only faults whose file, code, tests or description has it")
+    args = parser.parse_args()
+    faults = [fault for fault in FAULTS if args.only.lower() in " ".join(fault).lower()]
+    if not faults:
+        sys.exit(f"error: no fault has {args.only!r} in it")
+    if complaints := out_of_date(faults):
+        sys.exit("error: bring the table in tests/mutants.py up to date:\n" + "\n".join(complaints))
+
+    began = time.monotonic()
+    verdicts: dict[Fault, str] = {}
+    with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
+        folder = Path(temporary) / "project"
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        # With --only the tests concerned are enough; each must pass before its failure can mean anything.
+        concerned = sorted({test for fault in faults for test in fault.tests.split()}) if args.only else []
+        print("the tests without a fault:", end=" ", flush=True)
+        code, printed = run_tests(folder, " ".join(concerned))
+        if code != 0:
+            sys.exit(f"they do not pass (exit code {code})\n{printed[-3000:]}")
+        print(f"they pass, {time.monotonic() - began:.0f} s", flush=True)
+        for k, fault in enumerate(faults, start=1):
+            start = time.monotonic()
+            verdicts[fault] = verdict(folder, fault)
+            seconds = time.monotonic() - start
+            print(f"{k:3} of {len(faults)}  {seconds:4.0f} s  {verdicts[fault]}: {fault.name}", flush=True)
+
+    missed = [fault for fault in faults if not verdicts[fault].startswith("caught")]
+    for fault in missed:
+        print(f"\n{verdicts[fault]}: {fault.name}\n  old: {fault.old}\n  new: {fault.new}\n  tests: {fault.tests}")
+    minutes = (time.monotonic() - began) / 60
+    print(f"\n{len(faults)} faults, {len(faults) - len(missed)} caught, {len(missed)} not; {minutes:.0f} minutes")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
