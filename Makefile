@@ -7,9 +7,14 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
 	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
 
-.PHONY: help setup sweep test lilliput clean
+# The demo's model is small and wants larger learning rates than GPT-2; its text is short, and so are its windows.
+DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 1e-3 1e-4 --samples 100 --batch-size 8 --seq-len 128 \
+	--holdout 0.1 --top-k 0 --eval-sequences 128 --overwrite --out runs/demo
+
+.PHONY: help setup demo sweep test lilliput clean
 
 help:
+	@echo "make demo       the whole experiment on a small model and a short text, in two minutes; no downloads"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
 	@echo "make test       the tests: no network, no model needed"
@@ -23,6 +28,9 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
 	@touch $@
+
+demo: $(VENV)/installed
+	@$(BIN)/python -m train.sweep $(DEMO_FLAGS) $(FLAGS)
 
 sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)

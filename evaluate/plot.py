@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from evaluate.cli import Parser
 from evaluate.results import describe, find_results, lr_label
@@ -58,6 +59,7 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
         ax.plot(samples, smooth(losses, width), **style, label=label, linewidth=1.8, markevery=max(1, len(losses) // 12), markersize=5)
     ax.set(xlabel="sample (optimizer step)", ylabel="training loss (nats per token)", title="Training loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(title="learning rate")
 
 
@@ -74,7 +76,8 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
             face = colour if when == "after" else "white"
             ax.bar(i + offset, ratio, 0.36, facecolor=face, edgecolor=colour, hatch="" if when == "after" else "///")
             ax.errorbar(i + offset, ratio, [[max(0.0, ratio - low)], [max(0.0, high - ratio)]], color="#333333", capsize=4)
-            ax.text(i + offset, high + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the book's line must not cross the number
+            ax.text(i + offset, high + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
     book = results[0]["book_ratio"]
     line = ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2)
     tops = [r[when]["ratio_ci"][1] for r in results for when in ("before", "after") if r[when]]
@@ -104,6 +107,7 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
         ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=lr_label(result["lr"]))
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     rates = ax.legend(title="learning rate", loc="center right")
     ax.add_artist(rates)
     grey = {"color": "#555555"}

@@ -7,7 +7,7 @@ from evaluate.cli import Parser, positive_float
 from evaluate.results import lr_label
 from evaluate.table import table
 from train.cli import add_out_flags, add_training_flags
-from train.run import default_folder, evaluate_model, fresh_model, new_folder, open_run, run
+from train.run import default_folder, evaluate_model, fresh_model, new_folder, notes_on, open_run, run
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         folder = new_folder(args.out or default_folder(setup, args) / f"lr-{lr_label(args.lr)}", args.overwrite)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    for note in setup.book.notes:
+    for note in notes_on(setup):
         print(f"note: {note}")
     before = evaluate_model(setup, model, args, device, "writing before")
     del model

@@ -77,6 +77,17 @@ def new_folder(folder: Path, overwrite: bool = False) -> Path:
     return folder
 
 
+def notes_on(setup: Setup) -> list[str]:
+    """What somebody who reads the numbers should know."""
+    notes = list(setup.book.notes)
+    if setup.model == "lilliput":
+        notes.append(
+            "lilliput is the small model that is shipped, not GPT-2: it wants larger learning rates (about 1e-4 to 3e-3), "
+            "and its figures say nothing about OpenAI's weights"
+        )
+    return notes
+
+
 def default_folder(setup: Setup, args: argparse.Namespace) -> Path:
     """Where runs of these settings go if nothing is said."""
     parts = [setup.model, setup.book.name + ("-raw" if args.raw_text else ""), str(args.samples)]

@@ -8,7 +8,7 @@ from evaluate.plot import plot_all
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
 from train.cli import add_out_flags, add_training_flags
-from train.run import default_folder, evaluate_model, fresh_model, new_folder, open_run, run
+from train.run import default_folder, evaluate_model, fresh_model, new_folder, notes_on, open_run, run
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
         folder = new_folder(args.out or default_folder(setup, args), args.overwrite)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    for note in setup.book.notes:
+    for note in notes_on(setup):
         print(f"note: {note}")
     # Once is enough: the same weights, start tokens and luck for every learning rate.
     before = evaluate_model(setup, model, args, device, "writing before")
