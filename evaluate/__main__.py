@@ -5,10 +5,8 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
-from evaluate.cli import Parser, add_machine_flags, add_sampling_flags, add_text_flags, device_of, sampling_of
-from evaluate.ratio import frequent_token_ratio
+from evaluate.cli import Parser, add_machine_flags, add_sampling_flags, add_text_flags, device_of
+from evaluate.measure import measure_ratio
 from evaluate.results import RESULT_FILE, read_result
 from evaluate.setup import open_setup
 from model.pretrained import load_pretrained
@@ -46,15 +44,7 @@ def main() -> None:
             model = load_pretrained(setup.folder).to(device)
         except (ValueError, OSError) as error:
             parser.error(str(error))
-        with tqdm(total=args.eval_sequences * args.eval_tokens, desc=folder, unit="token", leave=False) as progress:
-            measured = frequent_token_ratio(
-                model,
-                setup.frequent,
-                **sampling_of(args),
-                banned=[setup.tokenizer.eot_token],
-                device=device,
-                after_token=progress.update,
-            )
+        measured = measure_ratio(setup, model, args, device, folder)
         low, high = measured.ratio_ci
         name = setup.book.name + (" (as served)" if setup.book.raw else "")
         rows.append(f"| {folder} | {name} | {measured.ratio:.3f} ({low:.3f} to {high:.3f}) | {setup.book_ratio:.3f} |")

@@ -73,6 +73,23 @@ def temperature(text: str) -> float:
     return 0.0 if text in ("0", "0.0") else positive_float(text)
 
 
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a `--dtype` value: auto, float32 or bfloat16."""
+    return fastest_dtype(device) if name == "auto" else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it faster than float32 (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
 def add_text_flags(parser: argparse.ArgumentParser, default: str | None = "gulliver") -> None:
     group = parser.add_argument_group("text")
     group.add_argument(
@@ -125,6 +142,13 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="of batches, start tokens, sampling and dropout (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the matrix products; weights and moments are always float32; auto: bfloat16 where the hardware has it "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--device",

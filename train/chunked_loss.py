@@ -28,7 +28,10 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         N = len(x)
-        w = weight.to(dtype)  # (V, C)
+        # The same vector taken from every row shifts all logits of a token alike, which softmax does
+        # not see. But it matters to the rounding: GPT-2's logits lie around -30 to -100, where a
+        # bfloat16 has steps of 1/8 to 1/2; without their common part they lie around 0.
+        w = (weight - weight.mean(0)).to(dtype)  # (V, C)
         x = x.to(dtype)  # (N, C)
         x_grad = torch.empty_like(x)  # (N, C)
         weight_grad = torch.zeros_like(weight)  # (V, C) float32: sums over chunks
@@ -55,10 +58,20 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return x_grad * loss_grad, weight_grad * loss_grad, None, None
 
 
+def head_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mean next-token loss of hidden states `x` (B, T, C) under the head `weight` (V, C), in nats.
+
+    Args:
+        weight: the float32 master; it is rounded to `dtype` here, after its mean has been taken off.
+        dtype: of the matrix products.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return _HeadCrossEntropy.apply(x.flatten(0, 1), weight, targets.flatten(), dtype)
+
+
 def chunked_next_token_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
     """The same number as `next_token_loss` and the same gradients; in the precision of autocast, if it is on."""
-    x = model.hidden(inputs).flatten(0, 1)  # (B * T, C)
+    x = model.hidden(inputs)  # (B, T, C)
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    with torch.autocast(device, enabled=False):
-        return _HeadCrossEntropy.apply(x, model.wte.weight, targets.flatten(), dtype)
+    return head_cross_entropy(x, model.wte.weight, targets, dtype)

@@ -44,6 +44,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the text, its end, that is not trained on but measured; 0 as in the exercise (default: %(default)s)",
     )
+    group.add_argument(
+        "--micro-batch",
+        type=positive_int,
+        metavar="N",
+        help="windows computed at a time: less memory, the same gradients (default: the whole batch)",
+    )
     add_text_flags(parser)
     add_sampling_flags(parser)
     add_machine_flags(parser)

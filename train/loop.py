@@ -1,5 +1,6 @@
 """The fine-tune: one batch, one loss, one step, again and again at a constant learning rate."""
 
+import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -16,6 +17,13 @@ def next_token_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+def plain_gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
+    """Add d loss / d p to the `.grad` of every parameter p; returns the loss in nats per token."""
+    loss = next_token_loss(model, inputs, targets)
+    loss.backward()
+    return loss.item()
+
+
 def finetune(
     model: GPT2,
     tokens: Tensor,
@@ -26,6 +34,8 @@ def finetune(
     seq_len: int = 256,
     weight_decay: float = 0.01,
     seed: int = 0,
+    gradients: Callable[[GPT2, Tensor, Tensor], float] = plain_gradients,
+    optimizer_class: type[AdamW] = AdamW,
     after_sample: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train `model` in place on random windows of `tokens` with AdamW at the learning rate `lr`.
@@ -36,6 +46,7 @@ def finetune(
         model: updated in place, on whichever device it is.
         tokens: the book, a row of more than `seq_len` token ids.
         seed: chooses the batches; the same for every learning rate, so that only the rate differs.
+        gradients, optimizer_class: how a step is computed; speed.py has faster ones that give the same.
         after_sample: called as `after_sample(sample, loss)` after each step, for progress and records.
 
     Returns:
@@ -46,18 +57,17 @@ def finetune(
     # exercise leaves it so. A model that was made with a dropout of its own does use it here.
     model.train()
     device = model.wte.weight.device
-    optimizer = AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = optimizer_class(model.parameters(), lr=lr, weight_decay=weight_decay)
     losses = []
     for sample in range(samples):
         inputs, targets = sample_batch(tokens, batch_size, seq_len, seed, sample)  # (B, T) each
-        loss = next_token_loss(model, inputs.to(device), targets.to(device))
-        if not loss.isfinite():
+        loss = gradients(model, inputs.to(device), targets.to(device))
+        if not math.isfinite(loss):
             break  # diverged: no step can lead back
-        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
+        losses.append(loss)
         if after_sample is not None:
-            after_sample(sample, losses[-1])
+            after_sample(sample, loss)
     model.eval()
     return losses

@@ -5,16 +5,15 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from evaluate.cli import device_of, sampling_of
+from evaluate.cli import device_of, dtype_of
 from evaluate.loss import text_loss
+from evaluate.measure import measure_ratio
 from evaluate.plot import FIGURE_FILES
-from evaluate.ratio import frequent_token_ratio
 from evaluate.results import RESULT_FILE, lr_label, write_json
 from evaluate.setup import Setup, model_identity, open_setup
 from evaluate.table import TABLE_FILE
@@ -22,6 +21,7 @@ from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, save_pretrained
 from train.loop import finetune
+from train.speed import FastAdamW, fast_gradients, keep_memory
 
 WRITTEN = (RESULT_FILE, *MODEL_FILES, TABLE_FILE, *FIGURE_FILES)  # everything that run and sweep folders hold
 HELD_OUT_LOSSES = 25  # how often the held-out loss is measured during training
@@ -35,6 +35,8 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
         ValueError, OSError: with one line on what to do.
     """
     device = device_of(args.device)
+    keep_memory()
+    torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
     setup = open_setup(args.model, args.text, raw_text=args.raw_text, holdout=args.holdout)
     if args.seq_len > setup.config.block_size:
         raise ValueError(
@@ -97,16 +99,7 @@ def default_folder(setup: Setup, args: argparse.Namespace) -> Path:
 def evaluate_model(setup: Setup, model: GPT2, args: argparse.Namespace, device: torch.device, title: str) -> dict:
     """The model's ratio, as a result file keeps it."""
     began = time.monotonic()
-    total = args.eval_sequences * args.eval_tokens
-    with tqdm(total=total, desc=title, unit="token", leave=False) as progress:
-        measured = frequent_token_ratio(
-            model,
-            setup.frequent,
-            **sampling_of(args),
-            banned=[setup.tokenizer.eot_token],
-            device=device,
-            after_token=progress.update,
-        )
+    measured = measure_ratio(setup, model, args, device, title)
     return {
         "ratio": measured.ratio,
         "ratio_ci": measured.ratio_ci,
@@ -156,6 +149,8 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
             seq_len=args.seq_len,
             weight_decay=args.weight_decay,
             seed=args.seed,
+            gradients=fast_gradients(dtype_of(args.dtype, device), args.micro_batch),
+            optimizer_class=FastAdamW,
             after_sample=after_sample,
         )
     seconds = {"before": before["seconds"], "training": time.monotonic() - began}
@@ -186,14 +181,14 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
             "text_sha256": setup.book.sha256,
             "text_notes": setup.book.notes,
         },
-        "environment": environment(device, model) | {"seconds": seconds},
+        "environment": environment(device, dtype_of(args.dtype, device)) | {"seconds": seconds},
     }
     write_json(folder / RESULT_FILE, result)
     return result
 
 
-def environment(device: torch.device, model: GPT2) -> dict:
-    """What the numbers were made with."""
+def environment(device: torch.device, dtype: torch.dtype) -> dict:
+    """What the numbers were made with; `dtype` is that of the matrix products, the weights are float32."""
     packages = ("torch", "numpy", "tiktoken", "safetensors", "huggingface_hub")
     on_gpu = device.type == "cuda"
     return {
@@ -201,8 +196,8 @@ def environment(device: torch.device, model: GPT2) -> dict:
         **{package: importlib.metadata.version(package) for package in packages},
         "platform": platform.platform(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability(),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else torch.cpu.get_capabilities().get("cpu_name", "cpu"),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "dtype": str(model.wte.weight.dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
     }

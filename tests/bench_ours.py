@@ -1,0 +1,69 @@
+"""The same work as in bench_theirs.py, done as this project's commands do it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.bench_theirs import serve  # noqa: E402
+
+
+def prepare(task: dict):
+    import torch
+
+    from evaluate.cli import dtype_of
+    from evaluate.ratio import frequent_token_ratio
+    from model.pretrained import load_pretrained
+    from model.sampling import cast_copy
+    from train.loop import plain_gradients
+    from train.adamw import AdamW
+    from train.speed import FastAdamW, fast_gradients, keep_memory
+
+    device = torch.device(task["device"])
+    keep_memory()
+    dtype = dtype_of(task["dtype"], device)
+    model = load_pretrained(task["model"]).to(device)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    if task["work"] == "generate":
+
+        def generate() -> None:
+            frequent_token_ratio(
+                cast_copy(model, dtype),
+                range(100),
+                sequences=task["sequences"],
+                new_tokens=task["new_tokens"],
+                banned=[model.config.vocab_size - 1],
+                device=device,
+            )
+            wait()
+
+        return generate
+
+    optimizer = (AdamW if task.get("plain") else FastAdamW)(model.parameters(), lr=1e-4)
+    if task["work"] == "adamw":
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        return lambda: (optimizer.step(), wait())
+
+    size = (task["batch_size"], task["seq_len"] + 1)
+    tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    gradients = plain_gradients if task.get("plain") else fast_gradients(dtype, task.get("micro_batch"))
+
+    def train() -> None:
+        gradients(model, tokens[:, :-1], tokens[:, 1:])
+        optimizer.step()
+        optimizer.zero_grad()
+        wait()
+
+    if task["work"] == "start":
+        train()
+        return lambda: None
+    return train
+
+
+if __name__ == "__main__":
+    serve(prepare)

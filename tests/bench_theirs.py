@@ -1,0 +1,89 @@
+"""What a course notebook does: transformers, torch.optim.AdamW, generate. Run by bench.py in an environment of its own.
+
+Reads one JSON command a line, answers with the seconds it took: see `serve`.
+"""
+
+import json
+import resource
+import sys
+import time
+
+
+def serve(prepare) -> None:
+    """Prepare what argv[1] (JSON) asks for, say so, then do it once for every line that comes.
+
+    `prepare(task)` returns a function to be timed. Answers are JSON lines on standard output: the
+    seconds, and the most memory that this process has held so far, in bytes.
+    """
+    task = json.loads(sys.argv[1])
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # nothing else may speak between the answers
+    began = time.perf_counter()
+    work = prepare(task)
+    print(json.dumps({"seconds": time.perf_counter() - began}), file=answers, flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - began
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"seconds": seconds, "peak_bytes": 1024 * kilobytes}), file=answers, flush=True)
+
+
+def prepare(task: dict):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = torch.device(task["device"])
+    low = task["dtype"] == "bfloat16"
+    model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32).to(device)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    if task["work"] == "generate":
+        if low:
+            model = model.to(torch.bfloat16)
+        starts = torch.randint(model.config.vocab_size, (task["sequences"], 1), generator=torch.Generator().manual_seed(0)).to(device)
+
+        def generate() -> None:
+            with torch.no_grad():
+                model.generate(
+                    starts,
+                    attention_mask=torch.ones_like(starts),
+                    do_sample=True,
+                    top_k=50,
+                    max_new_tokens=task["new_tokens"],
+                    min_new_tokens=task["new_tokens"],
+                    pad_token_id=model.config.eos_token_id,
+                )
+            wait()
+
+        return generate
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, **({"fused": True} if task["work"] == "adamw" else {}))
+    if task["work"] == "adamw":
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        return lambda: (optimizer.step(), wait())
+
+    tokens = torch.randint(model.config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)).to(device)
+
+    def train() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            logits = model(tokens[:, :-1]).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        wait()
+
+    if task["work"] == "start":
+        train()
+        return lambda: None
+    return train
+
+
+if __name__ == "__main__":
+    serve(prepare)

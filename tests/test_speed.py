@@ -1,0 +1,184 @@
+"""The fast ways are the same ways: equal numbers where rounding allows, and close ones in bfloat16."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_text
+
+from data import load_tokenizer, sample_batch
+from evaluate import frequent_token_ratio
+from evaluate.cli import dtype_of, fastest_dtype
+from model import generate, load_pretrained
+from model.sampling import cast_copy
+from train import AdamW, finetune
+from train.chunked_loss import head_cross_entropy
+from train.loop import plain_gradients
+from train.speed import FastAdamW, bfloat16_loss, fast_gradients
+
+# AdamW
+
+
+@pytest.mark.parametrize("piece", [3, 1 << 16])
+@pytest.mark.parametrize("settings", [{}, {"eps": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.7)}])
+def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
+    monkeypatch.setattr(FastAdamW, "PIECE", piece)
+    generator = torch.Generator().manual_seed(1)
+    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 4), (7,), (1,), (2, 3))]
+    ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
+    fast, plain = FastAdamW(ours, lr=0.02, **settings), AdamW(theirs, lr=0.02, **settings)
+    for step in range(20):
+        for i, (p, q) in enumerate(zip(ours, theirs)):
+            p.grad = None if i == 2 else 10.0 ** (i - 3) * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            q.grad = p.grad
+        if step == 10:
+            fast.lr = plain.lr = 0.001
+        fast.step()
+        plain.step()
+        for p, q in zip(ours, theirs):
+            torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
+
+
+def test_all_tensors_in_one_launch_are_adamw_too(monkeypatch):
+    """The way of a GPU, tried on the CPU."""
+    p, q = (torch.linspace(-1, 1, 6, dtype=torch.float64).requires_grad_() for _ in range(2))
+    fast, plain = FastAdamW([p], lr=0.1), AdamW([q], lr=0.1)
+    for step in range(5):
+        q.grad = torch.arange(6.0, dtype=torch.float64) - step
+        fast.steps += 1
+        with torch.no_grad():
+            fast.update([p], [q.grad], fast.m, fast.v)
+        plain.step()
+    torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
+
+
+def test_a_small_update_is_lost_in_bfloat16_weights():
+    """Why weights stay float32: beside a weight of 0.1 a step of 1e-6 is far below bfloat16's next number."""
+    weight = torch.tensor([0.1])
+    low = weight.to(torch.bfloat16)
+    for _ in range(800):
+        weight -= 1e-6
+        low -= 1e-6
+    assert weight.item() == pytest.approx(0.1 - 8e-4, rel=1e-4)
+    assert low.item() == torch.tensor(0.1).to(torch.bfloat16).item()  # 800 steps, and nothing happened
+
+
+# Gradients
+
+
+@pytest.fixture
+def tokens(tokenizer_folder):
+    return torch.tensor(load_tokenizer(tokenizer_folder).encode_ordinary(make_text(2000, seed=6)))
+
+
+def gradients_of(model, compute, inputs, targets):
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = compute(model, inputs, targets)
+    return loss, {name: p.grad.double().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1, 3, 5, 100])
+def test_micro_batches_give_the_same_gradients(model_folder, tokens, micro_batch):
+    """Five windows: whole, one by one, and in parts of unequal size."""
+    model = load_pretrained(model_folder).double()
+    batch = sample_batch(tokens, 5, 9, 0, 0)
+    loss, expected = gradients_of(model, plain_gradients, *batch)
+    found_loss, found = gradients_of(model, fast_gradients(torch.float32, micro_batch), *batch)
+    assert found_loss == pytest.approx(loss, abs=1e-12)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("shift", [0.0, 8.0])
+def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, shift):
+    """Also where all logits lie far below zero, as GPT-2's do."""
+    model = load_pretrained(model_folder)
+    with torch.no_grad():
+        direction = torch.ones(model.config.n_embd) / model.config.n_embd**0.5
+        model.ln_f.bias.add_(shift * direction)
+        model.wte.weight.add_(-shift * direction)
+    batch = sample_batch(tokens, 8, 16, 0, 0)
+    loss, expected = gradients_of(model, plain_gradients, *batch)
+    low_loss, low = gradients_of(model, fast_gradients(torch.bfloat16), *batch)
+    assert low_loss == pytest.approx(loss, rel=2e-3)
+    together = [torch.cat([g.flatten() for g in gradients.values()]) for gradients in (expected, low)]
+    assert F.cosine_similarity(*together, dim=0) > 0.999
+    for name, gradient in expected.items():
+        assert F.cosine_similarity(gradient.flatten(), low[name].flatten(), dim=0) > 0.98, name
+
+
+def test_the_heads_rounding_does_not_grow_with_the_logits_common_part():
+    """Logits of -100 have steps of 1/2 in bfloat16; what all have in common is taken off before rounding."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(1, 64, 32, generator=generator), torch.randn(50, 32, generator=generator)
+    x[..., 0], weight[:, 0] = 10.0, -10.0  # every logit 100 lower
+    targets = torch.randint(50, (64,), generator=generator)
+    expected = F.cross_entropy((x[0].double() @ weight.double().T), targets).item()
+    assert head_cross_entropy(x, weight, targets, torch.bfloat16).item() == pytest.approx(expected, rel=2e-3)
+    plainly = F.cross_entropy((x[0].bfloat16() @ weight.bfloat16().T).float(), targets).item()
+    assert abs(plainly - expected) > 5e-3 * expected  # the rounding that it is spared
+
+
+def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
+    """A hundred steps; weights stay float32."""
+    curves = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model = load_pretrained(model_folder)
+        settings = {"lr": 3e-3, "samples": 100, "batch_size": 8, "seq_len": 16}
+        curves[dtype] = np.array(
+            finetune(model, tokens, gradients=fast_gradients(dtype), optimizer_class=FastAdamW, **settings)
+        )
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert curves[torch.float32][-1] < curves[torch.float32][0] - 2
+    np.testing.assert_allclose(curves[torch.bfloat16], curves[torch.float32], rtol=0.02)
+    plain = finetune(load_pretrained(model_folder), tokens, **settings)
+    np.testing.assert_allclose(curves[torch.float32], plain, rtol=1e-3)
+
+
+# Sampling
+
+
+def test_a_copy_in_bfloat16_for_sampling(model_folder):
+    model = load_pretrained(model_folder)
+    assert cast_copy(model, torch.float32) is model
+    copy = cast_copy(model, torch.bfloat16)
+    assert all(p.dtype == torch.bfloat16 for p in copy.parameters()) and model.wte.weight.dtype == torch.float32
+    tokens = torch.arange(20)[None]
+    exact, rounded = model(tokens), copy(tokens).float()
+    assert F.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.999
+
+
+def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
+    """The same start tokens and luck: what differs is rounding, and it must stay within the noise of the ratio."""
+    model = load_pretrained(model_folder)
+    frequent = generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
+    settings = {"sequences": 200, "new_tokens": 20, "top_k": 50, "seed": 1}
+    exact = frequent_token_ratio(model, frequent.tolist(), **settings)
+    rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), **settings)
+    low, high = exact.ratio_ci
+    assert 0.1 < exact.ratio < 0.9 and low <= rounded.ratio <= high
+
+
+def test_which_dtype_auto_means(monkeypatch):
+    cpu = torch.device("cpu")
+    for capabilities, expected in (
+        ({}, torch.float32),
+        ({"avx512_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda capabilities=capabilities: capabilities)
+        assert fastest_dtype(cpu) == dtype_of("auto", cpu) == expected
+    for capability, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, capability=capability: capability)
+        assert fastest_dtype(torch.device("cuda")) == expected
+    assert fastest_dtype(torch.device("mps")) == torch.float32
+    assert dtype_of("bfloat16", torch.device("mps")) == torch.bfloat16 and dtype_of("float32", cpu) == torch.float32
+
+
+def test_bfloat16_loss_is_the_loss(model_folder, tokens):
+    model = load_pretrained(model_folder)
+    inputs, targets = sample_batch(tokens, 4, 12, 0, 3)
+    expected = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()).item()
+    assert bfloat16_loss(model, inputs, targets).item() == pytest.approx(expected, rel=2e-3)
