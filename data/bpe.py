@@ -54,7 +54,9 @@ def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes,
         ValueError: the vocabulary is too small for the bytes, or the words have no more pairs to join.
     """
     if vocab_size < 257:
-        raise ValueError(f"a vocabulary of {vocab_size} has no room for the 256 bytes and the end of text; use 257 or more")
+        raise ValueError(
+            f"a vocabulary of {vocab_size} has no room for the 256 bytes and the end of text; use 257 or more"
+        )
     words = [[bytes([byte]) for byte in word] for word in word_counts]
     counts = list(word_counts.values())
     pair_counts: Counter[tuple[bytes, bytes]] = Counter()
@@ -70,7 +72,9 @@ def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes,
     merges: list[tuple[bytes, bytes]] = []
     while len(merges) < vocab_size - 257:
         if not heap:
-            raise ValueError(f"the texts give only {len(merges)} merges, {vocab_size - 257} were asked for; use more text")
+            raise ValueError(
+                f"the texts give only {len(merges)} merges, {vocab_size - 257} were asked for; use more text"
+            )
         negative_count, pair = heapq.heappop(heap)
         if pair_counts[pair] != -negative_count or not negative_count:
             continue

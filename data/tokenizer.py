@@ -43,7 +43,9 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
         vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
         lines = merges_file.read_text(encoding="utf-8").split("\n")
     except ValueError as error:
-        raise ValueError(f"{folder}: vocab.json or merges.txt is damaged ({error}); fetch the two files again") from None
+        raise ValueError(
+            f"{folder}: vocab.json or merges.txt is damaged ({error}); fetch the two files again"
+        ) from None
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
 
     # tiktoken merges the pair whose result has the lowest id, so ids must follow the merges' order.

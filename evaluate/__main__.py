@@ -1,6 +1,6 @@
 """The ratio of finished models.
 
-    python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
+python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
 """
 
 from pathlib import Path
@@ -25,7 +25,9 @@ def main() -> None:
         prog="python -m evaluate",
         description="Let models write from random tokens and measure the share of the text's 100 most frequent tokens.",
     )
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, or gpt2 and its sizes")
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, or gpt2 and its sizes"
+    )
     add_text_flags(parser, default=None)
     add_sampling_flags(parser)
     add_machine_flags(parser)

@@ -79,7 +79,7 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it faster than float32 (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
+    """bfloat16 where the hardware is faster with it (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     elif device.type == "cpu":
@@ -116,7 +116,11 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         help="texts to write, each from a random token; the exercise writes 10 (default: %(default)s)",
     )
     group.add_argument(
-        "--eval-tokens", type=positive_int, default=100, metavar="N", help="new tokens in each text (default: %(default)s)"
+        "--eval-tokens",
+        type=positive_int,
+        default=100,
+        metavar="N",
+        help="new tokens in each text (default: %(default)s)",
     )
     group.add_argument(
         "--top-k",

@@ -1,6 +1,6 @@
 """The figures, from the result files alone: loss and ratio for every learning rate; training against held-out loss.
 
-    python -m evaluate.plot runs/gpt2-gulliver-800
+python -m evaluate.plot runs/gpt2-gulliver-800
 """
 
 import math
@@ -20,7 +20,8 @@ FIGURE_FILE = "learning_rates.png"
 HELD_OUT_FILE = "held_out_loss.png"
 FIGURE_FILES = (FIGURE_FILE, HELD_OUT_FILE)
 BOOK = "black"
-# Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for prints in grey.
+# Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for
+# prints in grey.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
 MARKERS = ("D", "v", "s", "P", "^", "X", "o")
 
@@ -57,7 +58,15 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         width = max(1, len(losses) // 20) | 1
         label = lr_label(result["lr"]) + ("" if result["after"] else " (diverged)")
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
-        ax.plot(samples, smooth(losses, width), **style, label=label, linewidth=1.8, markevery=max(1, len(losses) // 12), markersize=5)
+        ax.plot(
+            samples,
+            smooth(losses, width),
+            **style,
+            label=label,
+            linewidth=1.8,
+            markevery=max(1, len(losses) // 12),
+            markersize=5,
+        )
     ax.set(xlabel="sample (optimizer step)", ylabel="training loss (nats per token)", title="Training loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(title="learning rate")
@@ -75,8 +84,14 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
             ratio, (low, high) = measured["ratio"], measured["ratio_ci"]
             face = colour if when == "after" else "white"
             ax.bar(i + offset, ratio, 0.36, facecolor=face, edgecolor=colour, hatch="" if when == "after" else "///")
-            ax.errorbar(i + offset, ratio, [[max(0.0, ratio - low)], [max(0.0, high - ratio)]], color="#333333", capsize=4)
-            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the book's line must not cross the number
+            ax.errorbar(
+                i + offset, ratio, [[max(0.0, ratio - low)], [max(0.0, high - ratio)]], color="#333333", capsize=4
+            )
+            behind = {
+                "facecolor": "white",
+                "edgecolor": "none",
+                "pad": 0.5,
+            }  # the book's line must not cross the number
             ax.text(i + offset, high + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
     book = results[0]["book_ratio"]
     line = ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2)
@@ -96,7 +111,14 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
         Patch(facecolor="#999999", **grey),
         line,
     ]
-    ax.legend(handles, ["before", "after", f"the book itself: {book:.3f}"], loc="upper center", ncols=3, fontsize=8, frameon=False)
+    ax.legend(
+        handles,
+        ["before", "after", f"the book itself: {book:.3f}"],
+        loc="upper center",
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+    )
 
 
 def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:

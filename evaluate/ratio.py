@@ -59,7 +59,8 @@ def frequent_token_ratio(
     probe = torch.zeros(1, 1, dtype=torch.long, device=device)
     with evaluating(model):
         vocab_size = model(probe).shape[-1]
-    starts = np.random.default_rng([3, seed]).integers(vocab_size, size=(sequences, 1))  # 3: the start tokens' generator
+    # 3: the generator of start tokens.
+    starts = np.random.default_rng([3, seed]).integers(vocab_size, size=(sequences, 1))
     starts = torch.from_numpy(starts).to(device)
     groups = []
     for first in range(0, sequences, GROUP):

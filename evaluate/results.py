@@ -56,7 +56,9 @@ def find_results(paths: Iterable[str | Path]) -> list[dict]:
     for what, key in (("model", "model"), ("text", "text")):
         found = sorted({result["settings"][key] for result in results})
         if len(found) > 1:
-            raise ValueError(f"the runs are of different {what}s ({', '.join(found)}); they do not belong in one figure")
+            raise ValueError(
+                f"the runs are of different {what}s ({', '.join(found)}); they do not belong in one figure"
+            )
     return sorted(results, key=lambda result: -result["lr"])
 
 

@@ -57,7 +57,17 @@ def open_setup(model: str, text: str, *, raw_text: bool, holdout: float = 0.0, f
     tokens = torch.tensor(tokenizer.encode_ordinary(book.text))
     frequent = most_frequent_tokens(tokens, frequent_tokens)
     name = model if model in (*HUB, "lilliput") else folder.resolve().name
-    return Setup(name, folder, config, tokenizer, book, tokens, round(holdout * len(tokens)), frequent, share_among(tokens, frequent).item())
+    return Setup(
+        name,
+        folder,
+        config,
+        tokenizer,
+        book,
+        tokens,
+        round(holdout * len(tokens)),
+        frequent,
+        share_among(tokens, frequent).item(),
+    )
 
 
 def model_identity(setup: Setup) -> dict:

@@ -5,7 +5,6 @@ import numpy as np
 from evaluate.ratio import bootstrap_interval
 from evaluate.results import describe, final_loss, lr_label, over_fitted_since
 
-
 TABLE_FILE = "table.md"
 
 
@@ -55,7 +54,9 @@ def answer(results: list[dict]) -> list[str]:
     if not results:
         return sentences
     by_loss = sorted(results, key=final_loss)
-    sentences.append("Training loss at the end: " + " < ".join(f"{lr_label(r['lr'])} ({final_loss(r):.3f})" for r in by_loss) + ".")
+    sentences.append(
+        "Training loss at the end: " + " < ".join(f"{lr_label(r['lr'])} ({final_loss(r):.3f})" for r in by_loss) + "."
+    )
     for result in results:
         sample = over_fitted_since(result)
         if sample is not None:

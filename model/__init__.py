@@ -1,7 +1,7 @@
 """GPT-2: the model, its weights, its folder and how it writes."""
 
-from model.sampling import generate
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import load_pretrained, save_pretrained
+from model.sampling import generate
 
 __all__ = ["GPT2", "GPT2Config", "generate", "load_pretrained", "save_pretrained"]

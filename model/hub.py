@@ -39,7 +39,8 @@ def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cac
     folder = LILLIPUT if name_or_folder == "lilliput" else Path(name_or_folder)
     if not folder.is_dir():
         raise ValueError(
-            f"there is no model or folder {str(name_or_folder)!r}; use {', '.join(HUB)}, lilliput, or a folder with {', '.join(MODEL_FILES)}"
+            f"there is no model or folder {str(name_or_folder)!r}; use {', '.join(HUB)}, lilliput, "
+            f"or a folder with {', '.join(MODEL_FILES)}"
         )
     for name in MODEL_FILES[:2]:
         if not (folder / name).is_file():
@@ -101,7 +102,9 @@ def verify_once(file: Path, sha256: str, stamps: Path | None = None) -> None:
         return
     found = file_sha256(file)
     if found != sha256:
-        raise ValueError(f"{file} is damaged: its sha256 is {found}, not {sha256}; delete {file.resolve()} and start again")
+        raise ValueError(
+            f"{file} is damaged: its sha256 is {found}, not {sha256}; delete {file.resolve()} and start again"
+        )
     try:
         stamps.mkdir(parents=True, exist_ok=True)
         stamp.write_text(mark, encoding="utf-8")

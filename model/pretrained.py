@@ -66,7 +66,9 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
     }.items():
         sizes[ours] = raw.get(theirs)
         if type(sizes[ours]) is not int or sizes[ours] < 1:
-            raise ValueError(f"{file}: {theirs} is {sizes[ours]!r}, not a positive whole number; is this a GPT-2's config?")
+            raise ValueError(
+                f"{file}: {theirs} is {sizes[ours]!r}, not a positive whole number; is this a GPT-2's config?"
+            )
     if sizes["n_embd"] % sizes["n_head"]:
         raise ValueError(f"{file}: n_embd {sizes['n_embd']} is not a multiple of n_head {sizes['n_head']}")
     # Variants that transformers can build from the same file; with our GPT-2 they would run and be wrong.
@@ -135,7 +137,9 @@ def what_is_wrong(file: Path) -> str:
     return "it is damaged or cut short; download it again"
 
 
-def save_pretrained(model: GPT2, folder: str | Path, *, tokenizer_folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+def save_pretrained(
+    model: GPT2, folder: str | Path, *, tokenizer_folder: str | Path, dtype: torch.dtype = torch.float32
+) -> None:
     """Write the four files of `model` to `folder`, in the layout of OpenAI's file.
 
     Args:

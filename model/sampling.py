@@ -17,26 +17,42 @@ from model.gpt2 import GPT2
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
     """Draw one token a row from softmax(logits / temperature), cut to the `top_k` most likely.
 
-    Tokens that tie with the k-th most likely all stay in, so that a tie is never broken by the
-    order of the vocabulary. A temperature of 0 takes the most likely token (greedy).
+    A temperature of 0 takes the most likely token (greedy).
 
     Args:
         logits: (B, V).
-        uniform: (B,) numbers from [0, 1), one a row: where the draw falls in the cumulative distribution.
+        uniform: (B,) numbers from [0, 1), one a row: where the draw falls in the cumulative distribution
+            over the tokens in the order of their ids.
 
     Returns:
         (B,) token ids.
     """
     if temperature == 0:
         return logits.argmax(-1)  # (B,)
-    logits = logits / temperature
+    ids = None
     if top_k is not None and top_k < logits.shape[-1]:
-        kth = logits.topk(top_k).values[:, -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < kth, -torch.inf)
+        logits, ids = most_likely(logits, top_k)  # (B, K) each
     # float64: in float32 a sum over 50,257 terms is off by about as much as a rare token weighs.
-    cumulative = logits.double().softmax(-1).cumsum(-1)  # (B, V)
+    cumulative = (logits.double() / temperature).softmax(-1).cumsum(-1)  # (B, V) or (B, K)
     # right=True steps over tokens of probability zero, where the sum stands still.
-    return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]  # (B,)
+    place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
+    return (place if ids is None else ids.gather(1, place))[:, 0]  # (B,)
+
+
+def most_likely(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Logits and ids (B, K), in the order of the ids, of each row's k most likely tokens of `logits` (B, V).
+
+    Tokens that tie with the k-th stay in, so that no tie is broken by chance: K is k and some room for
+    them. What the row does not need of the room has a logit of -inf.
+    """
+    K = min(k + 16, logits.shape[-1])
+    values, ids = logits.topk(K)
+    kth = values[:, k - 1 : k]  # (B, 1)
+    if (values[:, -1:] == kth).any():  # the ties may go on beyond the room: take every token
+        values, ids = logits, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
+    ids, order = ids.sort(-1)
+    values = values.gather(1, order)
+    return values.masked_fill(values < kth, -torch.inf), ids
 
 
 def uniform_numbers(seed: int, first_row: int, rows: int, columns: int) -> Tensor:

@@ -54,7 +54,12 @@ PAIRS = {
         2,
         3,
     ),
-    "AdamW step against torch's fused one": ({"work": "adamw", "dtype": "float32"}, {"work": "adamw", "dtype": "float32"}, 0.8, 1),
+    "AdamW step against torch's fused one": (
+        {"work": "adamw", "dtype": "float32"},
+        {"work": "adamw", "dtype": "float32"},
+        0.8,
+        1,
+    ),
 }
 
 
@@ -112,7 +117,18 @@ def their_python(folder: Path) -> str:
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not (folder / "installed").exists():
         venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", f"torch=={torch.__version__.split('+')[0]}", "transformers>=5,<6"], check=True)
+        subprocess.run(
+            [
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                f"torch=={torch.__version__.split('+')[0]}",
+                "transformers>=5,<6",
+            ],
+            check=True,
+        )
         (folder / "installed").touch()
     return str(python)
 
@@ -139,7 +155,9 @@ def step_flops(config: GPT2Config, B: int, T: int) -> float:
 
 
 def main() -> None:
-    parser = Parser(prog="python -m tests.bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__)
+    parser = Parser(
+        prog="python -m tests.bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
+    )
     parser.add_argument("--turns", type=positive_int, default=3, help="counted turns of each side")
     parser.add_argument("--only", default="", help="only the pairs whose name contains this")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -149,7 +167,10 @@ def main() -> None:
     args = parser.parse_args()
     python = their_python(args.environment)
     args.out.mkdir(parents=True, exist_ok=True)
-    results = {"matmul_flops": {name: matmul_peak(getattr(torch, name)) for name in ("float32", "bfloat16")}, "pairs": {}}
+    results = {
+        "matmul_flops": {name: matmul_peak(getattr(torch, name)) for name in ("float32", "bfloat16")},
+        "pairs": {},
+    }
     results["machine"] = {
         "cores": os.cpu_count(),
         "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),

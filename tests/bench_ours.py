@@ -15,8 +15,8 @@ def prepare(task: dict):
     from evaluate.ratio import frequent_token_ratio
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.loop import plain_gradients
     from train.adamw import AdamW
+    from train.loop import plain_gradients
     from train.speed import FastAdamW, fast_gradients, keep_memory
 
     device = torch.device(task["device"])

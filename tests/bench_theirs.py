@@ -44,7 +44,9 @@ def prepare(task: dict):
     if task["work"] == "generate":
         if low:
             model = model.to(torch.bfloat16)
-        starts = torch.randint(model.config.vocab_size, (task["sequences"], 1), generator=torch.Generator().manual_seed(0)).to(device)
+        starts = torch.randint(
+            model.config.vocab_size, (task["sequences"], 1), generator=torch.Generator().manual_seed(0)
+        ).to(device)
 
         def generate() -> None:
             with torch.no_grad():
@@ -67,7 +69,9 @@ def prepare(task: dict):
             parameter.grad = torch.randn_like(parameter)
         return lambda: (optimizer.step(), wait())
 
-    tokens = torch.randint(model.config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)).to(device)
+    tokens = torch.randint(
+        model.config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)
+    ).to(device)
 
     def train() -> None:
         optimizer.zero_grad()

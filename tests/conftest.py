@@ -104,7 +104,9 @@ def write_model(folder: Path, tensors: dict[str, np.ndarray], tokenizer_folder: 
 def official_file(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`weights` in float32 with the causal masks, as OpenAI's file has them."""
     mask = np.tril(np.ones((1, 1, BLOCK, BLOCK), dtype=np.float32))
-    return {name: w.astype(np.float32) for name, w in weights.items()} | {f"h.{i}.attn.bias": mask for i in range(LAYERS)}
+    return {name: w.astype(np.float32) for name, w in weights.items()} | {
+        f"h.{i}.attn.bias": mask for i in range(LAYERS)
+    }
 
 
 @pytest.fixture(scope="session")

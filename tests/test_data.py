@@ -239,7 +239,12 @@ def test_a_text_without_a_frame_is_kept_whole(tmp_path):
 def test_texts_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError, match="no text '.*none.txt'"):
         load_book(tmp_path / "none.txt")
-    for content, complaint in ((b"caf\xe9", "not UTF-8"), (b"", "is empty"), (b" \r\n", "is empty"), (b"\xef\xbb\xbf", "is empty")):
+    for content, complaint in (
+        (b"caf\xe9", "not UTF-8"),
+        (b"", "is empty"),
+        (b" \r\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+    ):
         (tmp_path / "bad.txt").write_bytes(content)
         with pytest.raises(ValueError, match=complaint):
             load_book(tmp_path / "bad.txt")

@@ -109,7 +109,11 @@ def test_text_loss_sums_all_tokens_and_divides_once():
 
 def fake_result(lr, losses, before=0.4, after=0.5, **changes):
     def measured(ratio):
-        return ratio and {"ratio": ratio, "ratio_ci": [ratio - 0.02, ratio + 0.02], "shares": [ratio - 0.1, ratio + 0.1] * 50}
+        return ratio and {
+            "ratio": ratio,
+            "ratio_ci": [ratio - 0.02, ratio + 0.02],
+            "shares": [ratio - 0.1, ratio + 0.1] * 50,
+        }
 
     return {
         "lr": lr,
@@ -207,7 +211,9 @@ def test_every_learning_rate_has_its_colour_in_every_figure():
     alone = plot.style_of([1e-5])[1e-5]
     assert plot.style_of([1e-4, 1e-5, 1e-6])[1e-5] == alone == plot.style_of([1e-2, 1e-5, 3e-4])[1e-5]
     styles = plot.style_of([1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6])
-    assert len({style["color"] for style in styles.values()}) == len({style["marker"] for style in styles.values()}) == 6
+    assert (
+        len({style["color"] for style in styles.values()}) == len({style["marker"] for style in styles.values()}) == 6
+    )
     crowded = plot.style_of([1e-4, 1.1e-4, 1.2e-4])
     assert len({style["color"] for style in crowded.values()}) == 3
 
@@ -233,7 +239,9 @@ def test_the_figure_shows_the_numbers(sweep_folder):
     plot.plot_ratio(right, results, styles)
     heights = [bar.get_height() for bar in right.patches]
     assert heights == [0.4, 0.55, 0.4, 0.52, 0.4, 0.401]
-    assert [bar.get_facecolor()[:3] for bar in right.patches[1::2]] == [to_rgb(styles[r["lr"]]["color"]) for r in results]
+    assert [bar.get_facecolor()[:3] for bar in right.patches[1::2]] == [
+        to_rgb(styles[r["lr"]]["color"]) for r in results
+    ]
     assert any(np.allclose(line.get_ydata(), 0.558) for line in right.get_lines())
     assert [tick.get_text() for tick in right.get_xticklabels()] == ["1e-4", "1e-5", "1e-6"]
 

@@ -99,7 +99,8 @@ LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
-    ("uniform", "token"), [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3), (1 - 1e-16, 3)]
+    ("uniform", "token"),
+    [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3), (1 - 1e-16, 3)],
 )
 def test_the_draw_is_the_inverse_of_the_distribution(uniform, token):
     assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64)).item() == token
@@ -129,6 +130,28 @@ def test_all_that_tie_with_the_kth_stay_in():
     drawn = {sample_token(logits, u[None], top_k=3).item() for u in uniform}
     assert drawn == {0, 1, 2, 3, 4}
     assert {sample_token(logits, u[None], top_k=2).item() for u in uniform} == {1, 3}
+
+
+@pytest.mark.parametrize("ties", [3, 16, 17, 60])
+def test_ties_beyond_the_room_for_them(ties):
+    """Two certain tokens and many that tie for the third place: all of them can be drawn, the least likely cannot."""
+    logits = torch.full((1, 100), -5.0)
+    logits[0, 7], logits[0, 90] = 1.0, 0.5
+    tied = torch.arange(10, 10 + ties)
+    logits[0, tied] = 0.0
+    uniform = torch.linspace(0, 1 - 1e-12, 2000, dtype=torch.float64)
+    drawn = {sample_token(logits, u[None], top_k=3).item() for u in uniform}
+    assert drawn == {7, 90, *tied.tolist()}
+
+
+def test_top_k_draws_as_the_full_distribution_would():
+    """Against the definition: everything below the k-th masked out, and the draw made over all ids in order."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(500, 300, generator=generator)
+    uniform = torch.rand(500, generator=generator, dtype=torch.float64)
+    for k in (1, 5, 50, 299):
+        masked = logits.masked_fill(logits < logits.topk(k).values[:, -1:], -torch.inf)
+        assert torch.equal(sample_token(logits, uniform, top_k=k), sample_token(masked, uniform))
 
 
 def test_temperature_divides_the_logits():

@@ -121,7 +121,9 @@ def test_initial_weights():
         elif parameter.dim() == 2:
             expected = 0.02
         else:
-            assert torch.equal(parameter, torch.full_like(parameter, float("ln" in name and name.endswith("weight")))), name
+            assert torch.equal(
+                parameter, torch.full_like(parameter, float("ln" in name and name.endswith("weight")))
+            ), name
             continue
         assert parameter.std().item() == pytest.approx(expected, rel=0.05), name
         assert abs(parameter.mean().item()) < expected / 10, name

@@ -108,7 +108,9 @@ def test_stopped_and_started_again_is_the_same_run(pretrain, tmp_path, monkeypat
     assert code == 0 and "going on from step 4" in printed
     for name in ("model.safetensors", "vocab.json", "merges.txt", "config.json"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    whole, stopped = (json.loads((tmp_path / f / "training.json").read_text(encoding="utf-8")) for f in ("whole", "stopped"))
+    whole, stopped = (
+        json.loads((tmp_path / f / "training.json").read_text(encoding="utf-8")) for f in ("whole", "stopped")
+    )
     for key in ("train_loss", "held_out_loss", "held_out_bits_per_byte"):
         assert whole[key] == stopped[key]
 
@@ -143,7 +145,9 @@ def test_a_state_is_whole_or_refused(tmp_path):
     file = tmp_path / "state.safetensors"
     save_state(file, {"w": torch.arange(6.0)[::2], "n": torch.tensor(3)}, {"step": 7, "loss": [0.1, 1e-300]})
     tensors, info = load_state(file)
-    assert tensors["w"].tolist() == [0, 2, 4] and tensors["n"].item() == 3 and info == {"step": 7, "loss": [0.1, 1e-300]}
+    assert (
+        tensors["w"].tolist() == [0, 2, 4] and tensors["n"].item() == 3 and info == {"step": 7, "loss": [0.1, 1e-300]}
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(ValueError, match="damaged .* delete it"):

@@ -45,7 +45,10 @@ def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_fo
         (lambda t: t.pop("h.1.attn.c_proj.bias"), "missing: h.1.attn.c_proj.bias"),
         (lambda t: t.update({"h.2.ln_1.bias": t["ln_f.bias"]}), "unknown: h.2.ln_1.bias"),
         (lambda t: t.update({"h.0.attn.scale": t["ln_f.bias"]}), "unknown: h.0.attn.scale"),
-        (lambda t: t.update({"h.0.mlp.c_fc.weight": t["h.0.mlp.c_fc.weight"].T}), r"shape or type: h.0.mlp.c_fc.weight \["),
+        (
+            lambda t: t.update({"h.0.mlp.c_fc.weight": t["h.0.mlp.c_fc.weight"].T}),
+            r"shape or type: h.0.mlp.c_fc.weight \[",
+        ),
         (lambda t: t.update({"wpe.weight": t["wpe.weight"][:-1]}), r"shape or type: wpe.weight \[23, 12\]"),
         (lambda t: t.update({"ln_f.bias": t["ln_f.bias"].astype(np.int32)}), "shape or type: ln_f.bias"),
         (lambda t: t.update({"lm_head.weight": t["wte.weight"] + 1}), "lm_head.weight differs"),
@@ -125,7 +128,12 @@ def test_round_trip_is_bit_exact_and_in_the_official_layout(tmp_path, model_fold
     ours, theirs = (json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (tmp_path, model_folder))
     del theirs["initializer_range"]  # of no meaning to finished weights
     assert ours | {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1} == theirs
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "merges.txt", "model.safetensors", "vocab.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "config.json",
+        "merges.txt",
+        "model.safetensors",
+        "vocab.json",
+    ]
 
 
 def test_half_precision_is_loaded_as_float32(tmp_path, model_folder):
@@ -160,4 +168,6 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, model_folder, monkeypatch)
     torch.manual_seed(0)
     with pytest.raises(OSError, match="No space left"):
         save_pretrained(GPT2(load_pretrained(model_folder).config), tmp_path, tokenizer_folder=model_folder)
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} | {"config.json": b""} == before | {"config.json": b""}
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} | {"config.json": b""} == before | {
+        "config.json": b""
+    }

@@ -29,7 +29,9 @@ def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
     fast, plain = FastAdamW(ours, lr=0.02, **settings), AdamW(theirs, lr=0.02, **settings)
     for step in range(20):
         for i, (p, q) in enumerate(zip(ours, theirs)):
-            p.grad = None if i == 2 else 10.0 ** (i - 3) * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            p.grad = (
+                None if i == 2 else 10.0 ** (i - 3) * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            )
             q.grad = p.grad
         if step == 10:
             fast.lr = plain.lr = 0.001
@@ -152,7 +154,9 @@ def test_a_copy_in_bfloat16_for_sampling(model_folder):
 def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
     """The same start tokens and luck: what differs is rounding, and it must stay within the noise of the ratio."""
     model = load_pretrained(model_folder)
-    frequent = generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
+    frequent = (
+        generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
+    )
     settings = {"sequences": 200, "new_tokens": 20, "top_k": 50, "seed": 1}
     exact = frequent_token_ratio(model, frequent.tolist(), **settings)
     rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), **settings)

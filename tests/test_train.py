@@ -106,7 +106,20 @@ def test_a_loss_that_is_no_number_stops_the_loop(model_folder, tokens):
 @pytest.fixture
 def swept(command, model_folder, text_file, tmp_path):
     out = tmp_path / "sweep"
-    arguments = ("--model", model_folder, "--text", text_file, "--lrs", "1e-5", "1e-2", "1e-3", "--samples", 25, "--out", out)
+    arguments = (
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--lrs",
+        "1e-5",
+        "1e-2",
+        "1e-3",
+        "--samples",
+        25,
+        "--out",
+        out,
+    )
     code, printed, err = command(sweep.main, *arguments, *SMALL)
     assert code == 0, err
     return out, printed
@@ -148,7 +161,18 @@ def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text
     out, _ = swept
     run = tmp_path / "alone"
     code, printed, err = command(
-        train_command.main, "--lr", "1e-3", "--model", model_folder, "--text", text_file, "--samples", 25, "--out", run, *SMALL
+        train_command.main,
+        "--lr",
+        "1e-3",
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--samples",
+        25,
+        "--out",
+        run,
+        *SMALL,
     )
     assert code == 0 and "| 1e-3 |" in printed, err
     alone, part = (json.loads((f / "result.json").read_text(encoding="utf-8")) for f in (run, out / "lr-1e-3"))
@@ -206,7 +230,19 @@ def test_what_is_held_out_is_not_trained_on(command, model_folder, text_file, tm
 
 def test_measuring_held_out_loss_changes_no_training_number(command, model_folder, text_file, tmp_path, monkeypatch):
     def losses(name):
-        flags = ("--model", model_folder, "--text", text_file, "--samples", 10, "--holdout", 0.2, "--dropout", 0.2, *SMALL)
+        flags = (
+            "--model",
+            model_folder,
+            "--text",
+            text_file,
+            "--samples",
+            10,
+            "--holdout",
+            0.2,
+            "--dropout",
+            0.2,
+            *SMALL,
+        )
         command(train_command.main, *flags, "--out", tmp_path / name)
         return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
 
@@ -223,7 +259,11 @@ def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
         new_folder(tmp_path)
     with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
         new_folder(tmp_path, overwrite=True)
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["lr-1e-5", "lr-1e-5/notes.txt", "mine.txt"]
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        "lr-1e-5",
+        "lr-1e-5/notes.txt",
+        "mine.txt",
+    ]
     (tmp_path / "lr-1e-5" / "notes.txt").unlink()
     (tmp_path / "mine.txt").unlink()
     assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
@@ -292,7 +332,9 @@ def test_damaged_weights_are_found_before_anything_is_written(command, model_fol
     for file in model_folder.iterdir():
         (damaged / file.name).write_bytes(file.read_bytes()[: 10_000 if file.suffix == ".safetensors" else None])
     for main in (train_command.main, sweep.main):
-        code, _, err = command(main, "--model", damaged, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new")
+        code, _, err = command(
+            main, "--model", damaged, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new"
+        )
         assert code == 2 and "cut short" in err and err.count("\n") == 1
     assert not (tmp_path / "new").exists()
 

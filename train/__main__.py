@@ -1,6 +1,6 @@
 """One learning rate: before, train, after.
 
-    python -m train --lr 1e-4 --samples 50
+python -m train --lr 1e-4 --samples 50
 """
 
 from evaluate.cli import Parser, positive_float
@@ -12,7 +12,9 @@ from train.run import default_folder, evaluate_model, fresh_model, new_folder, n
 
 def main() -> None:
     parser = Parser(prog="python -m train", description="Fine-tune GPT-2 at one learning rate: before, train, after.")
-    parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, constant (default: %(default)s)")
+    parser.add_argument(
+        "--lr", type=positive_float, default=1e-4, help="learning rate, constant (default: %(default)s)"
+    )
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
     add_training_flags(parser)
     args = parser.parse_args()

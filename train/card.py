@@ -1,6 +1,6 @@
 """The model card of a pretrained model: what it scores, what it writes, how it was made. All figures measured here.
 
-    python -m train.card model/lilliput --work runs/lilliput/work --texts pg829.txt data/voyage.txt
+python -m train.card model/lilliput --work runs/lilliput/work --texts pg829.txt data/voyage.txt
 """
 
 import argparse
@@ -158,7 +158,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the model folder, with training.json")
     parser.add_argument("--work", type=Path, required=True, help="the work folder of the pretraining")
     parser.add_argument("--texts", nargs="*", default=[], help="further texts to measure: gulliver, voyage or files")
-    parser.add_argument("--pilots", nargs="*", type=Path, default=[], help="folders of trial runs, for the table of sizes")
+    parser.add_argument(
+        "--pilots", nargs="*", type=Path, default=[], help="folders of trial runs, for the table of sizes"
+    )
     args = parser.parse_args()
     try:
         model, tokenizer = load_pretrained(args.folder), load_tokenizer(args.folder)

@@ -11,8 +11,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         default="gpt2",
-        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a folder with config.json, "
-        "model.safetensors, vocab.json and merges.txt (default: %(default)s)",
+        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a "
+        "folder with config.json, model.safetensors, vocab.json and merges.txt (default: %(default)s)",
     )
     group.add_argument(
         "--samples",
@@ -21,8 +21,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="optimizer steps, each on one batch; 20 to 50 are a trial (default: %(default)s)",
     )
-    group.add_argument("--batch-size", type=positive_int, default=16, metavar="B", help="windows in a batch (default: %(default)s)")
-    group.add_argument("--seq-len", type=positive_int, default=256, metavar="T", help="input tokens in a window (default: %(default)s)")
+    group.add_argument(
+        "--batch-size", type=positive_int, default=16, metavar="B", help="windows in a batch (default: %(default)s)"
+    )
+    group.add_argument(
+        "--seq-len", type=positive_int, default=256, metavar="T", help="input tokens in a window (default: %(default)s)"
+    )
     group.add_argument(
         "--weight-decay",
         type=share,
@@ -42,7 +46,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=0.0,
         metavar="SHARE",
-        help="share of the text, its end, that is not trained on but measured; 0 as in the exercise (default: %(default)s)",
+        help="share of the text, its end, that is not trained on but measured; 0 as in the exercise "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--micro-batch",

@@ -78,7 +78,9 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
         return summary
     texts = dict(read_corpus(corpus))
     if held_out_texts >= len(texts):
-        raise ValueError(f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer")
+        raise ValueError(
+            f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer"
+        )
     held_out = set(np.random.default_rng([5, seed]).choice(list(texts), size=held_out_texts, replace=False).tolist())
     sides = {"train": [n for n in texts if n not in held_out], "held_out": [n for n in texts if n in held_out]}
 
@@ -218,7 +220,9 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.1, help="on matrices only")
     parser.add_argument("--clip", type=positive_float, default=1.0, help="longest gradient")
     parser.add_argument("--held-out", type=positive_int, default=12, help="whole texts to hold out")
-    parser.add_argument("--evaluate-every", type=positive_int, default=500, help="steps between held-out losses and states")
+    parser.add_argument(
+        "--evaluate-every", type=positive_int, default=500, help="steps between held-out losses and states"
+    )
     parser.add_argument("--evaluate-tokens", type=positive_int, default=100_000, help="held-out tokens read on the way")
     parser.add_argument("--seed", type=int, default=0, help="of the weights, the held-out texts and the batches")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 in the matrix products")
@@ -252,7 +256,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     config = GPT2Config(args.vocab_size, args.block_size, args.n_layer, args.n_head, args.n_embd)
     model = GPT2(config).to(device)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_tokens):,} training tokens", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_tokens):,} training tokens", flush=True
+    )
     tokenizer = load_tokenizer(work)
     on_the_way = held_out[: args.evaluate_tokens]
     words = on_the_way[on_the_way != tokenizer.eot_token]  # `<|endoftext|>` stands for no byte of the text

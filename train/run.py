@@ -40,7 +40,8 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
     setup = open_setup(args.model, args.text, raw_text=args.raw_text, holdout=args.holdout)
     if args.seq_len > setup.config.block_size:
         raise ValueError(
-            f"--seq-len {args.seq_len} is over the model's context of {setup.config.block_size} tokens; use {setup.config.block_size} or less"
+            f"--seq-len {args.seq_len} is over the model's context of {setup.config.block_size} tokens; "
+            f"use {setup.config.block_size} or less"
         )
     if len(setup.training_tokens) <= args.seq_len:
         raise ValueError(
@@ -48,7 +49,9 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
             "use a longer text or a smaller --seq-len"
         )
     if args.holdout and setup.held_out < 2:
-        raise ValueError(f"--holdout {args.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more")
+        raise ValueError(
+            f"--holdout {args.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
+        )
     return setup, device
 
 
@@ -84,8 +87,8 @@ def notes_on(setup: Setup) -> list[str]:
     notes = list(setup.book.notes)
     if setup.model == "lilliput":
         notes.append(
-            "lilliput is the small model that is shipped, not GPT-2: it wants larger learning rates (about 1e-4 to 3e-3), "
-            "and its figures say nothing about OpenAI's weights"
+            "lilliput is the small model that is shipped, not GPT-2: it wants larger learning rates "
+            "(about 1e-4 to 3e-3), and its figures say nothing about OpenAI's weights"
         )
     return notes
 
@@ -190,13 +193,16 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
 def environment(device: torch.device, dtype: torch.dtype) -> dict:
     """What the numbers were made with; `dtype` is that of the matrix products, the weights are float32."""
     packages = ("torch", "numpy", "tiktoken", "safetensors", "huggingface_hub")
-    on_gpu = device.type == "cuda"
+    if device.type == "cuda":
+        device_name = torch.cuda.get_device_name(device)
+    else:
+        device_name = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
     return {
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
         "platform": platform.platform(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else torch.cpu.get_capabilities().get("cpu_name", "cpu"),
+        "device_name": device_name,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),

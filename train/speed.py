@@ -79,7 +79,9 @@ class FastAdamW(AdamW):
 
     @torch.no_grad()
     def step(self) -> None:
-        used = [(p, p.grad, m, v) for p, m, v in zip(self.parameters, self.m, self.v, strict=True) if p.grad is not None]
+        used = [
+            (p, p.grad, m, v) for p, m, v in zip(self.parameters, self.m, self.v, strict=True) if p.grad is not None
+        ]
         self.steps += 1
         if not used:
             return
@@ -117,4 +119,7 @@ def keep_memory() -> bool:
         return False
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
     # No block gets a mapping of its own, and the heap is never trimmed.
-    return all(mallopt(option, value) for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26)))
+    return all(
+        mallopt(option, value)
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26))
+    )

@@ -1,6 +1,6 @@
 """Several learning rates, one after another, each from the same fresh weights; then the table and the figure.
 
-    python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
+python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 """
 
 from evaluate.cli import Parser, positive_float
