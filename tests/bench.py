@@ -1,8 +1,10 @@
 """Ours against the usual notebook, side by side: `make bench`, or `python -m tests.bench`.
 
 Each pair is two processes that take turns, ours, theirs, ours, theirs: what slows the machine down
-slows both. The first turns warm up and are not counted. Quoted is the median of the ratios of
-neighbouring turns; a pair in which a side took over 1.5 times its own median is left out, and said.
+slows both. The first two turns of each warm up and are not counted: memory that lay idle is slow to
+come back. Quoted is the median of the ratios of neighbouring turns; a pair of turns in which one side
+took over 1.5 times its own median is left out and counted. Memory is the most that a process has held
+since it started. Writes bench.json and bench.md.
 """
 
 import argparse
@@ -13,11 +15,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
+from data.tokenizer import save_tokenizer
 from evaluate.cli import Parser, positive_int
 from model import GPT2, GPT2Config, save_pretrained
 
@@ -25,48 +30,47 @@ HERE = Path(__file__).resolve().parent
 TRAIN = {"work": "train", "batch_size": 16, "seq_len": 256}
 GENERATE = {"work": "generate", "new_tokens": 100}
 
-# name: (our task, their task, at least, aim); ratio = their time / our time.
-PAIRS = {
-    "training step, default against float32": (TRAIN | {"dtype": "auto"}, TRAIN | {"dtype": "float32"}, 4, 5),
-    "training step, bfloat16 against autocast": (TRAIN | {"dtype": "bfloat16"}, TRAIN | {"dtype": "bfloat16"}, 1.6, 2),
-    "training step, float32": (TRAIN | {"dtype": "float32"}, TRAIN | {"dtype": "float32"}, 1.2, 1.3),
-    "generation 10 x 100, default against float32": (
-        GENERATE | {"dtype": "auto", "sequences": 10},
-        GENERATE | {"dtype": "float32", "sequences": 10},
-        4,
-        6,
+# (name, ours, theirs, at least, aim): the ratio is their time over ours.
+PAIRS = (
+    ("training step, default settings, against float32", TRAIN | {"dtype": "auto"}, TRAIN | {"dtype": "float32"}, 4, 5),
+    ("training step, bfloat16, against autocast", TRAIN | {"dtype": "bfloat16"}, TRAIN | {"dtype": "bfloat16"}, 1.6, 2),
+    ("training step, float32", TRAIN | {"dtype": "float32"}, TRAIN | {"dtype": "float32"}, 1.2, 1.3),
+    *(
+        (
+            f"generation {rows} x 100, {ours}, against {theirs}",
+            GENERATE | {"dtype": ours, "sequences": rows},
+            GENERATE | {"dtype": theirs, "sequences": rows},
+            least,
+            aim,
+        )
+        for rows, ours, theirs, least, aim in (
+            (10, "auto", "float32", 4, 6),
+            (64, "auto", "float32", 3, 4.5),
+            (10, "bfloat16", "bfloat16", 2, 3),
+            (64, "bfloat16", "bfloat16", 2, 3),
+        )
     ),
-    "generation 64 x 100, default against float32": (
-        GENERATE | {"dtype": "auto", "sequences": 64},
-        GENERATE | {"dtype": "float32", "sequences": 64},
-        3,
-        4.5,
-    ),
-    "generation 10 x 100, bfloat16": (
-        GENERATE | {"dtype": "bfloat16", "sequences": 10},
-        GENERATE | {"dtype": "bfloat16", "sequences": 10},
-        2,
-        3,
-    ),
-    "generation 64 x 100, bfloat16": (
-        GENERATE | {"dtype": "bfloat16", "sequences": 64},
-        GENERATE | {"dtype": "bfloat16", "sequences": 64},
-        2,
-        3,
-    ),
-    "AdamW step against torch's fused one": (
+    (
+        "AdamW step, against torch's fused one",
         {"work": "adamw", "dtype": "float32"},
         {"work": "adamw", "dtype": "float32"},
         0.8,
         1,
     ),
-}
+)
+# Ours alone: does the cost grow as it must?
+SCALING = (
+    *(("batch size", B, TRAIN | {"dtype": "auto", "batch_size": B}) for B in (4, 8, 16)),
+    *(("window length", T, TRAIN | {"dtype": "auto", "batch_size": 4, "seq_len": T}) for T in (128, 256, 512)),
+    *(("micro-batch", n, TRAIN | {"dtype": "auto", "micro_batch": n}) for n in (2, 4, 8)),
+)
 
 
 class Worker:
     """A process that prepares a task and then does it whenever it is asked to."""
 
     def __init__(self, python: str, script: str, task: dict):
+        self.began = time.perf_counter()
         self.process = subprocess.Popen(
             [python, str(HERE / script), json.dumps(task)],
             stdin=subprocess.PIPE,
@@ -74,15 +78,17 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.prepared = self.answer()["seconds"]
+        self.answer()  # prepared
+        self.start_seconds = time.perf_counter() - self.began
 
     def answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{' '.join(map(str, self.process.args))} died with code {self.process.wait()}")
+            raise RuntimeError(f"a worker died with code {self.process.wait()}: {' '.join(self.process.args)}")
         return json.loads(line)
 
     def turn(self) -> dict:
+        """Do the task once: its seconds, and the most bytes held so far."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return self.answer()
@@ -93,65 +99,103 @@ class Worker:
 
 
 def compare(ours: Worker, theirs: Worker, turns: int) -> dict:
-    """Seconds of both sides turn by turn, the ratio theirs / ours, and the memory each has needed."""
+    """Seconds of both sides turn by turn, the ratio theirs / ours, and the bytes each has needed."""
     for worker in (ours, theirs, ours, theirs):
-        last = worker.turn()  # warm-up: memory that lay idle is slow to come back
+        worker.turn()
     pairs = [(ours.turn(), theirs.turn()) for _ in range(turns)]
     seconds = [[answer["seconds"] for answer in side] for side in zip(*pairs)]
     medians = [statistics.median(side) for side in seconds]
     steady = [all(s <= 1.5 * m for s, m in zip(pair, medians)) for pair in zip(*seconds)]
-    ratios = [b / a for (a, b), good in zip(zip(*seconds), steady) if good]
     return {
         "seconds_ours": seconds[0],
         "seconds_theirs": seconds[1],
-        "ratio": statistics.median(ratios) if ratios else None,
+        "ratio": statistics.median(b / a for a, b, good in zip(*seconds, steady) if good),
         "pairs_left_out": steady.count(False),
         "peak_bytes_ours": pairs[-1][0]["peak_bytes"],
         "peak_bytes_theirs": pairs[-1][1]["peak_bytes"],
-        "last_warm_up": last["seconds"],
     }
 
 
+def compare_starts(python: str, common: dict, turns: int) -> dict:
+    """Seconds from starting the interpreter to the end of the first training step of one short window."""
+    task = TRAIN | {"work": "start", "batch_size": 1, "seq_len": 16, "dtype": "float32"} | common
+    seconds = {"ours": [], "theirs": []}
+    for _ in range(turns + 1):
+        for side, interpreter, script in (
+            ("ours", sys.executable, "bench_ours.py"),
+            ("theirs", python, "bench_theirs.py"),
+        ):
+            worker = Worker(interpreter, script, task)
+            worker.close()
+            seconds[side].append(worker.start_seconds)
+    ours, theirs = seconds["ours"][1:], seconds["theirs"][1:]  # the first of each filled the file cache
+    ratio = statistics.median(b / a for a, b in zip(ours, theirs))
+    return {"seconds_ours": ours, "seconds_theirs": theirs, "ratio": ratio, "at_least": 2, "aim": 3}
+
+
 def their_python(folder: Path) -> str:
-    """Python of an environment with transformers, made below `folder` on first use."""
+    """Python of an environment with transformers, made in `folder` on first use."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not (folder / "installed").exists():
+    done = folder / "installed"
+    if not done.exists():
         venv.create(folder, with_pip=True)
-        subprocess.run(
-            [
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                f"torch=={torch.__version__.split('+')[0]}",
-                "transformers>=5,<6",
-            ],
-            check=True,
-        )
-        (folder / "installed").touch()
+        packages = [f"torch=={torch.__version__.split('+')[0]}", "transformers>=5,<6"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        done.touch()
     return str(python)
 
 
-def matmul_peak(dtype: torch.dtype, size: int = 2048) -> float:
-    """FLOP a second of a square matrix product, the best of several."""
-    import time
-
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    best = min(_timed(lambda: a @ b, time.perf_counter) for _ in range(8))
-    return 2 * size**3 / best
-
-
-def _timed(work, clock) -> float:
-    began = clock()
-    work()
-    return clock() - began
+def matmul_peak(dtype: torch.dtype, device: str, size: int = 2048) -> float:
+    """FLOP a second of a square matrix product, the best of twenty."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(20):
+        if device != "cpu":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
 
 
 def step_flops(config: GPT2Config, B: int, T: int) -> float:
-    """Multiplications and additions of the products of one training step, forward and twice that backward."""
-    per_layer = 2 * 12 * config.n_embd**2 * B * T + 4 * B * T * T * config.n_embd
-    return 3 * (config.n_layer * per_layer + 2 * config.vocab_size * config.n_embd * B * T)
+    """FLOP of the matrix products in one training step: forward, and twice that backward.
+
+    Two for each weight of a layer (12 C^2) and of the head (V C) and each token, and 4 T C for each
+    token and layer in the attention (counted whole, as it is computed without a causal shortcut).
+    """
+    weights = config.n_layer * 12 * config.n_embd**2 + config.vocab_size * config.n_embd
+    return 3 * B * T * (2 * weights + config.n_layer * 4 * T * config.n_embd)
+
+
+def report(results: dict) -> str:
+    """The Markdown tables of `results`."""
+    machine, peak = results["machine"], results["matmul_flops"]
+    lines = [
+        f"Measured on {machine['cores']} cores of {machine['cpu']}, device {machine['device']}, torch {machine['torch']}; "
+        f"matrix products reach {peak['float32'] / 1e9:.0f} GFLOP/s in float32, {peak['bfloat16'] / 1e9:.0f} in bfloat16.",
+        "",
+        "| work | ratio | asked for | ours (s) | notebook (s) | memory, ours / notebook (GB) | of the peak |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in results["pairs"].items():
+        memory = ""
+        if "peak_bytes_ours" in found:
+            memory = f"{found['peak_bytes_ours'] / 1e9:.1f} / {found['peak_bytes_theirs'] / 1e9:.1f}"
+        share = f"{100 * found['share_of_peak']:.0f} %" if "share_of_peak" in found else ""
+        ours, theirs = (statistics.median(found[f"seconds_{side}"]) for side in ("ours", "theirs"))
+        lines.append(
+            f"| {name} | {found['ratio']:.2f} | {found['at_least']} to {found['aim']} | {ours:.3g} | {theirs:.3g} "
+            f"| {memory} | {share} |"
+        )
+    lines += ["", "| ours, varying | value | tokens/s | memory (GB) |", "|---|---|---|---|"]
+    for row in results["scaling"]:
+        lines.append(
+            f"| {row['varies']} | {row['value']} | {row['tokens_per_second']:.0f} | {row['peak_bytes'] / 1e9:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -159,46 +203,77 @@ def main() -> None:
         prog="python -m tests.bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
     )
     parser.add_argument("--turns", type=positive_int, default=3, help="counted turns of each side")
-    parser.add_argument("--only", default="", help="only the pairs whose name contains this")
+    parser.add_argument("--only", default="", help="only what has this in its name; an empty word: everything")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--tokenizer", type=Path, help="folder with GPT-2's vocab.json and merges.txt (not timed)")
+    parser.add_argument("--n-layer", type=positive_int, default=12, help="blocks of the model, GPT-2 124M's by default")
+    parser.add_argument("--n-embd", type=positive_int, default=768, help="its width, a multiple of 64")
     parser.add_argument("--environment", type=Path, default=Path(".venv-bench"), help="where transformers is installed")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for bench.json and bench.md")
     args = parser.parse_args()
     python = their_python(args.environment)
     args.out.mkdir(parents=True, exist_ok=True)
+    config = GPT2Config(n_layer=args.n_layer, n_embd=args.n_embd, n_head=args.n_embd // 64)
     results = {
-        "matmul_flops": {name: matmul_peak(getattr(torch, name)) for name in ("float32", "bfloat16")},
+        "machine": {
+            "cores": os.cpu_count(),
+            "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if args.device == "cuda" else args.device,
+        },
+        "matmul_flops": {name: matmul_peak(getattr(torch, name), args.device) for name in ("float32", "bfloat16")},
         "pairs": {},
+        "scaling": [],
     }
-    results["machine"] = {
-        "cores": os.cpu_count(),
-        "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "torch": torch.__version__,
-        "device": args.device,
-    }
+
+    def keep() -> None:
+        (args.out / "bench.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        (args.out / "bench.md").write_text(report(results), encoding="utf-8")
+
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
         torch.manual_seed(0)
-        for name in ("vocab.json", "merges.txt"):  # nothing is tokenized here; the format wants the files
-            content = (args.tokenizer / name).read_bytes() if args.tokenizer else b"{}" if name == "vocab.json" else b""
-            (folder / name).write_bytes(content)
-        save_pretrained(GPT2(GPT2Config()), folder / "model", tokenizer_folder=folder)
-        common = {"model": str(folder / "model"), "device": args.device}
-        for name, (our_task, their_task, least, aim) in PAIRS.items():
-            if args.only not in name:
-                continue
-            ours = Worker(sys.executable, "bench_ours.py", our_task | common)
-            theirs = Worker(python, "bench_theirs.py", their_task | common)
+        save_tokenizer(folder, [])  # nothing is tokenized here, but a model folder has these files
+        save_pretrained(GPT2(config), Path(folder) / "model", tokenizer_folder=folder)
+        common = {"model": str(Path(folder) / "model"), "device": args.device}
+        for name, our_task, their_task, least, aim in tqdm([p for p in PAIRS if args.only in p[0]], "pairs"):
+            workers = (
+                Worker(sys.executable, "bench_ours.py", our_task | common),
+                Worker(python, "bench_theirs.py", their_task | common),
+            )
             try:
-                found = compare(ours, theirs, args.turns)
+                found = compare(*workers, args.turns) | {"at_least": least, "aim": aim}
             finally:
-                ours.close()
-                theirs.close()
-            found |= {"at_least": least, "aim": aim}
+                for worker in workers:
+                    worker.close()
+            if our_task["work"] == "train":
+                # auto has been bfloat16 here if that peak is the higher one.
+                low = our_task["dtype"] != "float32" and results["matmul_flops"]["bfloat16"]
+                flops = step_flops(config, our_task["batch_size"], our_task["seq_len"])
+                found["share_of_peak"] = (
+                    flops / statistics.median(found["seconds_ours"]) / (low or results["matmul_flops"]["float32"])
+                )
             results["pairs"][name] = found
-            print(f"{name}: {found['ratio']:.2f} x (at least {least}, aim {aim}); {found}", flush=True)
-            (args.out / "bench.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+            tqdm.write(f"{name}: {found['ratio']:.2f} x (asked for: {least} to {aim})")
+            keep()
+        if args.only in "start to first training step, cached model":
+            results["pairs"]["start to first training step, cached model"] = compare_starts(python, common, args.turns)
+            keep()
+        for varies, value, task in tqdm([row for row in SCALING if args.only in row[0]], "scaling"):
+            worker = Worker(sys.executable, "bench_ours.py", task | common)
+            worker.turn()
+            answers = [worker.turn() for _ in range(args.turns)]
+            worker.close()
+            seconds = statistics.median(answer["seconds"] for answer in answers)
+            results["scaling"].append(
+                {
+                    "varies": varies,
+                    "value": value,
+                    "task": task,
+                    "tokens_per_second": task["batch_size"] * task["seq_len"] / seconds,
+                    "peak_bytes": answers[-1]["peak_bytes"],
+                }
+            )
+            keep()
+    print((args.out / "bench.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
