@@ -118,7 +118,8 @@ def model_folder(tmp_path_factory, official_weights, tokenizer_folder) -> Path:
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("text") / "islands.txt"
-    file.write_text(make_text(2000, seed=6), encoding="utf-8")
+    # The rare letters make it more than 100 kinds of token: not all of them are among the most frequent.
+    file.write_text(make_text(2000, seed=6) + "".join(map(chr, range(0x100, 0x180))) + "\n", encoding="utf-8")
     return file
 
 

@@ -43,6 +43,11 @@ def test_every_window_can_come_and_all_equally_often():
     assert ((counts[:6] - expected) ** 2 / expected).sum() < 20  # chi-squared with 5 degrees of freedom: p = 0.001
 
 
+def test_batches_are_int64_whatever_the_text_is_stored_as():
+    inputs, targets = sample_batch(torch.arange(9, dtype=torch.int32), batch_size=2, seq_len=4, seed=0, step=0)
+    assert inputs.dtype == targets.dtype == torch.int64
+
+
 def test_a_text_of_one_window_only():
     inputs, targets = sample_batch(torch.arange(5), batch_size=2, seq_len=4, seed=0, step=0)
     assert inputs.tolist() == [[0, 1, 2, 3]] * 2 and targets.tolist() == [[1, 2, 3, 4]] * 2
@@ -123,6 +128,10 @@ def test_bpe_by_hand():
     assert merges == [(b"u", b"g"), (b"u", b"n"), (b"h", b"ug"), (b"p", b"un"), (b"hug", b"s")]
     reordered = Counter(dict(reversed(words.items())))
     assert train_bpe(reordered, 257 + 5) == merges
+
+
+def test_words_are_counted_over_all_texts():
+    assert count_words(["a sea, a sea", "a sea"]) == Counter({b"a": 2, b" a": 1, b" sea": 3, b",": 1})
 
 
 def test_bpe_with_overlapping_pairs():

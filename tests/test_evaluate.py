@@ -1,6 +1,7 @@
 """The ratio by hand, its interval, the table and the figure."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from evaluate import frequent_token_ratio, most_frequent_tokens, plot, table
 from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
 from evaluate.results import find_results, lr_label, over_fitted_since, write_json
+from evaluate.setup import open_setup
 from model import load_pretrained
 
 
@@ -244,6 +246,58 @@ def test_the_figure_shows_the_numbers(sweep_folder):
     ]
     assert any(np.allclose(line.get_ydata(), 0.558) for line in right.get_lines())
     assert [tick.get_text() for tick in right.get_xticklabels()] == ["1e-4", "1e-5", "1e-6"]
+
+
+def test_every_setting_reaches_the_writing():
+    """A model for which token 0 is the most likely, then 1, then 2, whatever it reads."""
+
+    def written(**settings):
+        slope = lambda tokens: (-0.5 * torch.arange(8.0)).expand(*tokens.shape, 8)  # noqa: E731
+        return frequent_token_ratio(slope, [0], sequences=20, new_tokens=20, **settings).tokens
+
+    plain, other = written(), written(seed=1)
+    assert not torch.equal(plain[:, 0], other[:, 0]) and not torch.equal(plain[:, 1:], other[:, 1:])
+    assert written(temperature=0)[:, 1:].unique().tolist() == [0]
+    assert written(top_k=2)[:, 1:].unique().tolist() == [0, 1]
+
+
+def test_a_result_that_is_no_json_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "result.json", fake_result(1e-4, [4.0, math.nan]))
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_the_answer_ranks_and_compares():
+    """The larger rate ended with the larger loss and the larger ratio."""
+    answer = "\n".join(
+        table.answer([fake_result(1e-2, [5.0] * 10, after=0.6), fake_result(1e-3, [3.0] * 10, after=0.5)])
+    )
+    assert "1e-3 (3.000) < 1e-2 (5.000)" in answer
+    assert "Ratio at 1e-2 against 1e-3: +0.100 (+0.100 to +0.100), a difference" in answer
+
+
+def test_error_bars_reach_from_low_to_high():
+    result = fake_result(1e-4, [4.0])
+    result["before"]["ratio_ci"], result["after"]["ratio_ci"] = [0.3, 0.41], [0.45, 0.6]
+    ax = Figure().subplots()
+    plot.plot_ratio(ax, [result], plot.style_of([1e-4]))
+    spans = [bars.get_segments()[0][:, 1].tolist() for bars in ax.collections]
+    assert spans == [pytest.approx([0.3, 0.41]), pytest.approx([0.45, 0.6])]
+
+
+def test_the_frequent_tokens_are_a_hundred(model_folder, tmp_path):
+    """In a text of more than 100 kinds of token, so that some are not among them."""
+    rng = np.random.default_rng(0)
+    text = "".join(chr(i) * n for i, n in zip(rng.permutation(np.arange(33, 127)), range(1, 95)))
+    text += "".join(map(chr, range(0x100, 0x180)))
+    (tmp_path / "many.txt").write_text(text, encoding="utf-8")
+    setup = open_setup(str(model_folder), str(tmp_path / "many.txt"), raw_text=False)
+    counts = np.bincount(setup.tokens.numpy(), minlength=VOCAB)
+    assert (counts > 0).sum() > 101 and len(setup.frequent) == 100
+    assert (
+        setup.book_ratio == pytest.approx(np.sort(counts)[-100:].sum() / counts.sum(), abs=1e-12)
+        and setup.book_ratio < 1
+    )
 
 
 def test_plot_command_needs_files_alone(sweep_folder):

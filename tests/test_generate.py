@@ -86,6 +86,29 @@ def test_any_model_that_gives_logits_will_do(prompts):
     assert torch.equal(tokens[:, 3:], (prompts[:, -1:] + torch.arange(1, 5)) % VOCAB)
 
 
+@pytest.mark.parametrize("new_tokens", [BLOCK - 2, BLOCK - 1, BLOCK])
+def test_the_cache_ends_where_the_context_ends(model_folder, new_tokens):
+    model, prompts = load_pretrained(model_folder).double(), torch.arange(6).view(2, 3)
+    cached = generate(model, prompts, new_tokens, temperature=0)
+    assert torch.equal(cached, generate(model, prompts, new_tokens, temperature=0, use_cache=False))
+
+
+def test_nothing_is_recorded_for_gradients():
+    recorded = []
+
+    def model(tokens):
+        recorded.append(torch.is_grad_enabled())
+        return torch.zeros(*tokens.shape, 5)
+
+    generate(model, torch.zeros(1, 1, dtype=torch.long), 2)
+    assert recorded == [False, False]
+
+
+def test_every_token_has_its_own_luck():
+    tokens = generate(lambda t: torch.zeros(*t.shape, 1000), torch.zeros(3, 1, dtype=torch.long), 20)
+    assert all(len(row.unique()) > 10 for row in tokens[:, 1:])
+
+
 def test_a_model_in_training_is_evaluated_and_put_back(model_folder, prompts):
     dropping = load_pretrained(model_folder, dropout=0.5).train()
     tokens = generate(dropping, prompts, 5, temperature=0)

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -106,13 +107,25 @@ def test_no_network_and_nothing_cached(tmp_path):
         fetch("gpt2-xl", endpoint="http://127.0.0.1:9", cache=tmp_path / "hub")
 
 
-def test_no_network_is_not_asked_again_and_again(server, tmp_path, monkeypatch):
-    """The download retries for half a minute; so the first question is a single one, and its no is final."""
-    address, log = server
-    monkeypatch.setitem(hub.HUB, "gpt2", ("openai-community/another", REVISION, None))
-    with pytest.raises(ConnectionError, match="could not be fetched"):
-        fetch("gpt2", endpoint=address, cache=tmp_path / "hub")
-    assert len(log) == 1
+def test_each_name_is_its_own_repository(tmp_path):
+    for name in hub.HUB:
+        with pytest.raises(ConnectionError, match=f"^{name} is not in the cache"):
+            hub.model_folder(name, endpoint="http://127.0.0.1:9", cache=tmp_path)
+
+
+def test_without_a_network_the_download_is_not_even_tried(tmp_path, monkeypatch):
+    """It would try again and again for half a minute."""
+    original, asked = huggingface_hub.hf_hub_download, []
+
+    def note(*arguments, **options):
+        asked.append(options.get("local_files_only"))
+        assert asked == [True]
+        return original(*arguments, **options)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", note)
+    with pytest.raises(ConnectionError):
+        fetch("gpt2-xl", endpoint="http://127.0.0.1:9", cache=tmp_path)
+    assert asked == [True]
 
 
 def test_verified_once_and_again_when_the_file_changed(tmp_path, monkeypatch):

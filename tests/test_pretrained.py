@@ -1,6 +1,7 @@
 """Files in every layout that goes by the name of GPT-2, and the damaged ones."""
 
 import json
+import stat
 
 import numpy as np
 import pytest
@@ -87,6 +88,8 @@ def test_damaged_files_are_named_for_what_they_are(tmp_path, tensors, tokenizer_
         ({"n_inner": 40}, "n_inner is 40"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"scale_attn_weights": False}, "scale_attn_weights"),
+        ({"add_cross_attention": True}, "add_cross_attention"),
         ({"n_head": 5}, "not a multiple"),
         ({"n_layer": 0}, "n_layer is 0"),
         ({"n_embd": "12"}, "n_embd is '12'"),
@@ -143,6 +146,17 @@ def test_half_precision_is_loaded_as_float32(tmp_path, model_folder):
     for (name, p), q in zip(model.named_parameters(), half.parameters()):
         assert q.dtype == torch.float32
         assert torch.equal(q, p.half().float()), name
+
+
+def test_who_may_read_the_config_may_read_the_weights(tmp_path, model_folder):
+    save_pretrained(load_pretrained(model_folder), tmp_path, tokenizer_folder=model_folder)
+    assert len({stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}) == 1
+
+
+def test_a_folder_without_weights(tmp_path, model_folder):
+    (tmp_path / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    with pytest.raises(FileNotFoundError, match="no model.safetensors; a model folder holds"):
+        load_pretrained(tmp_path)
 
 
 def test_loaded_weights_can_be_trained_without_touching_the_file(tmp_path, tensors, tokenizer_folder):

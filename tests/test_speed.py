@@ -111,15 +111,15 @@ def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, sh
 
 
 def test_the_heads_rounding_does_not_grow_with_the_logits_common_part():
-    """Logits of -100 have steps of 1/2 in bfloat16; what all have in common is taken off before rounding."""
+    """Logits of -1000 have steps of 4 in bfloat16; what all have in common is taken off before rounding."""
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(1, 64, 32, generator=generator), torch.randn(50, 32, generator=generator)
-    x[..., 0], weight[:, 0] = 10.0, -10.0  # every logit 100 lower
+    x[..., 0], weight[:, 0] = 40.0, -25.0  # every logit 1000 lower
     targets = torch.randint(50, (64,), generator=generator)
     expected = F.cross_entropy((x[0].double() @ weight.double().T), targets).item()
     assert head_cross_entropy(x, weight, targets, torch.bfloat16).item() == pytest.approx(expected, rel=2e-3)
     plainly = F.cross_entropy((x[0].bfloat16() @ weight.bfloat16().T).float(), targets).item()
-    assert abs(plainly - expected) > 5e-3 * expected  # the rounding that it is spared
+    assert abs(plainly - expected) > 2e-2 * expected  # the rounding that it is spared
 
 
 def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):

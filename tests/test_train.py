@@ -15,7 +15,7 @@ import train.__main__ as train_command
 from data import load_tokenizer, sample_batch
 from evaluate import frequent_token_ratio
 from evaluate.loss import text_loss
-from model import load_pretrained
+from model import generate, load_pretrained, save_pretrained
 from train import finetune, sweep
 from train.run import new_folder
 
@@ -267,6 +267,105 @@ def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
     (tmp_path / "lr-1e-5" / "notes.txt").unlink()
     (tmp_path / "mine.txt").unlink()
     assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
+
+
+def trained(command, model_folder, text_file, out, *flags):
+    arguments = (
+        "--lr",
+        "1e-2",
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--samples",
+        3,
+        "--out",
+        out,
+        *SMALL,
+        *flags,
+    )
+    code, _, err = command(train_command.main, *arguments)
+    assert code == 0, err
+    return json.loads((out / "result.json").read_text(encoding="utf-8"))
+
+
+def test_every_flag_reaches_its_place(command, model_folder, text_file, tmp_path):
+    def run(name, *flags):
+        return trained(command, model_folder, text_file, tmp_path / name, *flags)
+
+    plain = run("plain")
+    for name, flag in {
+        "decay": ("--weight-decay", 0.9),
+        "batch": ("--batch-size", 3),
+        "window": ("--seq-len", 9),
+        "dropout": ("--dropout", 0.5),
+        "seed": ("--seed", 1),
+    }.items():
+        assert run(name, *flag)["train_loss"] != plain["train_loss"], flag
+    for name, flag in {
+        "cold": ("--temperature", 0),
+        "narrow": ("--top-k", 1),
+        "all": ("--top-k", 0),
+        "luck": ("--seed", 1),
+    }.items():
+        other = run(name, *flag)
+        assert other["before"]["texts"] != plain["before"]["texts"], flag
+    assert len(run("few", "--eval-sequences", 5)["before"]["shares"]) == 5
+    # In float32: in bfloat16 two logits are now and then equal, and then top-k 1 keeps both.
+    cold, narrow = (
+        run(name, *flag, "--dtype", "float32")
+        for name, flag in {"cold2": ("--temperature", 0), "narrow2": ("--top-k", 1)}.items()
+    )
+    assert cold["before"]["texts"] == narrow["before"]["texts"]
+
+
+def test_dropout_repeats(command, model_folder, text_file, tmp_path):
+    def losses(name):
+        return trained(command, model_folder, text_file, tmp_path / name, "--dropout", 0.3)["train_loss"]
+
+    torch.manual_seed(1)
+    first = losses("first")
+    torch.manual_seed(2)  # what was drawn before the run has no part in it
+    assert losses("second") == first
+
+
+def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_path, monkeypatch):
+    """A model that would write nothing but `<|endoftext|>`."""
+    eot = load_tokenizer(model_folder).eot_token
+    folder = tmp_path / "ends"
+    model = load_pretrained(model_folder)
+    with torch.no_grad():
+        model.ln_f.weight.zero_()
+        model.ln_f.bias.copy_(model.wte.weight[eot])
+        model.wte.weight[eot] *= 3
+    save_pretrained(model, folder, tokenizer_folder=model_folder)
+    assert (
+        generate(load_pretrained(folder), torch.zeros(4, 1, dtype=torch.long), 5, temperature=0)[:, 1:] == eot
+    ).all()
+    seen = []
+
+    def note(*args, **kwargs):
+        seen.append(frequent_token_ratio(*args, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr("evaluate.measure.frequent_token_ratio", note)
+    trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
+    code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
+    assert code == 0, err
+    assert len(seen) == 3 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
+
+
+def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path):
+    tokenizer = load_tokenizer(model_folder)
+    text = tokenizer.decode(tokenizer.encode_ordinary(make_text(60))[:20]).strip()
+    (tmp_path / "short.txt").write_text(text, encoding="utf-8")
+    length = len(tokenizer.encode_ordinary(text))
+    flags = ("--model", model_folder, "--text", tmp_path / "short.txt", "--samples", 1, "--out", tmp_path / "new")
+    flags += ("--batch-size", 1, "--eval-sequences", 1, "--eval-tokens", 1)
+    assert length < BLOCK
+    code, _, err = command(train_command.main, *flags, "--seq-len", length)
+    assert code == 2 and f"a window needs {length + 1}" in err
+    assert command(train_command.main, *flags, "--seq-len", length - 1)[0] == 0
 
 
 # Wrong input: one line, exit code 2, nothing written
