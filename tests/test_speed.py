@@ -119,7 +119,7 @@ def test_the_heads_rounding_does_not_grow_with_the_logits_common_part():
     expected = F.cross_entropy((x[0].double() @ weight.double().T), targets).item()
     assert head_cross_entropy(x, weight, targets, torch.bfloat16).item() == pytest.approx(expected, rel=2e-3)
     plainly = F.cross_entropy((x[0].bfloat16() @ weight.bfloat16().T).float(), targets).item()
-    assert abs(plainly - expected) > 2e-2 * expected  # the rounding that it is spared
+    assert abs(plainly - expected) > 1e-2 * expected  # the rounding that it is spared
 
 
 def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
