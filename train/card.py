@@ -118,7 +118,7 @@ python -m train.pretrain --corpus {corpus["corpus"]} {flags}
 
 ![training and held-out loss](training.png)
 
-The size was chosen by trial, 300 steps each, on the same held-out books (bits per byte of their first
+The size was chosen by trial, 300 steps each, on one set of held-out books (bits per byte of their first
 100,000 tokens; lower is better):
 
 | layers | width | vocabulary | peak learning rate | parameters | held-out bits per byte |
