@@ -18,8 +18,10 @@ def table(results: list[dict]) -> str:
     for result in results:
         losses = result["train_loss"]
         row = [lr_label(result["lr"]), f"{losses[0]:.3f}" if losses else ""]
-        row.append(f"{final_loss(result):.3f}" if result["after"] else f"not finite from sample {len(losses) + 1}")
-        if held_out:
+        row.append(f"{final_loss(result):.3f}" if result["after"] else f"not finite after sample {len(losses)}")
+        if held_out and not result.get("held_out_loss"):
+            row += ["", "", ""]
+        elif held_out:
             lowest = min(result["held_out_loss"], key=lambda pair: pair[1])
             row += [f"{result['held_out_loss'][0][1]:.3f}", f"{lowest[1]:.3f} ({lowest[0]})"]
             row.append(f"{result['held_out_loss'][-1][1]:.3f}")

@@ -181,7 +181,7 @@ def test_diverged_runs_are_named_everywhere(sweep_folder):
     write_json(folder / "result.json", fake_result(1.0, [4.0, 9.0], after=None, samples=40))
     results = find_results([sweep_folder])
     text = table.table(results)
-    assert "| 1e0 | 4.000 | not finite from sample 3 | 0.400 (0.380 to 0.420) | diverged |" in text
+    assert "| 1e0 | 4.000 | not finite after sample 2 | 0.400 (0.380 to 0.420) | diverged |" in text
     assert "At 1e0 the training diverged" in text
     assert plot.plot_all(results, sweep_folder) == [sweep_folder / "learning_rates.png"]
 
@@ -344,6 +344,12 @@ def test_held_out_losses_in_table_and_figure(tmp_path):
     assert measured.get_xydata().tolist() == result["held_out_loss"]
     np.testing.assert_allclose(training.get_ydata(), plot.smooth(FALLING, 3))
     assert training.get_color() == measured.get_color()
+
+
+def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
+    mixed = [held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]), fake_result(1e-4, FALLING)]
+    assert "| 1e-4 | 5.000 | 1.250 |  |  |  | 0.400" in table.table(mixed)
+    assert len(plot.plot_all(mixed, tmp_path)) == 2
 
 
 def test_plot_command_says_what_is_wrong(command, tmp_path):

@@ -193,12 +193,28 @@ def test_a_run_folder_is_a_model_folder(swept, command, model_folder):
     assert tuned.config == base.config and not torch.equal(tuned.wte.weight, base.wte.weight)
 
 
-def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file, tmp_path):
+@pytest.mark.parametrize("samples", [1, 5])
+def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file, tmp_path, samples):
+    """Also where the loss of the only sample was finite and its step was the one too many."""
     out = tmp_path / "sweep"
-    arguments = ("--model", model_folder, "--text", text_file, "--lrs", "1e30", "1e-3", "--samples", 5, "--out", out)
-    code, printed, _ = command(sweep.main, *arguments, *SMALL)
-    assert code == 0 and "diverged" in printed and "| 1e-3 |" in printed
+    arguments = (
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--lrs",
+        "1e30",
+        "1e-3",
+        "--samples",
+        samples,
+        "--out",
+        out,
+    )
+    code, printed, _ = command(sweep.main, *arguments, *SMALL, "--holdout", 0.1)
+    assert code == 0 and "| diverged |" in printed and "| 1e-3 |" in printed
     assert [p.name for p in (out / "lr-1e30").iterdir()] == ["result.json"]
+    result = json.loads((out / "lr-1e30" / "result.json").read_text(encoding="utf-8"))
+    assert result["after"] is None and all(math.isfinite(loss) for _, loss in result["held_out_loss"])
 
 
 def test_what_is_held_out_is_not_trained_on(command, model_folder, text_file, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import math
 import os
 import platform
 import time
@@ -141,7 +142,9 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
             progress.update()
             done = sample + 1
             if args.holdout and (done % measure_every == 0 or done == args.samples):
-                held_out_loss.append([done, text_loss(model, held_out, args.seq_len)])
+                measured = text_loss(model, held_out, args.seq_len)
+                if math.isfinite(measured):  # else the next sample ends the run as diverged
+                    held_out_loss.append([done, measured])
 
         losses = finetune(
             model,
@@ -158,12 +161,13 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
         )
     seconds = {"before": before["seconds"], "training": time.monotonic() - began}
     after = None
-    if len(losses) == args.samples:
+    # The last step may have been the one too many: then no loss has shown it yet.
+    if len(losses) == args.samples and all(p.isfinite().all() for p in model.parameters()):
         after = evaluate_model(setup, model, args, device, f"writing after {lr_label(lr)}")
         seconds["after"] = after["seconds"]
         save_pretrained(model, folder, tokenizer_folder=setup.folder)
     else:
-        tqdm.write(f"at {lr_label(lr)} the loss of sample {len(losses) + 1} is not finite: diverged; no model is saved")
+        tqdm.write(f"at {lr_label(lr)} the loss after sample {len(losses)} is not finite: diverged; no model is saved")
     result = {
         "lr": lr,
         "samples": args.samples,
