@@ -161,8 +161,9 @@ def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float,
         )
     seconds = {"before": before["seconds"], "training": time.monotonic() - began}
     after = None
-    # The last step may have been the one too many: then no loss has shown it yet.
-    if len(losses) == args.samples and all(p.isfinite().all() for p in model.parameters()):
+    # The last step may have been the one too many: then one more loss shows it.
+    window = setup.training_tokens[: args.seq_len + 1].to(device)
+    if len(losses) == args.samples and math.isfinite(text_loss(model, window, args.seq_len)):
         after = evaluate_model(setup, model, args, device, f"writing after {lr_label(lr)}")
         seconds["after"] = after["seconds"]
         save_pretrained(model, folder, tokenizer_folder=setup.folder)
