@@ -313,7 +313,7 @@ TABLE = {
             ("batch_size=args.batch_size,", "", "--batch-size is ignored"),
             ("dropout=args.dropout)", "dropout=0.0)", "--dropout is ignored"),
             ("torch.manual_seed(args.seed)", "pass", "dropout does not repeat"),
-            ("if len(losses) == args.samples:", "if True:", "a diverged model is saved"),
+            ("if len(losses) == args.samples and math.isfinite(", "if True or math.isfinite(", "a diverged model is saved"),
             ("args.seq_len > setup.config.block_size", "False", "windows longer than the context"),
             ("len(setup.training_tokens) <= args.seq_len", "len(setup.training_tokens) < args.seq_len",
              "a text one token shorter than a window"),
