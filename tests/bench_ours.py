@@ -15,8 +15,6 @@ def prepare(task: dict):
     from evaluate.ratio import frequent_token_ratio
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.adamw import AdamW
-    from train.loop import plain_gradients
     from train.speed import FastAdamW, fast_gradients, keep_memory
 
     device = torch.device(task["device"])
@@ -43,7 +41,7 @@ def prepare(task: dict):
 
         return generate
 
-    optimizer = (AdamW if task.get("plain") else FastAdamW)(model.parameters(), lr=1e-4)
+    optimizer = FastAdamW(model.parameters(), lr=1e-4)
     if task["work"] == "adamw":
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
@@ -51,7 +49,7 @@ def prepare(task: dict):
 
     size = (task["batch_size"], task["seq_len"] + 1)
     tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    gradients = plain_gradients if task.get("plain") else fast_gradients(dtype, task.get("micro_batch"))
+    gradients = fast_gradients(dtype, task.get("micro_batch"))
 
     def train() -> None:
         gradients(model, tokens[:, :-1], tokens[:, 1:])

@@ -7,7 +7,7 @@ from evaluate.cli import Parser, positive_float
 from evaluate.results import lr_label
 from evaluate.table import table
 from train.cli import add_out_flags, add_training_flags
-from train.run import default_folder, evaluate_model, fresh_model, new_folder, notes_on, open_run, run
+from train.run import begin, run
 
 
 def main() -> None:
@@ -18,16 +18,7 @@ def main() -> None:
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
     add_training_flags(parser)
     args = parser.parse_args()
-    try:
-        setup, device = open_run(args)
-        model = fresh_model(setup, args, device)
-        folder = new_folder(args.out or default_folder(setup, args) / f"lr-{lr_label(args.lr)}", args.overwrite)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    for note in notes_on(setup):
-        print(f"note: {note}")
-    before = evaluate_model(setup, model, args, device, "writing before")
-    del model
+    setup, device, folder, before = begin(parser, args, below=f"lr-{lr_label(args.lr)}")
     result = run(setup, args, device, args.lr, folder, before)
     print(table([result]))
     print(f"result and model are in {folder}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from evaluate.cli import device_of, dtype_of
+from evaluate.cli import Parser, device_of, dtype_of
 from evaluate.loss import text_loss
 from evaluate.measure import measure_ratio
 from evaluate.plot import FIGURE_FILES
@@ -116,6 +116,26 @@ def evaluate_model(setup: Setup, model: GPT2, args: argparse.Namespace, device: 
 def fresh_model(setup: Setup, args: argparse.Namespace, device: torch.device) -> GPT2:
     """The pretrained weights, as they are before any training."""
     return load_pretrained(setup.folder, dropout=args.dropout).to(device)
+
+
+def begin(parser: Parser, args: argparse.Namespace, below: str = "") -> tuple[Setup, torch.device, Path, dict]:
+    """What both commands do first: check everything, make the folder, evaluate the untrained model.
+
+    Args:
+        below: folder inside the default one, where `--out` names none.
+
+    Returns:
+        setup, device, the new folder, and the evaluation before any training. Wrong input ends the program.
+    """
+    try:
+        setup, device = open_run(args)
+        model = fresh_model(setup, args, device)
+        folder = new_folder(args.out or default_folder(setup, args) / below, args.overwrite)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    for note in notes_on(setup):
+        print(f"note: {note}")
+    return setup, device, folder, evaluate_model(setup, model, args, device, "writing before")
 
 
 def run(setup: Setup, args: argparse.Namespace, device: torch.device, lr: float, folder: Path, before: dict) -> dict:

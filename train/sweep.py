@@ -8,7 +8,7 @@ from evaluate.plot import plot_all
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
 from train.cli import add_out_flags, add_training_flags
-from train.run import default_folder, evaluate_model, fresh_model, new_folder, notes_on, open_run, run
+from train.run import begin, new_folder, run
 
 
 def main() -> None:
@@ -27,19 +27,10 @@ def main() -> None:
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES")
     add_training_flags(parser)
     args = parser.parse_args()
-    try:
-        if len(set(map(lr_label, args.lrs))) < len(args.lrs):
-            raise ValueError("--lrs names a learning rate twice; give each once")
-        setup, device = open_run(args)
-        model = fresh_model(setup, args, device)
-        folder = new_folder(args.out or default_folder(setup, args), args.overwrite)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    for note in notes_on(setup):
-        print(f"note: {note}")
-    # Once is enough: the same weights, start tokens and luck for every learning rate.
-    before = evaluate_model(setup, model, args, device, "writing before")
-    del model
+    if len(set(map(lr_label, args.lrs))) < len(args.lrs):
+        parser.error("--lrs names a learning rate twice; give each once")
+    # `before` once is enough: the same weights, start tokens and luck for every learning rate.
+    setup, device, folder, before = begin(parser, args)
     for i, lr in enumerate(args.lrs, start=1):
         print(f"learning rate {lr_label(lr)} ({i} of {len(args.lrs)})", flush=True)
         run(setup, args, device, lr, new_folder(folder / f"lr-{lr_label(lr)}"), before)
