@@ -30,6 +30,7 @@ from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
 from train.adamw import AdamW
 from train.chunked_loss import chunked_next_token_loss
+from train.speed import keep_memory
 from train.state import load_state, save_state
 
 
@@ -253,6 +254,7 @@ def main() -> None:
     train_tokens = torch.from_numpy(np.load(work / "train.npy").astype(np.int32))
     held_out = torch.from_numpy(np.load(work / "held_out.npy").astype(np.int32))
 
+    keep_memory()
     torch.manual_seed(args.seed)
     config = GPT2Config(args.vocab_size, args.block_size, args.n_layer, args.n_head, args.n_embd)
     model = GPT2(config).to(device)
