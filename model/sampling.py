@@ -3,6 +3,7 @@
 Shape legend: B sequences, T tokens so far, V vocabulary, H heads, D head width (see gpt2.py).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -75,6 +76,16 @@ def cast_copy(model: GPT2, dtype: torch.dtype) -> GPT2:
     return copy.eval()
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of one new token's queries `q` (B, H, 1, D) to all keys and values (B, H, T, D): (B, H, 1, D).
+
+    The last token may see all there is, so there is no mask, and the formula of Vaswani et al. 2017 (eq. 1)
+    stands as it is. PyTorch's fused kernel is made for many queries; for one it takes four times as long.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, 1, T)
+    return scores.softmax(-1) @ v
+
+
 class KeyValueCache:
     """The keys and values that every layer has computed so far, so that no token is read twice.
 
@@ -93,17 +104,17 @@ class KeyValueCache:
         self.head = (wide - wide.mean(0)).to(weight.dtype)  # (V, C)
 
     def read(self, model: GPT2, tokens: Tensor) -> Tensor:
-        """Read the next `tokens` (B, T); returns the logits (B, V) after the last of them."""
+        """Read the next `tokens` (B, T), the first time any number, then one; returns the logits (B, V) after the last."""
         start, self.filled = self.filled, self.filled + tokens.shape[1]
         x = model.embed(tokens, start)  # (B, T, C)
         for block, (keys, values) in zip(model.h, self.store):
             q, k, v = block.attn.split_heads(block.ln_1(x))  # (B, H, T, D) each
             keys[:, :, start : self.filled] = k
             values[:, :, start : self.filled] = v
-            # The first tokens must not see each other's future; a single new token may see all there is.
-            y = F.scaled_dot_product_attention(
-                q, keys[:, :, : self.filled], values[:, :, : self.filled], is_causal=start == 0
-            )
+            if start == 0:
+                y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
+            else:
+                y = attend(q, keys[:, :, : self.filled], values[:, :, : self.filled])  # (B, H, 1, D)
             x = x + block.attn.merge_heads(y)
             x = x + block.mlp(block.ln_2(x))
         return F.linear(model.ln_f(x[:, -1]), self.head)  # (B, V), less a number of its own for each row

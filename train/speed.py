@@ -75,7 +75,7 @@ class FastAdamW(AdamW):
     once. On a GPU the launches count: the `_foreach_` operations take all tensors in one.
     """
 
-    PIECE = 1 << 16  # numbers: 4 tensors of 256 KB
+    PIECE = 1 << 18  # numbers: 5 tensors of 1 MB; smaller ones cost more in calls than they save
 
     @torch.no_grad()
     def step(self) -> None:
@@ -94,16 +94,15 @@ class FastAdamW(AdamW):
 
     def update(self, p: list[Tensor], g: list[Tensor], m: list[Tensor], v: list[Tensor]) -> None:
         beta1, beta2 = self.betas
-        correction1 = 1 - beta1**self.steps
-        correction2 = 1 - beta2**self.steps
+        # m_hat / (sqrt(v_hat) + eps) with both corrections taken out of it:  m / (sqrt(v) + eps r) * r / (1 - beta1^t)
+        r = (1 - beta2**self.steps) ** 0.5
         torch._foreach_lerp_(m, g, 1 - beta1)
         torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, g, g, 1 - beta2)
         root = torch._foreach_sqrt(v)
-        torch._foreach_mul_(root, correction2**-0.5)
-        torch._foreach_add_(root, self.eps)
+        torch._foreach_add_(root, self.eps * r)
         torch._foreach_mul_(p, 1 - self.lr * self.weight_decay)
-        torch._foreach_addcdiv_(p, m, root, -self.lr / correction1)
+        torch._foreach_addcdiv_(p, m, root, -self.lr * r / (1 - beta1**self.steps))
 
 
 def keep_memory() -> bool:
