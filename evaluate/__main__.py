@@ -6,7 +6,7 @@ python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
 from pathlib import Path
 
 from evaluate.cli import Parser, add_machine_flags, add_sampling_flags, add_text_flags, device_of
-from evaluate.measure import measure_ratio
+from evaluate.reference import write
 from evaluate.results import RESULT_FILE, read_result
 from evaluate.setup import open_setup
 from model.pretrained import load_pretrained
@@ -46,7 +46,7 @@ def main() -> None:
             model = load_pretrained(setup.folder).to(device)
         except (ValueError, OSError) as error:
             parser.error(str(error))
-        measured = measure_ratio(setup, model, args, device, folder)
+        measured = write(setup, model, args, device, folder).ratio
         low, high = measured.ratio_ci
         name = setup.book.name + (" (as served)" if setup.book.raw else "")
         rows.append(f"| {folder} | {name} | {measured.ratio:.3f} ({low:.3f} to {high:.3f}) | {setup.book_ratio:.3f} |")

@@ -14,12 +14,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from evaluate.cli import Parser
+from evaluate.plot_beyond import (
+    BOOK,
+    label_once,
+    plot_copying,
+    plot_final_held_out,
+    plot_forgetting,
+    plot_weight_change,
+)
 from evaluate.results import describe, find_results, lr_label
 
 FIGURE_FILE = "learning_rates.png"
 HELD_OUT_FILE = "held_out_loss.png"
-FIGURE_FILES = (FIGURE_FILE, HELD_OUT_FILE)
-BOOK = "black"
+FINAL_FILE, FORGETTING_FILE = "final_held_out_loss.png", "learning_and_forgetting.png"
+COPYING_FILE, WEIGHTS_FILE = "copying.png", "weight_change.png"
+FIGURE_FILES = (FIGURE_FILE, HELD_OUT_FILE, FINAL_FILE, FORGETTING_FILE, COPYING_FILE, WEIGHTS_FILE)
 # Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for
 # prints in grey.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
@@ -56,7 +65,7 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         style = styles[result["lr"]]
         samples = np.arange(1, len(losses) + 1)
         width = max(1, len(losses) // 20) | 1
-        label = lr_label(result["lr"]) + ("" if result["after"] else " (diverged)")
+        label = label_once(ax, lr_label(result["lr"]) + ("" if result["after"] else " (diverged)"))
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
         ax.plot(
             samples,
@@ -73,36 +82,45 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
 
 
 def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
-    """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share."""
-    for i, result in enumerate(results):
+    """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share.
+
+    Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
+    """
+    lrs = list(dict.fromkeys(result["lr"] for result in results))
+    for i, lr in enumerate(lrs):
+        runs = [result for result in results if result["lr"] == lr]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
-            measured = result[when]
-            colour = styles[result["lr"]]["color"]
+            measured = [run[when] for run in runs if run[when]]
+            colour = styles[lr]["color"]
             if not measured:
                 ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
                 continue
-            ratio, (low, high) = measured["ratio"], measured["ratio_ci"]
+            ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
+            ratio = float(np.mean(ratios))
             face = colour if when == "after" else "white"
             ax.bar(i + offset, ratio, 0.36, facecolor=face, edgecolor=colour, hatch="" if when == "after" else "///")
-            ax.errorbar(
-                i + offset, ratio, [[max(0.0, ratio - low)], [max(0.0, high - ratio)]], color="#333333", capsize=4
-            )
+            error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
+            ax.errorbar(i + offset, ratios[0], error, color="#333333", capsize=4)
+            if when == "after" and len(ratios) > 1:
+                ax.plot(i + offset + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
             behind = {
                 "facecolor": "white",
                 "edgecolor": "none",
                 "pad": 0.5,
             }  # the book's line must not cross the number
-            ax.text(i + offset, high + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
+            ax.text(
+                i + offset, max(high, *ratios) + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind
+            )
     book = results[0]["book_ratio"]
     line = ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2)
     tops = [r[when]["ratio_ci"][1] for r in results for when in ("before", "after") if r[when]]
     ax.set(
-        xticks=range(len(results)),
-        xticklabels=[lr_label(result["lr"]) for result in results],
+        xticks=range(len(lrs)),
+        xticklabels=list(map(lr_label, lrs)),
         xlabel="learning rate",
         ylabel="share of new tokens that are among\nthe book's 100 most frequent",
         title="Frequent-token ratio",
-        xlim=(-0.6, len(results) - 0.4),
+        xlim=(-0.6, len(lrs) - 0.4),
         ylim=(0, min(1.12, 1.25 * max([*tops, book]))),
     )
     grey = {"edgecolor": "#555555"}
@@ -127,7 +145,7 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
         style, losses = styles[result["lr"]], result["train_loss"]
         width = max(1, len(losses) // 20) | 1
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
-        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=lr_label(result["lr"]))
+        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=label_once(ax, lr_label(result["lr"])))
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     rates = ax.legend(title="learning rate", loc="center right")
@@ -144,7 +162,7 @@ def new_figure(results: list[dict], width: float, panels: int) -> tuple[Figure, 
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", color="#dddddd", linewidth=0.6)
         ax.set_axisbelow(True)
-    figure.suptitle(f"What the learning rate does to a fine-tune\n{describe(results[0])}", fontsize=11)
+    figure.suptitle(f"What the learning rate does to a fine-tune\n{describe(results)}", fontsize=11)
     return figure, axes
 
 
@@ -157,11 +175,21 @@ def plot_all(results: list[dict], folder: Path) -> list[Path]:
     figure.savefig(folder / FIGURE_FILE)
     files = [folder / FIGURE_FILE]
     held_out = [result for result in results if result.get("held_out_loss")]
-    if held_out:
-        figure, (ax,) = new_figure(held_out, 8, 1)
-        plot_held_out(ax, held_out, styles)
-        figure.savefig(folder / HELD_OUT_FILE)
-        files.append(folder / HELD_OUT_FILE)
+    finished = [result for result in results if (result["after"] or {}).get("weight_change")]
+    traced = [result for result in results if result.get("checkpoints")]
+    # Older results, and those of a sweep that holds nothing out, lack some of the figures.
+    for file, panel, usable in (
+        (HELD_OUT_FILE, plot_held_out, held_out),
+        (FINAL_FILE, plot_final_held_out, held_out),
+        (FORGETTING_FILE, plot_forgetting, [result for result in traced if result in held_out]),
+        (COPYING_FILE, plot_copying, traced),
+        (WEIGHTS_FILE, plot_weight_change, finished),
+    ):
+        if usable:
+            figure, (ax,) = new_figure(usable, 8, 1)
+            panel(ax, usable, styles)
+            figure.savefig(folder / file)
+            files.append(folder / file)
     return files
 
 

@@ -43,6 +43,7 @@ def frequent_token_ratio(
     banned: Sequence[int] = (),
     seed: int = 0,
     device: torch.device | str = "cpu",
+    watch: Callable[[Tensor], None] | None = None,
     after_token: Callable[[int], None] | None = None,
 ) -> Ratio:
     """Let `model` write from random tokens, and count.
@@ -54,6 +55,7 @@ def frequent_token_ratio(
         model: maps token ids (B, T) to logits (B, T, V).
         frequent: ids of the book's most frequent tokens.
         banned: ids that are never sampled: `<|endoftext|>`, after which another text would begin.
+        watch: called before each draw with the logits that are drawn from, as `generate` does, group by group.
         after_token: called with the number of sequences that each got one more token, for progress.
     """
     probe = torch.zeros(1, 1, dtype=torch.long, device=device)
@@ -74,6 +76,7 @@ def frequent_token_ratio(
             seed=seed,
             first_row=first,
             banned=banned,
+            watch=watch,
             after_token=after_token and (lambda _, rows=len(prompts): after_token(rows)),
         )
         groups.append(texts.cpu())

@@ -41,7 +41,9 @@ def read_result(folder: Path) -> dict:
 
 
 def find_results(paths: Iterable[str | Path]) -> list[dict]:
-    """The results in run folders and sweep folders (which hold run folders), the largest learning rate first.
+    """The results in run folders and sweep folders (which hold run folders).
+
+    The largest learning rate comes first, and of one learning rate the lowest seed.
 
     Raises:
         FileNotFoundError: a path is no folder, or no result is in or right below it.
@@ -59,7 +61,13 @@ def find_results(paths: Iterable[str | Path]) -> list[dict]:
             raise ValueError(
                 f"the runs are of different {what}s ({', '.join(found)}); they do not belong in one figure"
             )
-    return sorted(results, key=lambda result: -result["lr"])
+    return sorted(results, key=lambda result: (-result["lr"], result["seed"]))
+
+
+def run_label(result: dict, results: list[dict]) -> str:
+    """The learning rate of one of `results`, and its seed where there are several."""
+    several = len({other["seed"] for other in results}) > 1
+    return lr_label(result["lr"]) + (f", seed {result['seed']}" if several else "")
 
 
 def final_loss(result: dict) -> float:
@@ -85,12 +93,14 @@ def over_fitted_since(result: dict) -> int | None:
     return None
 
 
-def describe(result: dict) -> str:
-    """Model, text and size of a run in one line, for captions: no figure shall be taken for another's."""
+def describe(results: list[dict]) -> str:
+    """Model, text and size of the runs in one line, for captions: no figure shall be taken for another's."""
+    result, seeds = results[0], sorted({result["seed"] for result in results})
     settings = result["settings"]
+    seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     raw = ", as served" if settings["raw_text"] else ""
     parameters = settings["model_identity"]["parameters"] / 1e6
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
-        f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, seed {result['seed']}"
+        f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
     )

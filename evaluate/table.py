@@ -3,7 +3,7 @@
 import numpy as np
 
 from evaluate.ratio import bootstrap_interval
-from evaluate.results import describe, final_loss, lr_label, over_fitted_since
+from evaluate.results import describe, final_loss, lr_label, over_fitted_since, run_label
 
 TABLE_FILE = "table.md"
 
@@ -17,7 +17,7 @@ def table(results: list[dict]) -> str:
     rows = [titles, ["---"] * len(titles)]
     for result in results:
         losses = result["train_loss"]
-        row = [lr_label(result["lr"]), f"{losses[0]:.3f}" if losses else ""]
+        row = [run_label(result, results), f"{losses[0]:.3f}" if losses else ""]
         row.append(f"{final_loss(result):.3f}" if result["after"] else f"not finite after sample {len(losses)}")
         if held_out and not result.get("held_out_loss"):
             row += ["", "", ""]
@@ -29,7 +29,7 @@ def table(results: list[dict]) -> str:
         row.append(ratio_with_interval(result["after"]) if result["after"] else "diverged")
         rows.append([*row, f"{sum(result['environment']['seconds'].values()) / 60:.1f}"])
     lines = [
-        f"What the learning rate does to a fine-tune: {describe(results[0])}.",
+        f"What the learning rate does to a fine-tune: {describe(results)}.",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
@@ -37,7 +37,37 @@ def table(results: list[dict]) -> str:
         "",
         *answer(results),
     ]
+    if results[0]["before"].get("divergence") is not None:
+        lines += ["", "What loss and ratio cannot show; README.md says what each measure means:", "", *beyond(results)]
     return "\n".join(lines) + "\n"
+
+
+def beyond(results: list[dict]) -> list[str]:
+    """A second table: copying, forgetting and variety, with the untrained model and the book as yardsticks."""
+    titles = ["", "held-out perplexity", "expected ratio", "divergence from the book (bits)"]
+    titles += ["copied (%)", "longest copy (tokens)", "KL from the untrained (nats)", "distinct-2", "repeated 4-grams (%)"]
+    rows = [titles, ["---"] * len(titles)]
+    measured = [("untrained", results[0]["before"])]
+    measured += [(run_label(r, results), r["after"]) for r in results if (r["after"] or {}).get("divergence") is not None]
+    if (results[0].get("book") or {}).get("divergence") is not None:
+        measured.append(("the book, held out", results[0]["book"]))
+    for name, found in measured:
+        perplexity = (found.get("held_out") or {}).get("perplexity")
+        kl = found.get("forgetting", {}).get("base_texts", {}).get("kl")
+        rows.append(
+            [
+                name,
+                "" if perplexity is None else f"{perplexity:.4g}",
+                f"{found.get('expected_ratio', found['ratio']):.3f}",
+                f"{found['divergence']:.4f}",
+                f"{100 * found['copied']:.1f}",
+                str(found["longest_copy"]["tokens"]),
+                "" if kl is None else f"{kl:.3f}",
+                f"{found['distinct'][1]:.3f}",
+                f"{100 * found['repeated']:.1f}",
+            ]
+        )
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def ratio_with_interval(measured: dict) -> str:
@@ -47,31 +77,31 @@ def ratio_with_interval(measured: dict) -> str:
 
 def answer(results: list[dict]) -> list[str]:
     """What the numbers say, in sentences; what lies within the noise is said to do so."""
+    names = {id(result): run_label(result, results) for result in results}
     sentences = [
-        f"At {lr_label(result['lr'])} the training diverged: the loss is not a finite number."
+        f"At {names[id(result)]} the training diverged: the loss is not a finite number."
         for result in results
         if not result["after"]
     ]
     results = [result for result in results if result["after"]]
     if not results:
-        return sentences
+        return [f"- {sentence}" for sentence in sentences]
     by_loss = sorted(results, key=final_loss)
     sentences.append(
-        "Training loss at the end: " + " < ".join(f"{lr_label(r['lr'])} ({final_loss(r):.3f})" for r in by_loss) + "."
+        "Training loss at the end: " + " < ".join(f"{names[id(r)]} ({final_loss(r):.3f})" for r in by_loss) + "."
     )
     for result in results:
-        sample = over_fitted_since(result)
+        sample, name = over_fitted_since(result), names[id(result)]
         if sample is not None:
             losses = dict(result["held_out_loss"])
             sentences.append(
-                f"At {lr_label(result['lr'])} it over-fits from sample {sample} on: the held-out loss rises from "
+                f"At {name} it over-fits from sample {sample} on: the held-out loss rises from "
                 f"{losses[sample]:.3f} to {losses[result['samples']]:.3f} while the training loss goes on falling."
             )
         elif result.get("held_out_loss") and result["held_out_loss"][-1][1] > 1.01 * result["held_out_loss"][0][1]:
             first, last = result["held_out_loss"][0][1], result["held_out_loss"][-1][1]
             sentences.append(
-                f"At {lr_label(result['lr'])} the model ends worse than it began: held-out loss {first:.3f} before, "
-                f"{last:.3f} after."
+                f"At {name} the model ends worse than it began: held-out loss {first:.3f} before, {last:.3f} after."
             )
     for result in results:
         change, (low, high) = paired_difference(result["before"], result["after"])
@@ -80,15 +110,39 @@ def answer(results: list[dict]) -> list[str]:
         if low > 0 or high < 0:
             nearer = abs(result["after"]["ratio"] - book) < abs(result["before"]["ratio"] - book)
             verdict = f"{'nearer to' if nearer else 'farther from'} the book's {book:.3f}"
-        sentences.append(f"Ratio at {lr_label(result['lr'])}: {change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}.")
-    for one, other in zip(results, results[1:]):
-        change, (low, high) = paired_difference(other["after"], one["after"])
-        verdict = "a difference" if low > 0 or high < 0 else "within the noise"
-        sentences.append(
-            f"Ratio at {lr_label(one['lr'])} against {lr_label(other['lr'])}: "
-            f"{change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}."
-        )
-    return [f"- {sentence}" for sentence in sentences]
+        sentences.append(f"Ratio at {names[id(result)]}: {change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}.")
+    for seed in sorted({result["seed"] for result in results}):
+        of_seed = [result for result in results if result["seed"] == seed]
+        for one, other in zip(of_seed, of_seed[1:]):
+            change, (low, high) = paired_difference(other["after"], one["after"])
+            verdict = "a difference" if low > 0 or high < 0 else "within the noise"
+            sentences.append(
+                f"Ratio at {names[id(one)]} against {names[id(other)]}: "
+                f"{change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict} of the sampling."
+            )
+    return [f"- {sentence}" for sentence in sentences + training_noise(results)]
+
+
+def training_noise(results: list[dict]) -> list[str]:
+    """Neighbouring learning rates compared over their seeds: the batches' order is chance as well.
+
+    A difference of means counts if it is more than two of its standard errors (Welch) away from zero.
+    """
+    sentences = []
+    lrs = list(dict.fromkeys(result["lr"] for result in results))
+    measures = (("Ratio", lambda r: r["after"]["ratio"]), ("Held-out loss", lambda r: r["held_out_loss"][-1][1]))
+    for one, other in zip(lrs, lrs[1:]):
+        for name, value in measures[: 2 if all(r.get("held_out_loss") for r in results) else 1]:
+            a, b = ([value(r) for r in results if r["lr"] == lr] for lr in (one, other))
+            if min(len(a), len(b)) > 1:
+                change = np.mean(a) - np.mean(b)
+                error = (np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5
+                verdict = "a difference" if abs(change) > 2 * error else "within the noise"
+                sentences.append(
+                    f"{name} at {lr_label(one)} against {lr_label(other)}, over the seeds: {change:+.3f} "
+                    f"(+- {2 * error:.3f}), {verdict} of the training."
+                )
+    return sentences
 
 
 def paired_difference(first: dict, second: dict) -> tuple[float, tuple[float, float]]:

@@ -145,6 +145,7 @@ def generate(
     first_row: int = 0,
     banned: Sequence[int] = (),
     use_cache: bool = True,
+    watch: Callable[[Tensor], None] | None = None,
     after_token: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Continue every row of `tokens` by `new_tokens` tokens.
@@ -161,6 +162,7 @@ def generate(
         first_row: number of the first row, for a batch that is part of a larger one.
         banned: token ids that are never drawn.
         use_cache: False recomputes everything for each token, as a model that is not a `GPT2` always does.
+        watch: called before each draw with the logits (B, V) that are drawn from, banned tokens at -inf.
         after_token: called with the number of tokens drawn so far in each row, for progress.
 
     Returns:
@@ -182,6 +184,8 @@ def generate(
                 window = tokens if block_size is None else tokens[:, -block_size:]
                 logits = model(window)[:, -1]  # (B, V)
             logits = logits.float().index_fill(1, banned, -torch.inf)
+            if watch is not None:
+                watch(logits)
             drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
             if after_token is not None:

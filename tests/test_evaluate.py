@@ -337,7 +337,9 @@ def test_over_fitting_by_its_rule(training, losses, since):
 def test_held_out_losses_in_table_and_figure(tmp_path):
     result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6])
     assert "| 5.000 | 1.250 | 5.000 | 4.200 (20) | 4.600 | 0.400" in table.table([result])
-    assert plot.plot_all([result], tmp_path) == [tmp_path / "learning_rates.png", tmp_path / "held_out_loss.png"]
+    assert plot.plot_all([result], tmp_path) == [
+        tmp_path / name for name in ("learning_rates.png", "held_out_loss.png", "final_held_out_loss.png")
+    ]
     ax = Figure().subplots()
     plot.plot_held_out(ax, [result], plot.style_of([1e-3]))
     training, measured = ax.get_lines()
@@ -349,7 +351,7 @@ def test_held_out_losses_in_table_and_figure(tmp_path):
 def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
     mixed = [held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]), fake_result(1e-4, FALLING)]
     assert "| 1e-4 | 5.000 | 1.250 |  |  |  | 0.400" in table.table(mixed)
-    assert len(plot.plot_all(mixed, tmp_path)) == 2
+    assert len(plot.plot_all(mixed, tmp_path)) == 3
 
 
 def test_plot_command_says_what_is_wrong(command, tmp_path):

@@ -15,6 +15,7 @@ import train.__main__ as train_command
 from data import load_tokenizer, sample_batch
 from evaluate import frequent_token_ratio
 from evaluate.loss import text_loss
+from evaluate.plot import FIGURE_FILES
 from model import generate, load_pretrained, save_pretrained
 from train import finetune, sweep
 from train.run import new_folder
@@ -127,7 +128,9 @@ def swept(command, model_folder, text_file, tmp_path):
 
 def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_file):
     out, printed = swept
-    assert sorted(p.name for p in out.iterdir()) == ["learning_rates.png", "lr-1e-2", "lr-1e-3", "lr-1e-5", "table.md"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        *sorted(FIGURE_FILES + ("lr-1e-2", "lr-1e-3", "lr-1e-5", "report.html", "table.md"))
+    ]
     assert (out / "table.md").read_text(encoding="utf-8") in printed
     results = {}
     for folder in out.glob("lr-*"):
@@ -229,6 +232,7 @@ def test_what_is_held_out_is_not_trained_on(command, model_folder, text_file, tm
 
     monkeypatch.setattr("train.loop.sample_batch", note)
     flags = ("--lr", "1e-3", "--model", model_folder, "--text", text_file, "--samples", 30, *SMALL)
+    flags += ("--dtype", "float32")
     results = {}
     for share in (0, 0.25):
         out = tmp_path / str(share)
@@ -263,7 +267,7 @@ def test_measuring_held_out_loss_changes_no_training_number(command, model_folde
         return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
 
     often = losses("often")
-    monkeypatch.setattr("train.run.HELD_OUT_LOSSES", 1)
+    monkeypatch.setattr("train.run.MEASUREMENTS", 1)
     assert losses("seldom") == often
 
 
@@ -283,6 +287,24 @@ def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
     (tmp_path / "lr-1e-5" / "notes.txt").unlink()
     (tmp_path / "mine.txt").unlink()
     assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("inside", [".", "lr-1e-4"])
+def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
+    model = tmp_path / "runs" / inside
+    model.mkdir(parents=True)
+    for name in ("result.json", "model.safetensors"):
+        (model / name).touch()
+    with pytest.raises(ValueError, match="would delete the model"):
+        new_folder(tmp_path / "runs", overwrite=True, keep=tmp_path / "runs" / "x" / ".." / inside)
+    assert (model / "model.safetensors").exists()
+
+
+def test_overwrite_spares_a_model_that_no_run_has_made(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="already in use"):
+        new_folder(tmp_path, overwrite=True)
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def trained(command, model_folder, text_file, out, *flags):
@@ -377,7 +399,7 @@ def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path
     (tmp_path / "short.txt").write_text(text, encoding="utf-8")
     length = len(tokenizer.encode_ordinary(text))
     flags = ("--model", model_folder, "--text", tmp_path / "short.txt", "--samples", 1, "--out", tmp_path / "new")
-    flags += ("--batch-size", 1, "--eval-sequences", 1, "--eval-tokens", 1)
+    flags += ("--batch-size", 1, "--eval-sequences", 1, "--eval-tokens", 1, "--holdout", 0)
     assert length < BLOCK
     code, _, err = command(train_command.main, *flags, "--seq-len", length)
     assert code == 2 and f"a window needs {length + 1}" in err

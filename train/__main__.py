@@ -18,10 +18,10 @@ def main() -> None:
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
     add_training_flags(parser)
     args = parser.parse_args()
-    setup, device, folder, before = begin(parser, args, below=f"lr-{lr_label(args.lr)}")
-    result = run(setup, args, device, args.lr, folder, before)
+    start = begin(parser, args, below=f"lr-{lr_label(args.lr)}")
+    result = run(start, args, args.lr, args.seed, start.folder)
     print(table([result]))
-    print(f"result and model are in {folder}")
+    print(f"result and model are in {start.folder}")
 
 
 if __name__ == "__main__":

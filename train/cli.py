@@ -44,10 +44,15 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--holdout",
         type=share,
-        default=0.0,
+        default=0.1,
         metavar="SHARE",
-        help="share of the text, its end, that is not trained on but measured; 0 as in the exercise "
+        help="share of the text, its end, that is not trained on but measured; the exercise has 0 "
         "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--general-text",
+        metavar="TEXT",
+        help="another text, on which forgetting is measured too: a UTF-8 file, voyage or gulliver (default: none)",
     )
     group.add_argument(
         "--micro-batch",
