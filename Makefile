@@ -11,13 +11,15 @@ SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $
 DEMO_FLAGS = --model lilliput --text voyage --lrs 1e-3 1e-4 1e-5 --samples 100 --batch-size 8 --seq-len 128 \
 	--holdout 0.1 --top-k 0 --eval-sequences 128 --overwrite --out runs/demo
 
-.PHONY: help setup demo sweep test bench lilliput clean
+.PHONY: help setup demo sweep test verify mutants bench lilliput clean
 
 help:
 	@echo "make demo       the whole experiment on a small model and a short text, in two minutes; no downloads"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
 	@echo "make test       the tests: no network, no model needed"
+	@echo "make verify     is what runs here GPT-2? official weights against published numbers"
+	@echo "make mutants    break the code on purpose, line by line: do the tests notice? (an hour)"
 	@echo "make bench      against the usual notebook: installs transformers into .venv-bench"
 	@echo "make lilliput   pretrain the small model: CORPUS=books.jsonl.xz"
 	@echo "make setup      only make .venv and install"
@@ -38,6 +40,12 @@ sweep: $(VENV)/installed
 
 test: $(VENV)/installed
 	@$(BIN)/python -m pytest
+
+verify: $(VENV)/installed
+	@$(BIN)/python -m train.verify $(FLAGS)
+
+mutants: $(VENV)/installed
+	@$(BIN)/python -m tests.mutants $(FLAGS)
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m tests.bench $(FLAGS)

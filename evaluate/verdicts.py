@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluate.copying import LEAST
-from evaluate.results import final_loss, lr_label, over_fitted_since
+from evaluate.results import final_loss, lr_label, over_fitted_since, run_label
 from evaluate.table import paired_difference
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
@@ -76,15 +76,6 @@ def held_out_loss(result: dict, when: str) -> float:
     if loss is None:
         raise NotMeasured("no held-out loss")
     return loss
-
-
-def several_seeds(results: list[dict]) -> bool:
-    return len({result["seed"] for result in results}) > 1
-
-
-def run_label(result: dict, results: list[dict]) -> str:
-    """The learning rate, and the seed where there are several."""
-    return lr_label(result["lr"]) + (f", seed {result['seed']}" if several_seeds(results) else "")
 
 
 def percent(share: float) -> str:
