@@ -1,12 +1,13 @@
 """All that is measured about a model, put together: what stands under `before` and `after` in a result file.
 
 Each measure is a function of its own, in ratio.py, style.py, copying.py, forgetting.py, variety.py and
-loss.py; here they meet the book, the untrained model and the flags.
+loss.py; here they meet the book, the base model and the flags.
 
 Shape legend: S texts, N tokens in each, the start token not counted, V vocabulary.
 """
 
 import argparse
+import codecs
 import math
 import time
 from functools import partial
@@ -50,7 +51,7 @@ def evaluation(
 
     Args:
         written: what it wrote.
-        change: its `weight_change` from the untrained model, 0 for that model itself.
+        change: its `weight_change` from the base model, 0 for that model itself.
     """
     began = time.monotonic()
     setup, texts = reference.setup, written.texts
@@ -166,19 +167,10 @@ def continuation(reference: Reference, tokens: Tensor) -> dict:
 
 def decode_pieces(tokenizer, tokens: list[int]) -> list[str]:
     """A string for each token. A character that is split over several tokens stands with the last of them."""
-    strings, waiting = [], b""
-    for token in tokens:
-        waiting += tokenizer.decode_single_token_bytes(token)
-        try:
-            strings.append(waiting.decode("utf-8"))
-            waiting = b""
-        except UnicodeDecodeError:
-            # No character has more than 4 bytes: what is longer will never become one.
-            strings.append(waiting.decode("utf-8", errors="replace") if len(waiting) > 3 else "")
-            waiting = b"" if len(waiting) > 3 else waiting
-    if waiting:
-        strings[-1] += waiting.decode("utf-8", errors="replace")
-    return strings
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    pieces = [decoder.decode(tokenizer.decode_single_token_bytes(token)) for token in tokens]
+    pieces[-1] += decoder.decode(b"", final=True)
+    return pieces
 
 
 def held_out_loss(setup: Setup, rounded: GPT2, args: argparse.Namespace, device: torch.device) -> float:

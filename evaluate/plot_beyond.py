@@ -1,7 +1,7 @@
 """The panels on what loss and ratio cannot show: over-fitting, forgetting, copying, the change of the weights.
 
 Every function draws one panel from result files; results without the figures are left out. The colour of a
-learning rate comes from `style_of` in plot.py; the untrained model is grey, the book black.
+learning rate comes from `style_of` in plot.py; the base model (before any fine-tuning) is grey, the book black.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def plot_final_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]
         style = styles[lr]
         ax.plot([lr] * len(last[lr]), last[lr], linestyle="", markersize=9, **style, label=lr_label(lr))
     before = results[0]["held_out_loss"][0][1]
-    ax.axhline(before, color=BASE, linewidth=1.4, linestyle=":", label="before any training")
+    ax.axhline(before, color=BASE, linewidth=1.4, linestyle=":", label="base model")
     for lr in sorted({result["lr"] for result in results if not result["after"]}):
         ax.plot([lr], [0.96], "x", color=styles[lr]["color"], markersize=11, transform=ax.get_xaxis_transform())
         ax.annotate(f"{lr_label(lr)}\ndiverged", (lr, 0.9), xycoords=ax.get_xaxis_transform(), ha="center", va="top")
@@ -42,17 +42,17 @@ def plot_final_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]
 
 
 def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
-    """Learning against forgetting: one path a run, from the untrained model (left: knows the book better)."""
+    """Learning against forgetting: one path a run, from the base model (left: knows the book better)."""
     for result in results:
         path = [(c["held_out_loss"], c["kl"]) for c in result["checkpoints"] if {"held_out_loss", "kl"} <= c.keys()]
         style = styles[result["lr"]]
         label = label_once(ax, lr_label(result["lr"]))
         ax.plot(*zip(*path), **style, linewidth=1.5, markersize=4, label=label)
         ax.plot(*path[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
-    ax.plot(results[0]["held_out_loss"][0][1], 0, "o", color=BASE, markersize=9, label="before any training")
+    ax.plot(results[0]["held_out_loss"][0][1], 0, "o", color=BASE, markersize=9, label="base model")
     ax.set(
         xlabel="held-out loss (nats per token): to the left, it learned",
-        ylabel="KL from the untrained model (nats per token):\nupwards, it forgot",
+        ylabel="KL from the base model (nats per token):\nupwards, it forgot",
     )
     ax.legend(title="learning rate; the large mark is the end")
 
@@ -68,7 +68,7 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
             markersize=5,
             label=label_once(ax, lr_label(result["lr"])),
         )
-    ax.axhline(100 * results[0]["before"]["copied"], color=BASE, linewidth=1.4, linestyle=":", label="untrained model")
+    ax.axhline(100 * results[0]["before"]["copied"], color=BASE, linewidth=1.4, linestyle=":", label="base model")
     book = (results[0].get("book") or {}).get("copied")
     if book is not None:
         ax.axhline(100 * book, color=BOOK, linewidth=1.2, linestyle="--", label="the book's own held-out text")

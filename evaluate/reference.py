@@ -1,4 +1,4 @@
-"""What a model writes for the evaluation, and what it is then held against: the book and the untrained model.
+"""What a model writes for the evaluation, and what it is then held against: the book and the base model.
 
 Shape legend: S texts, N new tokens in each, B texts generated together, V vocabulary, P prompts, M tokens of a text.
 """
@@ -38,10 +38,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Reference:
-    """What every model of a sweep is held against; made once, with the untrained model."""
+    """What every model of a sweep is held against; made once, with the base model."""
 
     setup: Setup
-    base: GPT2  # the untrained model, in the dtype of the matrix products
+    base: GPT2  # the base model, in the dtype of the matrix products
     base_texts: Tensor  # (S, 1 + N) what it wrote, its start tokens first
     general_texts: Tensor | None  # (G, T) of `--general-text`
     index: SourceIndex  # of the text that is trained on
@@ -99,7 +99,7 @@ def open_reference(
     """What the models after training will be held against.
 
     Args:
-        base: the untrained model; `written` is what it wrote.
+        base: the base model; `written` is what it wrote.
         general: from `read_general_text`.
     """
     prompts, continuations = pick_prompts(setup.held_out_tokens if setup.held_out else setup.tokens, setup.tokenizer)

@@ -127,13 +127,13 @@ class Start:
     device: torch.device
     folder: Path
     reference: Reference
-    before: dict  # the evaluation of the untrained model
+    before: dict  # the evaluation of the base model
     book: dict  # the same measures of the book's own held-out text
     identity: dict  # which model exactly
 
 
 def begin(parser: Parser, args: argparse.Namespace, below: str = "") -> Start:
-    """What both commands do first: check everything, make the folder, evaluate the untrained model.
+    """What both commands do first: check everything, make the folder, evaluate the base model.
 
     Args:
         below: folder inside the default one, where `--out` names none.
