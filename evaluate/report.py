@@ -14,8 +14,18 @@ from pathlib import Path
 
 from evaluate.cli import Parser
 from evaluate.copying import LEAST
-from evaluate.plot import FIGURE_FILE, HELD_OUT_FILE, plot_all
-from evaluate.results import RESULT_FILE, describe, final_loss, find_results, lr_label
+from evaluate.plot import (
+    COPYING_FILE,
+    FIGURE_FILE,
+    FINAL_FILE,
+    FORGETTING_FILE,
+    HELD_OUT_FILE,
+    WEIGHTS_FILE,
+    plot_all,
+)
+from evaluate.preference import FEW, QUESTIONS, summary
+from evaluate.rate import RATINGS_FILE, WORDING, open_contest, read_ratings, usable_ratings
+from evaluate.results import RESULT_FILE, describe, final_loss, find_results, lr_label, run_label
 from evaluate.verdicts import (
     RULES,
     NotMade,
@@ -28,7 +38,6 @@ from evaluate.verdicts import (
     look_up,
     percent,
     perplexity,
-    run_label,
 )
 from model.hub import file_sha256
 
@@ -40,6 +49,17 @@ ALT = {
     Path(FIGURE_FILE).stem: "Left: training loss against sample, a line for each learning rate. Right: frequent-token "
     "ratio before and after each fine-tune, with the book's own as a line. The numbers are in the table above.",
     Path(HELD_OUT_FILE).stem: "Held-out loss and training loss against sample, a pair of lines for each learning rate.",
+    Path(FINAL_FILE).stem: "Held-out loss at the end against the learning rate, and the base model's as a line. The "
+    "numbers are in the table above.",
+    Path(
+        FORGETTING_FILE
+    ).stem: "KL from the base model against held-out loss: a path for each run, from the base model "
+    "to the end of training.",
+    Path(
+        COPYING_FILE
+    ).stem: "Copied share against sample, a line for each learning rate; base model and book as lines.",
+    Path(WEIGHTS_FILE).stem: "Change of the weights of each part of the model, from input to output, a line for each "
+    "learning rate.",
 }
 MEANINGS = (
     (
@@ -136,7 +156,8 @@ def write_report(folders: Sequence[str | Path], file: Path) -> Path:
     sums = [(run_label(result, results), result_file, file_sha256(result_file)) for result_file, result in runs]
     with tempfile.TemporaryDirectory() as folder:
         figures = [(figure.stem, data_url(figure)) for figure in plot_all(results, Path(folder))]
-    file.write_text(page(results, figures, sums), encoding="utf-8")
+    ratings = [folder / RATINGS_FILE for folder in map(Path, folders) if (folder / RATINGS_FILE).is_file()]
+    file.write_text(page(results, figures, sums, read_ratings(ratings)), encoding="utf-8")
     return file
 
 
@@ -152,13 +173,16 @@ def data_url(file: Path) -> str:
     return f"data:{MEDIA[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
 
 
-def page(results: list[dict], figures: list[tuple[str, str]], sums: list[tuple[str, Path, str]]) -> str:
+def page(
+    results: list[dict], figures: list[tuple[str, str]], sums: list[tuple[str, Path, str]], ratings: list[dict]
+) -> str:
     """The whole page.
 
     Args:
         results: as `find_results` gives them.
         figures: (name, data URL) of each picture.
         sums: (run, file, sha256) of each result file.
+        ratings: as `read_ratings` gives them.
     """
     title = "What the learning rate does to a fine-tune"
     head = element(
@@ -174,9 +198,7 @@ def page(results: list[dict], figures: list[tuple[str, str]], sums: list[tuple[s
         element("title", f"{title}: {describe(results)}"),
         element("style", Html(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))),
     )
-    seeds = sorted({result["seed"] for result in results})
     size = f"{len(results)} run{'s' if len(results) > 1 else ''}"
-    size += f" with seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
     body = element(
         "body",
         element("header", element("h1", title), element("p", f"{describe(results)}. {size}.", class_="subtitle")),
@@ -185,6 +207,7 @@ def page(results: list[dict], figures: list[tuple[str, str]], sums: list[tuple[s
             answer_section(results),
             figures_section(figures, results),
             texts_section(results),
+            ratings_section(results, ratings) if ratings else "",
             meaning_section(),
             making_section(results, sums),
         ),
@@ -526,6 +549,62 @@ def longest_copies(results: list[dict]) -> Html:
     if not items:
         return Html("")
     return joined([element("h3", "The longest copy in all texts of each model"), definitions(items)])
+
+
+# Ratings
+
+
+def ratings_section(results: list[dict], ratings: list[dict]) -> Html:
+    """Who won the blind comparisons of `python -m evaluate.rate`."""
+    heading = element("h2", "What readers preferred")
+    try:
+        contest = open_contest(results)
+    except ValueError as error:
+        note = f"There are {len(ratings)} ratings, but they cannot be told: {error}."
+        return element("section", heading, element("p", note, class_="note"), id="ratings")
+    usable, notes = usable_ratings(ratings, contest)
+    found = summary(usable, list(contest.texts))
+    if not found["ratings"]:
+        none = element("p", "No ratings of these texts yet.", class_="note")
+        return element("section", heading, none, *[element("p", note, class_="note") for note in notes], id="ratings")
+    if found["few"]:
+        notes.append(f"these are few answers (below {FEW} comparisons of a participant): expect much to be chance")
+    for rater, own in found["consistency"].items():
+        notes.append(
+            f"{rater} was shown {own['pairs']} pairs twice and gave the same answer {own['same']} of {own['answers']} "
+            f"times ({percent(own['share'])})"
+        )
+    for question, shared in (found["agreement"] or {}).items():
+        notes.append(
+            f"agreement between raters on {question}: Krippendorff's alpha {number(shared['alpha'], 2)} over "
+            f"{shared['comparisons']} comparisons (1: perfect, 0: chance)"
+        )
+    how = (
+        f"{found['comparisons']} different comparisons of two texts, blind, by {in_words(found['raters'])}. Ties count "
+        "half. The score is the Bradley-Terry log-strength relative to the base model: 1 is odds of 2.7 to 1."
+    )
+    tables = [standings_table(question, found["questions"][question]) for question in QUESTIONS]
+    listed = element("ul", *[element("li", f"{note[0].upper()}{note[1:]}.") for note in notes]) if notes else ""
+    return element("section", heading, element("p", how), *tables, listed, id="ratings")
+
+
+def standings_table(question: str, standings: dict[str, dict]) -> Html:
+    """How each participant fared in one question."""
+    columns: Columns = (
+        ("wins / ties / losses", lambda m: f"{m['wins']} / {m['ties']} / {m['losses']}"),
+        ("share won", lambda m: with_interval(m, "share", write=percent)),
+        ("score", lambda m: with_interval(m, "score", write=lambda score: f"{score:+.2f}")),
+    )
+    caption = f"{question.capitalize()}: {WORDING[question]} Intervals are 95 %."
+    titles = ["who wrote", *[title for title, _ in columns]]
+    table = element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *[element("th", title, scope="col") for title in titles])),
+        element("tbody", *[row(name, columns, standing, None) for name, standing in standings.items()]),
+        class_="cards",
+    )
+    return element("div", table, class_="wide", tabindex=0, role="region", aria_label=caption)
 
 
 # What it means, how it was made
