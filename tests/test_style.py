@@ -76,10 +76,10 @@ def test_divergence_interval_is_over_texts():
 def test_divergence_interval_stands_around_the_divergence():
     """Texts drawn from the book itself: resampled, they all lie farther away than they are."""
     book = np.random.default_rng(0).zipf(1.3, 4000) % 60
-    texts = np.random.default_rng(1).choice(book, (50, 20))
+    texts = np.random.default_rng(1).choice(book, (200, 20))
     low, high = divergence_interval(texts, book, range(40))
     divergence = divergence_from(texts, book, range(40))
-    assert 0 <= low < divergence < high < 2 * divergence
+    assert 0 < low < divergence < high
     few = divergence_interval(texts[:2], book, range(40))
     assert few[0] >= 0
 
