@@ -32,7 +32,7 @@ from evaluate.style import (
 )
 from evaluate.variety import distinct, perplexity_under, repeated
 from model.gpt2 import GPT2
-from model.sampling import cast_copy, generate
+from model.sampling import cast_copy, evaluating, generate
 
 TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
 CONTEXT_SHOWN = 12  # tokens of the book to both sides of a copied run
@@ -202,15 +202,16 @@ def checkpoint(
         texts: so many stand for all of them; 0: only the held-out loss.
     """
     setup = reference.setup
-    rounded = cast_copy(model, dtype_of(args.dtype, device))
     found = {"sample": sample}
-    if setup.held_out:
-        found["held_out_loss"] = held_out_loss(setup, rounded, args, device)
-    if texts:
-        kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
-        sampling = sampling_of(args) | {"sequences": min(texts, args.eval_sequences)}
-        banned = [setup.tokenizer.eot_token]
-        written = frequent_token_ratio(rounded, setup.frequent, **sampling, banned=banned, device=device)
-        copied = copied_share(written.tokens[:, 1:], reference.index)
-        found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
+    with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
+        rounded = cast_copy(model, dtype_of(args.dtype, device))
+        if setup.held_out:
+            found["held_out_loss"] = held_out_loss(setup, rounded, args, device)
+        if texts:
+            kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
+            sampling = sampling_of(args) | {"sequences": min(texts, args.eval_sequences)}
+            banned = [setup.tokenizer.eot_token]
+            written = frequent_token_ratio(rounded, setup.frequent, **sampling, banned=banned, device=device)
+            copied = copied_share(written.tokens[:, 1:], reference.index)
+            found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
     return found

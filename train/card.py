@@ -159,17 +159,27 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="the work folder of the pretraining")
     parser.add_argument("--texts", nargs="*", default=[], help="further texts to measure: gulliver, voyage or files")
     parser.add_argument(
-        "--pilots", nargs="*", type=Path, default=[], help="folders of trial runs, for the table of sizes"
+        "--pilots",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="folders of trial runs, for the table of sizes (default: those of the present card)",
     )
     args = parser.parse_args()
     try:
         model, tokenizer = load_pretrained(args.folder), load_tokenizer(args.folder)
         training = json.loads((args.folder / "training.json").read_text(encoding="utf-8"))
         books = {text: load_book(text) for text in args.texts}
-        pilots = []
+        kept = args.folder / "figures.json"
+        pilots = json.loads(kept.read_text(encoding="utf-8")).get("pilots", []) if kept.is_file() else []
+        pilots = [] if args.pilots else pilots
         for folder in args.pilots:
             pilot = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-            pilots.append(pilot | {"parameters": parameter_count(load_pretrained(folder).config)})
+            parameters = parameter_count(load_pretrained(folder).config)
+            pilots.append(
+                {"parameters": parameters, "settings": pilot["settings"]}
+                | {"held_out_bits_per_byte": pilot["held_out_bits_per_byte"]}
+            )
         held_out, train_tokens = np.load(args.work / "held_out.npy"), np.load(args.work / "train.npy")
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -179,7 +189,7 @@ def main() -> None:
         texts[book.name] = (tokens, len(book.text.encode("utf-8")))
     figures = measure(model, tokenizer, train_tokens, texts)
     written = samples(model, tokenizer)
-    content = {"bits_per_byte": figures, "samples": written}
+    content = {"bits_per_byte": figures, "samples": written, "pilots": pilots}
     (args.folder / "figures.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     plot_training(training, args.folder / "training.png")
     text = card(args.folder, training, figures, written, parameter_count(model.config), pilots)
