@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from data.tokenizer import save_tokenizer
-from evaluate.cli import Parser, positive_int
+from evaluate.cli import Parser, fastest_dtype, positive_int
 from model import GPT2, GPT2Config, save_pretrained
 
 HERE = Path(__file__).resolve().parent
@@ -58,11 +58,16 @@ PAIRS = (
         1,
     ),
 )
-# Ours alone: does the cost grow as it must?
+# Ours alone: does the cost grow as it must? A model's size is n_layer x n_embd.
 SCALING = (
     *(("batch size", B, TRAIN | {"dtype": "auto", "batch_size": B}) for B in (4, 8, 16)),
     *(("window length", T, TRAIN | {"dtype": "auto", "batch_size": 4, "seq_len": T}) for T in (128, 256, 512)),
     *(("micro-batch", n, TRAIN | {"dtype": "auto", "micro_batch": n}) for n in (2, 4, 8)),
+    *(
+        ("model size", size, TRAIN | {"dtype": "auto", "batch_size": 4, "size": size})
+        for size in ("6x384", "12x768", "24x1024")
+    ),
+    *(("new tokens", n, GENERATE | {"dtype": "auto", "sequences": 10, "new_tokens": n}) for n in (50, 100, 200)),
 )
 
 
@@ -145,8 +150,10 @@ def their_python(folder: Path) -> str:
     return str(python)
 
 
-def matmul_peak(dtype: torch.dtype, device: str, size: int = 2048) -> float:
-    """FLOP a second of a square matrix product, the best of twenty."""
+def matmul_peak(dtype: torch.dtype, device: str, size: int = 2048) -> float | None:
+    """FLOP a second of a square matrix product, the best of twenty; None where the hardware only imitates `dtype`."""
+    if dtype == torch.bfloat16 and fastest_dtype(torch.device(device)) != dtype:
+        return None
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(20):
@@ -173,9 +180,10 @@ def step_flops(config: GPT2Config, B: int, T: int) -> float:
 def report(results: dict) -> str:
     """The Markdown tables of `results`."""
     machine, peak = results["machine"], results["matmul_flops"]
+    low = f"{peak['bfloat16'] / 1e9:.0f} in bfloat16" if peak["bfloat16"] else "bfloat16 is only imitated: left out"
     lines = [
-        f"Measured on {machine['cores']} cores of {machine['cpu']}, device {machine['device']}, torch {machine['torch']}; "
-        f"matrix products reach {peak['float32'] / 1e9:.0f} GFLOP/s in float32, {peak['bfloat16'] / 1e9:.0f} in bfloat16.",
+        f"Measured on {machine['cores']} cores of {machine['cpu']} ({machine['instructions']}), device {machine['device']}, "
+        f"torch {machine['torch']}; matrix products reach {peak['float32'] / 1e9:.0f} GFLOP/s in float32, {low}.",
         "",
         "| work | ratio | asked for | ours (s) | notebook (s) | memory, ours / notebook (GB) | of the peak |",
         "|---|---|---|---|---|---|---|",
@@ -186,8 +194,9 @@ def report(results: dict) -> str:
             memory = f"{found['peak_bytes_ours'] / 1e9:.1f} / {found['peak_bytes_theirs'] / 1e9:.1f}"
         share = f"{100 * found['share_of_peak']:.0f} %" if "share_of_peak" in found else ""
         ours, theirs = (statistics.median(found[f"seconds_{side}"]) for side in ("ours", "theirs"))
+        left_out = f" ({found['pairs_left_out']} pairs left out)" if found.get("pairs_left_out") else ""
         lines.append(
-            f"| {name} | {found['ratio']:.2f} | {found['at_least']} to {found['aim']} | {ours:.3g} | {theirs:.3g} "
+            f"| {name} | {found['ratio']:.2f}{left_out} | {found['at_least']} to {found['aim']} | {ours:.3g} | {theirs:.3g} "
             f"| {memory} | {share} |"
         )
     lines += ["", "| ours, varying | value | tokens/s | memory (GB) |", "|---|---|---|---|"]
@@ -217,6 +226,7 @@ def main() -> None:
         "machine": {
             "cores": os.cpu_count(),
             "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name() if args.device == "cuda" else args.device,
         },
@@ -230,11 +240,23 @@ def main() -> None:
         (args.out / "bench.md").write_text(report(results), encoding="utf-8")
 
     with tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        save_tokenizer(folder, [])  # nothing is tokenized here, but a model folder has these files
-        save_pretrained(GPT2(config), Path(folder) / "model", tokenizer_folder=folder)
-        common = {"model": str(Path(folder) / "model"), "device": args.device}
-        for name, our_task, their_task, least, aim in tqdm([p for p in PAIRS if args.only in p[0]], "pairs"):
+
+        def model_of_size(n_layer: int, n_embd: int) -> str:
+            """The folder of a model with random weights, made on first use; heads are 64 wide as in GPT-2."""
+            model_folder = Path(folder) / f"{n_layer}x{n_embd}"
+            if not model_folder.exists():
+                torch.manual_seed(0)
+                save_tokenizer(folder, [])  # nothing is tokenized here, but a model folder has these files
+                model = GPT2(GPT2Config(n_layer=n_layer, n_embd=n_embd, n_head=n_embd // 64))
+                save_pretrained(model, model_folder, tokenizer_folder=folder)
+            return str(model_folder)
+
+        common = {"model": model_of_size(args.n_layer, args.n_embd), "device": args.device}
+        pairs = [pair for pair in PAIRS if args.only in pair[0]]
+        if not results["matmul_flops"]["bfloat16"]:
+            # Imitated, a single step would take hours.
+            pairs = [pair for pair in pairs if "bfloat16" not in (pair[1]["dtype"], pair[2]["dtype"])]
+        for name, our_task, their_task, least, aim in tqdm(pairs, "pairs"):
             workers = (
                 Worker(sys.executable, "bench_ours.py", our_task | common),
                 Worker(python, "bench_theirs.py", their_task | common),
@@ -258,17 +280,19 @@ def main() -> None:
             results["pairs"]["start to first training step, cached model"] = compare_starts(python, common, args.turns)
             keep()
         for varies, value, task in tqdm([row for row in SCALING if args.only in row[0]], "scaling"):
-            worker = Worker(sys.executable, "bench_ours.py", task | common)
+            size = {"model": model_of_size(*map(int, task["size"].split("x")))} if "size" in task else {}
+            worker = Worker(sys.executable, "bench_ours.py", task | common | size)
             worker.turn()
             answers = [worker.turn() for _ in range(args.turns)]
             worker.close()
             seconds = statistics.median(answer["seconds"] for answer in answers)
+            tokens = task["sequences"] * task["new_tokens"] if "sequences" in task else task["batch_size"] * task["seq_len"]
             results["scaling"].append(
                 {
                     "varies": varies,
                     "value": value,
                     "task": task,
-                    "tokens_per_second": task["batch_size"] * task["seq_len"] / seconds,
+                    "tokens_per_second": tokens / seconds,
                     "peak_bytes": answers[-1]["peak_bytes"],
                 }
             )
