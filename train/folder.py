@@ -57,14 +57,21 @@ def common_identity(setup: Setup, args: argparse.Namespace, device: torch.device
     return json.loads(json.dumps(found, default=str))
 
 
-def jobs_of(folder: Path, common: dict, runs: list[tuple[float, int]], several_seeds: bool) -> list[Job]:
-    """A job for each (lr, seed) of a sweep in `folder`; `several_seeds` says whether names tell the seed."""
+def jobs_of(
+    folder: Path, common: dict, runs: list[tuple[float, int]], several_seeds: bool, overwrite: bool = False
+) -> list[Job]:
+    """A job for each (lr, seed) of a sweep in `folder`.
+
+    Args:
+        several_seeds: the names of the run folders tell the seed.
+        overwrite: what is in the folders now does not matter.
+    """
     jobs = []
     for lr, seed in runs:
         plain, seeded = folder / f"lr-{lr_label(lr)}", folder / f"lr-{lr_label(lr)}-seed{seed}"
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
-        there = [name for name in names if (identity_in(name) or {}).get("seed") == seed]
+        there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
         jobs.append(Job(lr, seed, (there or names)[0], common | {"lr": lr, "seed": seed}))
     return jobs
 

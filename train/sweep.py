@@ -59,7 +59,7 @@ def main() -> None:
             folder = args.out or default_folder(setup, args)
             common = common_identity(setup, args, device)
             grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
-            jobs = jobs_of(folder, common, grid, several_seeds=args.seeds > 1)
+            jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
             work(prepare(setup, device, args, folder, jobs, common), args, jobs, signals, rank)
             if rank == 0:
                 report(folder)
