@@ -93,7 +93,8 @@ def run(arguments: list[str], prepare, log: Path) -> int:
 
 def main() -> None:
     out, model, text = sys.argv[1:]
-    settings = "--lr 1e-2 --samples 12 --batch-size 4 --seq-len 16 --dropout 0.2 --eval-sequences 6 --eval-tokens 8"
+    settings = "--lr 1e-2 --samples 12 --batch-size 4 --seq-len 16 --dropout 0.2 --eval-sequences 2 --eval-tokens 4"
+    train.run.MEASUREMENTS = 4
     codes, states = {}, {}
     for name, (folder, prepare) in cases().items():
         arguments = ["--model", model, "--text", text, "--out", f"{out}/{folder}", *settings.split()]

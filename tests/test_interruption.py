@@ -76,7 +76,7 @@ def test_killed_again_and_again_is_the_same_run(stopped):
     assert {name: (codes[name], going_on[name]) for name in expected} == expected
     assert (out / "chain" / "model.safetensors").read_bytes() == (out / "whole" / "model.safetensors").read_bytes()
     chain, whole = without_seconds(out / "chain"), without_seconds(out / "whole")
-    assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 13
+    assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 5
     assert chain == whole
     assert files["killed"] == ["run.json", "run.lock", "state.safetensors"]
     assert files["finished"] == files["whole"]  # whatever the killed ones left is gone
@@ -235,8 +235,7 @@ def test_a_damaged_state_is_an_error_of_one_line(command, arguments, unfinished)
     file = unfinished / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     code, printed, err = command(train_command.main, *arguments)
-    assert code == 2 and re.search("^error: .*state.safetensors is damaged .*; delete it", err, re.MULTILINE)
-    assert "Traceback" not in err
+    assert code == 2 and re.search("^error: .*state.safetensors is damaged .*; delete it", err) and err.count("\n") == 1
     file.unlink()
     assert command(train_command.main, *arguments)[0] == 0
 
@@ -255,6 +254,8 @@ def test_a_finished_run_is_not_repeated(command, arguments, tmp_path, monkeypatc
 
 
 def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.sweep.plot_all", lambda *_: [])
+    monkeypatch.setattr("train.sweep.write_report", lambda *_: "report.html")
     out = tmp_path / "out"
     assert command(train_command.main, *arguments, "--lr", "1e-3", "--out", out / "lr-1e-3")[0] == 0
     before = (out / "lr-1e-3" / "result.json").read_bytes()

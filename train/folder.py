@@ -20,6 +20,7 @@ from evaluate.table import TABLE_FILE
 from model.hub import MODEL_FILES
 from train.claim import LOCK_FILE, claimed
 from train.keeper import STATE_FILE
+from train.state import load_state
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, STATE_FILE, LOCK_FILE)
@@ -168,7 +169,7 @@ def is_foreign(path: Path, sweep: bool) -> bool:
 
 
 def check_job(job: Job) -> None:
-    """Raise a ValueError where the job's folder holds another run, or something else."""
+    """Raise a ValueError where the job's folder holds another run, a damaged state, or something else."""
     if not job.folder.is_dir():
         return
     new_folder(job.folder)
@@ -180,6 +181,8 @@ def check_job(job: Job) -> None:
             f"{job.folder} is already in use, by a run that does not say what it is; name another --out, "
             "or start anew with --overwrite"
         )
+    if (job.folder / STATE_FILE).is_file():
+        load_state(job.folder / STATE_FILE)  # read twice, so that damage is found before the base model is evaluated
 
 
 def check_neighbours(folder: Path, common: dict) -> None:
@@ -215,8 +218,8 @@ def check_room(folder: Path, setup: Setup, jobs: list[Job], save_model: bool, at
         raise ValueError(
             f"the disk of {folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: two states "
             "of an unfinished run, one replacing the other"
-            + (", and the models; make room, name another --out, or --no-save-model" if save_model
-               else "; make room, or name another --out")
+            + (" (and the models: --no-save-model)" if save_model else "")
+            + "; make room, or name another --out"
         )
 
 
