@@ -15,6 +15,7 @@ from tqdm import tqdm
 import train.__main__ as train_command
 from train import sweep
 from train.distributed import Prefixed, own_device, part_of, processes
+from train.keeper import Keeper
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--batch-size", 5, "--seq-len", 16, "--eval-sequences", 2, "--eval-tokens", 4, "--samples", 4)
@@ -50,25 +51,15 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", "--dtype", "float32", *SMALL)
     assert command(train_command.main, *flags, "--micro-batch", 2, "--out", tmp_path / "one")[0] == 0
     together = (*flags, "--micro-batch", 2, "--out", tmp_path / "two")
+    save = Keeper.save
+
+    def saves_and_stops(keeper, record):
+        save(keeper, record)
+        raise KeyboardInterrupt
+
     with pytest.MonkeyPatch.context() as patched:  # one process, stopped after the second sample
-
-        class Told:
-            def __init__(self):
-                self.seen = []
-
-            def __call__(self, *_):
-                self.seen.append(1)
-                return len(self.seen) == 2
-
-        told = Told()
-        patched.setattr("train.keeper.Keeper.due", told)
-        original = __import__("train.run", fromlist=["Keeper"]).Keeper.save
-
-        def saves_and_stops(keeper, record):
-            original(keeper, record)
-            raise KeyboardInterrupt
-
-        patched.setattr("train.keeper.Keeper.save", saves_and_stops)
+        patched.setattr(Keeper, "due", lambda keeper: keeper.optimizer.steps == 2)
+        patched.setattr(Keeper, "save", saves_and_stops)
         with pytest.raises(KeyboardInterrupt):
             command(train_command.main, *together)
     printed = torchrun("train", *together)

@@ -12,6 +12,7 @@ from train.adamw import AdamW
 from train.state import load_state, save_state
 
 STATE_FILE = "state.safetensors"
+SLOW_DISK = 2e8  # bytes a second, assumed until a save has been measured
 
 
 def is_due(since: float, took: float) -> bool:
@@ -34,7 +35,8 @@ class Keeper:
 
     def __init__(self, file: Path, model: GPT2, optimizer: AdamW, identity: dict):
         self.file, self.model, self.optimizer, self.identity = file, model, optimizer, identity
-        self.saved_at, self.took = time.monotonic(), 0.0
+        self.saved_at = time.monotonic()
+        self.took = sum(tensor.nbytes for tensor in self.tensors().values()) / SLOW_DISK
         self.saved_steps = 0  # of the file on the disk
 
     def tensors(self) -> dict[str, Tensor]:
