@@ -316,13 +316,12 @@ def test_too_small_a_disk_is_found_before_anything_is_written(command, arguments
 
 def test_a_run_that_another_process_has(command, arguments, tmp_path):
     """Held by another process: an error for `train`, which a killed holder lifts."""
-    fcntl = pytest.importorskip("fcntl")
-    assert fcntl
+    pytest.importorskip("fcntl")
     out = tmp_path / "out"
     out.mkdir()
-    code = "import fcntl, sys; f = open(sys.argv[1], 'a+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'a+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(out / "run.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", holds, str(out / "run.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
         holder.stdout.readline()

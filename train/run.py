@@ -91,7 +91,12 @@ class Opening:
 
 
 def prepare(
-    setup: Setup, device: torch.device, args: argparse.Namespace, folder: Path, jobs: list[Job], common: dict | None = None
+    setup: Setup,
+    device: torch.device,
+    args: argparse.Namespace,
+    folder: Path,
+    jobs: list[Job],
+    common: dict | None = None,
 ) -> Opening:
     """Check everything that can be wrong with `jobs`, and only then make `folder`.
 
@@ -336,9 +341,7 @@ def follow(args: argparse.Namespace) -> None:
                 batch_size=args.batch_size,
                 seq_len=args.seq_len,
                 seed=args.seed,
-                gradients=team.gradients(
-                    model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed
-                ),
+                gradients=team.gradients(model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed),
                 optimizer=optimizer,
                 after_sample=after_sample,
             )
