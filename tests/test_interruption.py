@@ -319,7 +319,8 @@ def test_a_run_that_another_process_has(command, arguments, tmp_path):
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
     out.mkdir()
-    holds = "import fcntl, sys; f = open(sys.argv[1], 'a+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'a+b'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    holds += "print(flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", holds, str(out / "run.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -80,7 +80,7 @@ def fresh_model(setup: Setup, args: argparse.Namespace, device: torch.device) ->
     return load_pretrained(setup.folder, dropout=args.dropout).to(device)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Opening:
     """What is checked and read before anything is written."""
 
@@ -135,7 +135,8 @@ class Start:
 
 def begin(opening: Opening, args: argparse.Namespace) -> Start:
     """Evaluate the base model: once is enough, with the same weights, start tokens and luck for every run."""
-    setup, device, model = opening.setup, opening.device, opening.model
+    setup, device = opening.setup, opening.device
+    model, opening.model = opening.model, None  # every run has its own: this one's memory shall be free again
     for note in notes_on(setup):
         print(f"note: {note}")
     print(f"a run that is interrupted goes on from its last state, {state_bytes(setup) / 1e9:.2g} GB in {STATE_FILE}")
