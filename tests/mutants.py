@@ -29,6 +29,8 @@ TIME_LIMIT = 300  # seconds for one fault; a fault may well lead to a loop witho
 
 # What the same tests concern, again and again.
 SWEEP = "test_train.py::test_the_sweep_is_complete_and_tells_the_story"
+KILLED = "test_interruption.py::test_killed_again_and_again_is_the_same_run"
+TEAM = "test_distributed.py::test_two_processes_train_as_one"
 WRONG_INPUT = "test_train.py::test_wrong_input"
 THE_LOOP = (
     "test_train.py::test_the_loop_is_the_definition "
@@ -281,7 +283,8 @@ TABLE = {
              "the loss is measured after the step"),
             ("seq_len, seed, sample)", "seq_len, 0, sample)", "the seed is ignored"),
             ("seed, sample)", "seed, 0)", "every sample has the same batch"),
-            ("if not math.isfinite(loss):", "if False:", "goes on after the loss is no number"),
+            ("if not (math.isfinite(loss) and math.isfinite(length)):", "if not math.isfinite(length):",
+             "goes on after the loss is no number"),
             ("model.eval()", "pass", "the model is left in training mode"),
             ("model.train()", "pass", "no dropout although the model has one"),
             ("lr=lr, weight_decay=weight_decay)", "lr=lr)", "weight decay is not passed on"),
@@ -300,34 +303,160 @@ TABLE = {
     },
     "train/run.py": {
         SWEEP: [
-            ('"before": before,', '"before": evaluate_model(setup, model, args, device, ""),',
-             "before is measured on the trained model"),
-            ("seed=args.seed,", "seed=args.seed + round(lr * 1e6),", "every learning rate has other batches"),
-            ("            lr=lr,", "            lr=1e-4,", "every learning rate is the same one"),
-            ("model = fresh_model(setup, args, device)",
-             'model = vars(setup).setdefault("kept", fresh_model(setup, args, device))',
+            ('"before": start.before,', '"before": after or start.before,', "before is measured on the trained model"),
+            ("FastAdamW(model.parameters(), lr=job.lr,", "FastAdamW(model.parameters(), lr=1e-4,",
+             "every learning rate is the same one"),
+            ("    model = fresh_model(setup, args, device)\n    # The seed",
+             '    model = vars(setup).setdefault("kept", fresh_model(setup, args, device))\n    # The seed',
              "a learning rate goes on where the one before ended"),
         ],
         "test_train.py": [
-            ("weight_decay=args.weight_decay,", "", "--weight-decay is ignored"),
-            ("batch_size=args.batch_size,", "", "--batch-size is ignored"),
+            ("lr=job.lr, weight_decay=args.weight_decay)", "lr=job.lr)", "--weight-decay is ignored"),
             ("dropout=args.dropout)", "dropout=0.0)", "--dropout is ignored"),
-            ("torch.manual_seed(args.seed)", "pass", "dropout does not repeat"),
-            ("if len(losses) == args.samples and math.isfinite(", "if True or math.isfinite(", "a diverged model is saved"),
+            ("torch.manual_seed(job.seed)", "pass", "dropout does not repeat"),
+            ("if len(losses) == args.samples and sound():", "if True:", "a diverged model is saved"),
             ("args.seq_len > setup.config.block_size", "False", "windows longer than the context"),
             ("len(setup.training_tokens) <= args.seq_len", "len(setup.training_tokens) < args.seq_len",
              "a text one token shorter than a window"),
-            ("folder.is_dir() and any(folder.iterdir()):", "False:", "a folder in use is written to"),
+        ],
+        KILLED: [
+            ("if done == args.samples or keeper.due():", "if keeper.due():",
+             "training that is complete is not saved before the evaluation"),
+            ("            saved = save()\n", "            saved = True\n", "Ctrl-C does not save"),
+            ("for name in (STATE_FILE, IDENTITY_FILE):", "for name in (IDENTITY_FILE,):", "the state is never deleted"),
+            ("with signals.deferred(), progress:", "with progress:", "a signal cuts an optimizer step in two"),
+            ('losses, checkpoints = record["train_loss"], record["checkpoints"]',
+             'losses, checkpoints = [*record["train_loss"]], record["checkpoints"]',
+             "the loss history is not saved"),
+        ],
+        "test_interruption.py::test_a_diverged_run_says_where_and_of_what": [
+            ('"gradient" if len(losses) < args.samples and math.isfinite(last_loss) else "loss"', '"loss"',
+             "a gradient that is no number is called a loss"),
+        ],
+        "test_interruption.py::test_other_settings_do_not_go_on": [
+            ("    write_json(folder / IDENTITY_FILE, job.identity)\n", "",
+             "a run that has no state yet is not recognised"),
+            ("    for job in jobs:\n        check_job(job)\n", "", "another run's folder is written to"),
+        ],
+        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
+            ("        check_neighbours(folder, common)", "        pass", "runs of other settings share a table"),
+        ],
+        "test_interruption.py::test_too_small_a_disk_is_found_before_anything_is_written": [
+            ("    check_room(folder, setup, to_do, args.save_model,",
+             "    len((folder, setup, to_do, args.save_model)) or dict(",
+             "a disk too small is found when it is full"),
+        ],
+        "test_interruption.py::test_a_finished_run_is_not_repeated": [
+            ("model if after and args.save_model else None", "model if after else None", "--no-save-model is ignored"),
+        ],
+        TEAM: [
+            ("        team.share(optimizer)\n        compute", "        compute", "the first process shares no step"),
+        ],
+    },
+    "train/folder.py": {
+        "test_train.py": [
+            ("any(is_foreign(path, sweep) for path in folder.iterdir())", "False", "a folder in use is written to"),
             ("(run_folder / name).unlink(missing_ok=True)", "pass", "--overwrite does not delete"),
             ("for name in WRITTEN:", "for name in [file.name for file in run_folder.glob('*.*')]:",
              "--overwrite deletes what is not its own"),
-            ("setup.training_tokens,\n", "setup.tokens,\n", "the held-out text is trained on"),
+        ],
+        "test_interruption.py::test_other_settings_do_not_go_on": [
+            ("if wanted.get(name) != found.get(name)]", "if name == 'lr' and wanted.get(name) != found.get(name)]",
+             "settings are not compared"),
+            ('"text_sha256": setup.book.sha256', '"text_sha256": None', "another text under the same name"),
+        ],
+        "test_interruption.py::test_too_small_a_disk_is_found_before_anything_is_written": [
+            ("needed = 2 * state * min", "needed = state * min", "room for the new state, not the old"),
+        ],
+        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
+            ("names = (seeded, plain) if several_seeds else (plain, seeded)",
+             "names = (seeded,) if several_seeds else (plain,)",
+             "a run is repeated under another name"),
+        ],
+        "test_interruption.py::test_what_a_folder_may_hold": [
+            ("        tidy(run_folder)\n", "", "--overwrite leaves unfinished files"),
+        ],
+    },
+    "train/state.py": {
+        "test_interruption.py::test_every_bit_of_a_state_is_checked": [
+            ("if checksum(tensors, metadata", "if False and checksum(tensors, metadata", "the checksum is not checked"),
+            ("digest.update(tensor.reshape(-1).view(torch.uint8).numpy())", "pass",
+             "the checksum leaves the numbers out"),
+            ('hashlib.sha256(text.encode("utf-8"))', "hashlib.sha256()", "the checksum leaves the step out"),
+        ],
+        "test_interruption.py::test_a_state_that_cannot_be_written_leaves_the_old_one": [
+            ("        settle(temporary)\n        os.replace(temporary, file)\n",
+             "        os.replace(temporary, file)\n        settle(file)\n",
+             "renamed before it has reached the disk"),
+            ('temporary = file.with_name(file.name + ".part")', "temporary = file", "the old state is written over"),
+            ("raise OSError(str(error)) from None", "raise", "a disk that is full ends the run"),
+        ],
+    },
+    "train/keeper.py": {
+        "test_interruption.py::test_when_the_next_state_is_due": [
+            ("max(60.0, 50 * took)", "max(60.0, 40 * took)", "saving takes more than 2 % of the time"),
+        ],
+        "test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
+            ('"m": self.optimizer.m, "v": self.optimizer.v}', "}", "going on without the moments"),
+            ('"v": self.optimizer.v}', '"v": self.optimizer.m}', "the second moment is the first"),
+            ("self.optimizer.steps = self.saved_steps = info", "self.saved_steps = info", "going on without the step"),
+            ('torch.set_rng_state(tensors["rng.cpu"])', "pass", "going on with other dropout"),
+            ('if info.get("identity") != self.identity:', "if False:", "another run's state is taken"),
+        ],
+        "test_interruption.py::test_a_full_disk_costs_the_state_and_not_the_run": [
+            ("        except OSError as error:", "        except KeyError as error:", "a failed save ends the run"),
+        ],
+    },
+    "train/claim.py": {
+        "test_interruption.py::test_a_run_that_another_process_has": [
+            ("            lock(opened)\n", "            pass\n", "the lock is not taken"),
+            ("                file.unlink()", "                pass", "the lock file stays"),
+        ],
+        "test_interruption.py::test_a_lock_on_a_deleted_file_is_no_claim": [
+            ("if os.path.samestat(os.fstat(opened.fileno()), os.stat(file)):", "if True:",
+             "a lock on a file that is gone is taken for a claim"),
+        ],
+    },
+    "train/interruption.py": {
+        "test_interruption.py::test_a_signal_waits_only_in_training": [
+            ("if self.waits and (", "if (", "a signal outside training waits for ever"),
+        ],
+        KILLED: [
+            ("sys.exit(128 + interrupted.number)", "sys.exit(1)", "the exit code does not tell of a signal"),
+        ],
+    },
+    "train/distributed.py": {
+        "test_distributed.py::test_no_window_of_a_batch_is_left_out_or_done_twice": [
+            ("slice(rank * B // size, (rank + 1) * B // size)", "slice(rank * (B // size), (rank + 1) * (B // size))",
+             "the last windows of a batch are nobody's"),
+        ],
+        TEAM: [
+            ("own = part_of(B, self.rank, self.size)", "own = part_of(B, 0, self.size)", "all take the first part"),
+            ("(loss * self.size).backward()", "loss.backward()", "gradients too small by the number of processes"),
+            ("* (len(inputs[part]) / B)", "/ self.size", "all processes weigh alike, whatever their windows"),
+            ("            dist.all_reduce(total)\n", "", "each process reports the loss of its own part"),
+            ("nullcontext() if last else parallel.no_sync()", "nullcontext() if not last else parallel.no_sync()",
+             "the last micro-batch is not shared"),
+            ("dist.broadcast(moment, 0)", "pass", "the others go on without the moments"),
+        ],
+        "test_distributed.py::test_every_process_of_a_machine_has_its_own_gpu": [
+            ("% torch.cuda.device_count()", "", "more processes than GPUs"),
         ],
     },
     "train/sweep.py": {
         "test_train.py": [
             ("if len(set(map(lr_label, args.lrs))) < len(args.lrs):", "if False:", "a learning rate given twice"),
-            ("run(setup, args, device, lr, ", "run(setup, args, device, args.lrs[0], ", "all runs at the first rate"),
+        ],
+        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
+            ("while left := [(i, job) for i, job in walk if not job.finished]:", "while left := walk:",
+             "finished runs are waited for"),
+        ],
+        "test_distributed.py::test_two_processes_share_a_sweep": [
+            ("offset = rank % len(jobs)", "offset = 0", "all processes begin at the same run"),
+            ("            if rank == 0:\n                report(folder)", "            report(folder)",
+             "every process writes the report"),
+            ("        if not mine and rank > 0:", "        if not mine:",
+             "the report before the other runs are finished"),
         ],
     },
     "train/pretrain.py": {

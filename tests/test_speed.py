@@ -128,8 +128,9 @@ def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
     for dtype in (torch.float32, torch.bfloat16):
         model = load_pretrained(model_folder)
         settings = {"lr": 3e-3, "samples": 100, "batch_size": 8, "seq_len": 16}
+        optimizer = FastAdamW(model.parameters(), lr=settings["lr"])
         curves[dtype] = np.array(
-            finetune(model, tokens, gradients=fast_gradients(dtype), optimizer_class=FastAdamW, **settings)
+            finetune(model, tokens, gradients=fast_gradients(dtype), optimizer=optimizer, **settings)
         )
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert curves[torch.float32][-1] < curves[torch.float32][0] - 2

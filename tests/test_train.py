@@ -18,7 +18,7 @@ from evaluate.loss import text_loss
 from evaluate.plot import FIGURE_FILES
 from model import generate, load_pretrained, save_pretrained
 from train import finetune, sweep
-from train.run import new_folder
+from train.folder import new_folder
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
 

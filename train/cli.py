@@ -66,5 +66,16 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"new folder for the outcome (default: {default})")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder for the outcome, new or of the same run; what was interrupted there goes on (default: {default})",
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
+    parser.add_argument(
+        "--no-save-model",
+        dest="save_model",
+        action="store_false",
+        help="keep only result.json of each run, not the model (default: keep both)",
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from data.batches import sample_batch
 from model.gpt2 import GPT2
@@ -35,7 +36,7 @@ def finetune(
     weight_decay: float = 0.01,
     seed: int = 0,
     gradients: Callable[[GPT2, Tensor, Tensor], float] = plain_gradients,
-    optimizer_class: type[AdamW] = AdamW,
+    optimizer: AdamW | None = None,
     after_sample: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train `model` in place on random windows of `tokens` with AdamW at the learning rate `lr`.
@@ -46,24 +47,27 @@ def finetune(
         model: updated in place, on whichever device it is.
         tokens: the book, a row of more than `seq_len` token ids.
         seed: chooses the batches; the same for every learning rate, so that only the rate differs.
-        gradients, optimizer_class: how a step is computed; speed.py has faster ones that give the same.
+        gradients: how a loss and its gradients are computed; speed.py has a faster way to the same numbers.
+        optimizer: in place of `AdamW(model.parameters(), lr, weight_decay)`, with a rate and decay of its own.
+            Its `steps` say how many samples are done already; the loop goes on with the next.
         after_sample: called as `after_sample(sample, loss)` after each step, for progress and records.
 
     Returns:
-        the training loss of each sample, in nats per token, measured before its step; fewer than
-        `samples` of them where a loss was not a finite number.
+        the training loss of each sample it did, in nats per token, measured before its step. It stops
+        early, before the step, where the loss or a gradient is not a finite number.
     """
     # The exercise's library hands the model out in eval mode, that is, without dropout, and the
     # exercise leaves it so. A model that was made with a dropout of its own does use it here.
     model.train()
     device = model.wte.weight.device
-    optimizer = optimizer_class(model.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = optimizer or AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     losses = []
-    for sample in range(samples):
+    for sample in range(optimizer.steps, samples):
         inputs, targets = sample_batch(tokens, batch_size, seq_len, seed, sample)  # (B, T) each
         loss = gradients(model, inputs.to(device), targets.to(device))
-        if not math.isfinite(loss):
-            break  # diverged: no step can lead back
+        length = get_total_norm([p.grad for p in optimizer.parameters if p.grad is not None])
+        if not (math.isfinite(loss) and math.isfinite(length)):
+            break  # diverged: no step can lead back. A gradient can overflow where the loss does not
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss)

@@ -10,26 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
 from tqdm import tqdm
 
-from evaluate.cli import Parser, device_of, dtype_of
+from evaluate.cli import device_of, dtype_of
 from evaluate.forgetting import weight_change
 from evaluate.loss import text_loss
 from evaluate.measure import book_evaluation, checkpoint, evaluation
-from evaluate.plot import FIGURE_FILES
 from evaluate.reference import Reference, open_reference, read_general_text, write
-from evaluate.report import REPORT_FILE
 from evaluate.results import RESULT_FILE, lr_label, write_json
 from evaluate.setup import Setup, model_identity, open_setup
-from evaluate.table import TABLE_FILE
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, save_pretrained
 from train.device_check import compare_with_cpu
+from train.distributed import Team, own_device, processes
+from train.folder import IDENTITY_FILE, Job, check_job, check_neighbours, check_room, new_folder, state_bytes, tidy
+from train.interruption import Interrupted, Signals, ending_in_one_line
+from train.keeper import STATE_FILE, Keeper
 from train.loop import finetune
 from train.speed import FastAdamW, fast_gradients, keep_memory
+from train.state import settle
 
-WRITTEN = (RESULT_FILE, *MODEL_FILES, TABLE_FILE, REPORT_FILE, *FIGURE_FILES)  # everything that run and sweep folders hold
 MEASUREMENTS = 20  # how often the held-out loss is measured during training
 CHECKPOINT_TEXTS = 32  # so many texts stand for all of them while training is under way
 
@@ -40,7 +43,7 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
     Raises:
         ValueError, OSError: with one line on what to do.
     """
-    device = device_of(args.device)
+    device = device_of(own_device(args.device))
     keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
     setup = open_setup(args.model, args.text, raw_text=args.raw_text, holdout=args.holdout)
@@ -61,42 +64,6 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
     return setup, device
 
 
-def new_folder(folder: Path, overwrite: bool = False, keep: Path | None = None) -> Path:
-    """Make `folder`, and be sure that it is empty and can be written to.
-
-    Args:
-        overwrite: first delete what earlier runs left in it, and nothing else.
-        keep: the model that is to be trained; a folder that holds it is never touched.
-
-    Raises:
-        ValueError: it is not empty, or cannot be made or written to.
-    """
-    try:
-        if overwrite and folder.is_dir():
-            used = (folder, *folder.glob("lr-*"))
-            if keep is not None and keep.resolve() in [path.resolve() for path in used]:
-                raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
-            for run_folder in (path for path in used if path != folder or is_of_a_run(path)):
-                for name in WRITTEN:
-                    (run_folder / name).unlink(missing_ok=True)
-                if run_folder != folder and not any(run_folder.iterdir()):
-                    run_folder.rmdir()
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is already in use; name another --out, or start anew with --overwrite")
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}); name another --out") from None
-    return folder
-
-
-def is_of_a_run(folder: Path) -> bool:
-    """Whether a run or a sweep has made `folder`: a model that came from elsewhere lies in it without a result."""
-    return (folder / RESULT_FILE).is_file() or not any((folder / name).exists() for name in MODEL_FILES)
-
-
 def notes_on(setup: Setup) -> list[str]:
     """What somebody who reads the numbers should know."""
     notes = list(setup.book.notes)
@@ -108,15 +75,50 @@ def notes_on(setup: Setup) -> list[str]:
     return notes
 
 
-def default_folder(setup: Setup, args: argparse.Namespace) -> Path:
-    """Where runs of these settings go if nothing is said."""
-    parts = [setup.model, setup.book.name + ("-raw" if args.raw_text else ""), str(args.samples)]
-    return Path("runs") / "-".join(parts + ([f"seed{args.seed}"] if args.seed else []))
-
-
 def fresh_model(setup: Setup, args: argparse.Namespace, device: torch.device) -> GPT2:
     """The pretrained weights, as they are before any training."""
     return load_pretrained(setup.folder, dropout=args.dropout).to(device)
+
+
+@dataclass
+class Opening:
+    """What is checked and read before anything is written."""
+
+    setup: Setup
+    device: torch.device
+    model: GPT2 | None  # the base model; None where all runs are finished and it is not needed
+    general: Tensor | None  # of `--general-text`
+
+
+def prepare(
+    setup: Setup,
+    device: torch.device,
+    args: argparse.Namespace,
+    folder: Path,
+    jobs: list[Job],
+    common: dict | None = None,
+) -> Opening:
+    """Check everything that can be wrong with `jobs`, and only then make `folder`.
+
+    Args:
+        common: of a sweep, whose folder holds the jobs' folders: its `common_identity`.
+
+    Raises:
+        ValueError, OSError: with one line on what to do.
+    """
+    to_do = [job for job in jobs if args.overwrite or not job.finished]
+    model = None
+    if to_do:
+        model = fresh_model(setup, args, device)
+        compare_with_cpu(model, device, dtype_of(args.dtype, device), args.seed)
+    general = read_general_text(setup, args)
+    check_room(folder, setup, to_do, args.save_model, at_once=processes()[1] if common else 1)
+    new_folder(folder, args.overwrite, keep=setup.folder, sweep=common is not None)
+    for job in jobs:
+        check_job(job)
+    if common is not None:
+        check_neighbours(folder, common)
+    return Opening(setup, device, model, general)
 
 
 @dataclass(frozen=True)
@@ -125,102 +127,148 @@ class Start:
 
     setup: Setup
     device: torch.device
-    folder: Path
     reference: Reference
     before: dict  # the evaluation of the base model
     book: dict  # the same measures of the book's own held-out text
     identity: dict  # which model exactly
 
 
-def begin(parser: Parser, args: argparse.Namespace, below: str = "") -> Start:
-    """What both commands do first: check everything, make the folder, evaluate the base model.
-
-    Args:
-        below: folder inside the default one, where `--out` names none.
-
-    Wrong input ends the program.
-    """
-    try:
-        setup, device = open_run(args)
-        model = fresh_model(setup, args, device)
-        compare_with_cpu(model, device, dtype_of(args.dtype, device), args.seed)
-        general = read_general_text(setup, args)
-        folder = new_folder(args.out or default_folder(setup, args) / below, args.overwrite, keep=setup.folder)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+def begin(opening: Opening, args: argparse.Namespace) -> Start:
+    """Evaluate the base model: once is enough, with the same weights, start tokens and luck for every run."""
+    setup, device = opening.setup, opening.device
+    model, opening.model = opening.model, None  # every run has its own: this one's memory shall be free again
     for note in notes_on(setup):
         print(f"note: {note}")
+    print(f"a run that is interrupted goes on from its last state, {state_bytes(setup) / 1e9:.2g} GB in {STATE_FILE}")
     written = write(setup, model, args, device, "writing before")
-    reference = open_reference(setup, model, written, general, args, device)
+    reference = open_reference(setup, model, written, opening.general, args, device)
     unchanged = dict.fromkeys(weight_change(model, model), 0.0)
     before = evaluation(reference, model, written, args, device, unchanged, "measuring before")
-    return Start(setup, device, folder, reference, before, book_evaluation(reference), model_identity(setup))
+    return Start(setup, device, reference, before, book_evaluation(reference), model_identity(setup))
 
 
-def run(start: Start, args: argparse.Namespace, lr: float, seed: int, folder: Path) -> dict:
-    """Fine-tune a fresh model at `lr`, evaluate it, and write model and result to `folder`.
+def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team: Team | None = None) -> dict:
+    """Fine-tune a fresh model, evaluate it, and write model and result to the job's folder, which is claimed.
+
+    It goes on from the state in that folder if there is one.
 
     Args:
-        seed: of batches and dropout. Start tokens and luck of the sampling are those of `--seed` in every run.
+        team: the other processes that train with this one.
 
     Returns:
         the result, as it stands in `result.json`.
+
+    Raises:
+        ValueError: the state is damaged.
+        OSError: the outcome cannot be written; the state that led to it is kept.
+        Interrupted: by a signal; in training, after the state was saved.
     """
-    setup, device, reference = start.setup, start.device, start.reference
+    setup, device, reference, folder = start.setup, start.device, start.reference, job.folder
+    dtype, name = dtype_of(args.dtype, device), lr_label(job.lr)
+    tidy(folder)
+    write_json(folder / IDENTITY_FILE, job.identity)
     model = fresh_model(setup, args, device)
-    torch.manual_seed(seed)  # for dropout; batches and sampling have generators of their own
-    checkpoints = [checkpoint(reference, model, args, device, 0, CHECKPOINT_TEXTS)]
+    # The seed is that of batches and dropout. Luck and start tokens of the sampling are those of `--seed` in every run.
+    torch.manual_seed(job.seed)  # for dropout; batches and sampling have generators of their own
+    optimizer = FastAdamW(model.parameters(), lr=job.lr, weight_decay=args.weight_decay)
+    keeper = Keeper(folder / STATE_FILE, model, optimizer, job.identity)
+    record = keeper.restore()
+    if record is None:
+        first = checkpoint(reference, model, args, device, 0, CHECKPOINT_TEXTS)
+        record = {"train_loss": [], "checkpoints": [first], "seconds": 0.0}
+    else:
+        print(f"going on from sample {optimizer.steps} of {args.samples} in {keeper.file}", flush=True)
+    losses, checkpoints = record["train_loss"], record["checkpoints"]
     measure_every = max(1, args.samples // MEASUREMENTS)
     window = setup.training_tokens[: args.seq_len + 1].to(device)
+    compute = fast_gradients(dtype, args.micro_batch)
+    if team is not None:
+        team.share(optimizer)
+        compute = team.gradients(model, optimizer, dtype, args.micro_batch, job.seed)
+    last_loss = math.nan
+
+    def gradients(*batch) -> float:
+        nonlocal last_loss
+        last_loss = compute(*batch)
+        return last_loss
 
     def sound() -> bool:
         """Whether the model still gives numbers: the step just done may have been the one too many."""
         return math.isfinite(text_loss(model, window, args.seq_len))
 
-    began = time.monotonic()
-    with tqdm(total=args.samples, desc=f"training at {lr_label(lr)}", unit="sample") as progress:
+    def save() -> bool:
+        record["seconds"] = time.monotonic() - began
+        return keeper.save(record)
 
-        def after_sample(sample: int, loss: float) -> None:
-            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            progress.update()
-            done = sample + 1
-            if (done % measure_every == 0 or done == args.samples) and sound():
-                # KL and copying take more time: every second measurement, and the last, has them.
-                full = done % (2 * measure_every) == 0 or done == args.samples
-                measured = checkpoint(reference, model, args, device, done, CHECKPOINT_TEXTS if full else 0)
-                if all(map(math.isfinite, measured.values())):
-                    checkpoints.append(measured)
+    def after_sample(sample: int, loss: float) -> None:
+        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        progress.update()
+        losses.append(loss)
+        done = sample + 1
+        if (done % measure_every == 0 or done == args.samples) and sound():
+            # KL and copying take more time: every second measurement, and the last, has them.
+            full = done % (2 * measure_every) == 0 or done == args.samples
+            measured = checkpoint(reference, model, args, device, done, CHECKPOINT_TEXTS if full else 0)
+            if all(map(math.isfinite, measured.values())):
+                checkpoints.append(measured)
+        signal = signals.received or 0
+        if team is not None:
+            signal = team.agree(signal)
+        if signal:
+            saved = save()
+            if team is not None:
+                team.agree(0)  # nobody leaves before the state is saved: torchrun stops all when one has left
+            message = f"the same command goes on from sample {keeper.saved_steps} of {args.samples}"
+            raise Interrupted(signal, message if saved or keeper.saved_steps else "no state could be saved")
+        if done == args.samples or keeper.due():
+            save()
 
-        losses = finetune(
+    began = time.monotonic() - record["seconds"]
+    progress = tqdm(total=args.samples, initial=optimizer.steps, desc=f"training at {name}", unit="sample")
+    with signals.deferred(), progress:
+        finetune(
             model,
             setup.training_tokens,
-            lr=lr,
+            lr=job.lr,
             samples=args.samples,
             batch_size=args.batch_size,
             seq_len=args.seq_len,
-            weight_decay=args.weight_decay,
-            seed=seed,
-            gradients=fast_gradients(dtype_of(args.dtype, device), args.micro_batch),
-            optimizer_class=FastAdamW,
+            seed=job.seed,
+            gradients=gradients,
+            optimizer=optimizer,
             after_sample=after_sample,
         )
+    if team is not None:
+        team.leave()
+    if signals.received:
+        raise Interrupted(signals.received)
     seconds = {"before": start.before["seconds"], "training": time.monotonic() - began}
-    after = None
+    after = diverged = None
     if len(losses) == args.samples and sound():
-        written = write(setup, model, args, device, f"writing after {lr_label(lr)}")
+        written = write(setup, model, args, device, f"writing after {name}")
         change = weight_change(fresh_model(setup, args, device), model)
-        after = evaluation(reference, model, written, args, device, change, f"measuring {lr_label(lr)}")
+        after = evaluation(reference, model, written, args, device, change, f"measuring {name}")
         seconds["after"] = after["seconds"]
-        save_pretrained(model, folder, tokenizer_folder=setup.folder)
     else:
-        tqdm.write(f"at {lr_label(lr)} the loss after sample {len(losses)} is not finite: diverged; no model is saved")
+        diverged = {
+            "sample": len(losses),
+            "what": "gradient" if len(losses) < args.samples and math.isfinite(last_loss) else "loss",
+            "lr": job.lr,
+            "dtype": str(dtype).removeprefix("torch."),
+            "device": str(device),
+        }
+        tqdm.write(
+            f"at {name} ({diverged['dtype']} on {device}) the {diverged['what']} after sample {len(losses)} is not "
+            "finite: diverged; no model is saved"
+        )
     result = {
-        "lr": lr,
+        "lr": job.lr,
         "samples": args.samples,
-        "seed": seed,
+        "seed": job.seed,
         "train_loss": losses,
         "held_out_loss": [[c["sample"], c["held_out_loss"]] for c in checkpoints if "held_out_loss" in c],
         "checkpoints": checkpoints,
+        "diverged": diverged,
         "before": start.before,
         "after": after,
         "book": start.book,
@@ -230,17 +278,75 @@ def run(start: Start, args: argparse.Namespace, lr: float, seed: int, folder: Pa
         "held_out_tokens": setup.held_out,
         "settings": {name: value if not isinstance(value, Path) else str(value) for name, value in vars(args).items()}
         | {
-            "lr": lr,
+            "lr": job.lr,
             "model_name": setup.model,
             "model_identity": start.identity,
             "text_name": setup.book.name,
             "text_sha256": setup.book.sha256,
             "text_notes": setup.book.notes,
         },
-        "environment": environment(device, dtype_of(args.dtype, device)) | {"seconds": seconds},
+        "identity": job.identity,
+        "environment": environment(device, dtype) | {"seconds": seconds},
     }
-    write_json(folder / RESULT_FILE, result)
+    keep_outcome(folder, result, model if after and args.save_model else None, setup.folder)
     return result
+
+
+def keep_outcome(folder: Path, result: dict, model: GPT2 | None, tokenizer_folder: Path) -> None:
+    """Write the model, if any, and the result; only when both are on the disk, the state may go.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        if model is not None:
+            save_pretrained(model, folder, tokenizer_folder=tokenizer_folder)
+            for name in MODEL_FILES:
+                settle(folder / name)
+        write_json(folder / RESULT_FILE, result)
+    except SafetensorError as error:  # a full disk is one of these to safetensors
+        raise OSError(str(error)) from None
+    settle(folder / RESULT_FILE)
+    settle(folder)
+    for name in (STATE_FILE, IDENTITY_FILE):
+        (folder / name).unlink(missing_ok=True)
+    tidy(folder)
+
+
+def follow(args: argparse.Namespace) -> None:
+    """The part of every process but the first in a data-parallel run: train with it, and say and write nothing.
+
+    The first checks, evaluates, resumes and saves. Where it finds an error it ends, and torchrun ends the others.
+    """
+    device = device_of(own_device(args.device))
+    team = Team(device)  # waits until the first one has found everything in order
+    if not team.agree(0):
+        return  # the run is finished already
+    setup, device = open_run(args)
+    model = fresh_model(setup, args, device)
+    optimizer = FastAdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
+    team.share(optimizer)
+    with ending_in_one_line() as signals:
+
+        def after_sample(sample: int, loss: float) -> None:
+            if signal := team.agree(signals.received or 0):
+                team.agree(0)
+                raise SystemExit(128 + signal)
+
+        with signals.deferred():
+            finetune(
+                model,
+                setup.training_tokens,
+                lr=args.lr,
+                samples=args.samples,
+                batch_size=args.batch_size,
+                seq_len=args.seq_len,
+                seed=args.seed,
+                gradients=team.gradients(model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed),
+                optimizer=optimizer,
+                after_sample=after_sample,
+            )
+    team.leave()
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict:

@@ -1,9 +1,12 @@
 """The state of an unfinished training run: one safetensors file, replaced as a whole or not at all."""
 
+import contextlib
+import hashlib
 import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,23 +17,59 @@ def save_state(file: Path, tensors: dict[str, Tensor], info: dict) -> None:
 
     The new file gets a name of its own, reaches the disk and only then takes the old one's place: a
     run that is killed at any instant leaves a whole file, the old or the new.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
     """
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    text = json.dumps(info)
     temporary = file.with_name(file.name + ".part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"info": json.dumps(info)})
-    with open(temporary, "rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(temporary, file)
+    try:
+        save_file(tensors, temporary, {"info": text, "sha256": checksum(tensors, text)})
+        settle(temporary)
+        os.replace(temporary, file)
+    except SafetensorError as error:  # a full disk is one of these to safetensors
+        raise OSError(str(error)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    settle(file.parent)
 
 
 def load_state(file: Path) -> tuple[dict[str, Tensor], dict]:
     """(tensors, info) as `save_state` wrote them.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, if only in one bit.
     """
     try:
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            return tensors, json.loads(opened.metadata()["info"])
+            metadata = opened.metadata()
+        if checksum(tensors, metadata["info"]) != metadata["sha256"]:
+            raise ValueError("its checksum is wrong")
+        return tensors, json.loads(metadata["info"])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}); delete it to start anew") from None
+
+
+def checksum(tensors: dict[str, Tensor], text: str) -> str:
+    """sha256 of `text` and of every tensor's name, dtype, shape and bytes, whatever their order."""
+    digest = hashlib.sha256(text.encode("utf-8"))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def settle(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk and not only on their way."""
+    if path.is_dir():
+        with contextlib.suppress(OSError):  # Windows does not open folders, and some network disks cannot do it
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    else:
+        with open(path, "rb+") as written:
+            os.fsync(written.fileno())

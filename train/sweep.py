@@ -3,19 +3,31 @@
 python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 """
 
+import argparse
+import time
+from pathlib import Path
+
 from evaluate.cli import Parser, positive_float, positive_int
 from evaluate.plot import plot_all
 from evaluate.report import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
+from train.claim import claimed
 from train.cli import add_out_flags, add_training_flags
-from train.run import begin, new_folder, run
+from train.distributed import processes, readable_output
+from train.folder import Job, common_identity, default_folder, jobs_of
+from train.interruption import Signals, ending_in_one_line
+from train.run import Opening, begin, open_run, prepare, run
+
+POLL = 1.0  # seconds between two looks at what other processes are at
 
 
 def main() -> None:
     parser = Parser(
         prog="python -m train.sweep",
-        description="What does the learning rate do to a fine-tune? Trains at each one and compares.",
+        description="What does the learning rate do to a fine-tune? Trains at each one and compares. The same command "
+        "again goes on where it was interrupted. Under torchrun, or started several times, the processes share the "
+        "runs out.",
     )
     parser.add_argument(
         "--lrs",
@@ -38,20 +50,65 @@ def main() -> None:
     args = parser.parse_args()
     if len(set(map(lr_label, args.lrs))) < len(args.lrs):
         parser.error("--lrs names a learning rate twice; give each once")
-    # Once is enough for `before`: the same weights, start tokens and luck for every learning rate.
-    start = begin(parser, args)
-    grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
-    for i, (lr, seed) in enumerate(grid, start=1):
-        name = lr_label(lr) + (f"-seed{seed}" if args.seeds > 1 else "")
-        print(f"learning rate {lr_label(lr)}, seed {seed} ({i} of {len(grid)})", flush=True)
-        run(start, args, lr, seed, new_folder(start.folder / f"lr-{name}"))
-    folder = start.folder
+    rank, size = processes()
+    if args.overwrite and size > 1:
+        parser.error("--overwrite is for one process; delete the folder first, then start the others")
+    with readable_output(rank), ending_in_one_line() as signals:
+        try:
+            setup, device = open_run(args)
+            folder = args.out or default_folder(setup, args)
+            common = common_identity(setup, args, device)
+            grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
+            jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
+            work(prepare(setup, device, args, folder, jobs, common), args, jobs, signals, rank)
+            if rank == 0:
+                report(folder)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
+
+
+def work(opening: Opening, args: argparse.Namespace, jobs: list[Job], signals: Signals, rank: int) -> None:
+    """Do every job that is not finished and that no other process has; the first process stays until all are finished.
+
+    Each process walks the jobs from a place of its own. One that dies leaves its job to whoever comes by next.
+    """
+    start, told = None, False
+    offset = rank % len(jobs)
+    walk = [*enumerate(jobs, start=1)][offset:] + [*enumerate(jobs, start=1)][:offset]
+    for i, job in walk:
+        if rank == 0 and job.finished:
+            print(f"{title(job, i, jobs)} is finished already: {job.folder}")
+    while left := [(i, job) for i, job in walk if not job.finished]:
+        mine = 0
+        for i, job in left:
+            with claimed(job.folder) as ours:
+                if not ours or job.finished:
+                    continue
+                print(title(job, i, jobs), flush=True)
+                start = start or begin(opening, args)
+                run(start, args, job, signals)
+                mine += 1
+        if not mine and rank > 0:
+            return
+        if not mine:
+            if not told:
+                print(f"waiting for {len(left)} runs that other processes are at", flush=True)
+            told = True
+            time.sleep(POLL)
+
+
+def title(job: Job, i: int, jobs: list[Job]) -> str:
+    return f"learning rate {lr_label(job.lr)}, seed {job.seed} ({i} of {len(jobs)})"
+
+
+def report(folder: Path) -> None:
+    """Table, figures and page of all results in `folder`, those of earlier sweeps too."""
     results = find_results([folder])
     (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
     figures = plot_all(results, folder)
-    report = write_report([folder], folder / REPORT_FILE)
+    page = write_report([folder], folder / REPORT_FILE)
     print(f"\n{table(results)}")
-    print(*figures, folder / TABLE_FILE, report, sep="\n")
+    print(*figures, folder / TABLE_FILE, page, sep="\n")
 
 
 if __name__ == "__main__":

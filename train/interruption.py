@@ -1,0 +1,59 @@
+"""Ctrl-C, and SIGTERM as batch systems send it: one line, and nothing lost."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class Interrupted(BaseException):
+    """Raised where a signal ends the program. Not an `Exception`: nobody who handles errors shall swallow it."""
+
+    def __init__(self, number: int, message: str = ""):
+        super().__init__(f"stopped by {NAMES[number]}" + (f"; {message}" if message else ""))
+        self.number = number
+
+
+class Signals:
+    """What to do when a signal comes: `Interrupted` at once or, within `deferred()`, note it in `received`."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self.waits = False
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """An optimizer step that is cut in two leaves half of the weights updated: who trains looks after each.
+
+        A second signal does not wait. Under torchrun it does: there every process gets the same signal from
+        the terminal or the batch system and once more from torchrun, which has a time limit of its own.
+        """
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+
+    def handle(self, number: int, frame: object) -> None:
+        if self.waits and (self.received is None or "TORCHELASTIC_RUN_ID" in os.environ):
+            self.received = number
+        else:
+            raise Interrupted(number)
+
+
+@contextmanager
+def ending_in_one_line() -> Iterator[Signals]:
+    """Around a whole command: a signal ends it with one line and the exit code that shells expect, 128 + its number."""
+    signals = Signals()
+    before = {number: signal.signal(number, signals.handle) for number in NAMES}
+    try:
+        yield signals
+    except Interrupted as interrupted:
+        print(f"\n{interrupted}", file=sys.stderr, flush=True)
+        sys.exit(128 + interrupted.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
