@@ -49,7 +49,7 @@ def main() -> None:
     results = find_results([folder])
     (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
     figures = plot_all(results, folder)
-    report = write_report([folder], folder / REPORT_FILE)
+    report = write_report([folder], folder / REPORT_FILE, figures)
     print(f"\n{table(results)}")
     print(*figures, folder / TABLE_FILE, report, sep="\n")
 
