@@ -8,6 +8,7 @@ The page is a single file without scripts that asks nothing of any network.
 import base64
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -336,9 +337,10 @@ def longest(measured: dict) -> str:
 
 
 def novelty(measured: dict, n: int) -> str:
-    """The share of the runs of `n` tokens that are not in the training text; longer ones than the texts there are none."""
+    """The share of the runs of `n` tokens that are not in the training text, in percent; of an `n` too long for the
+    texts there is none."""
     shares = look_up(measured, "novelty") or []
-    return percent(shares[n - 1]) if n <= len(shares) else "–"
+    return f"{100 * shares[n - 1]:.1f}" if n <= len(shares) else "–"
 
 
 def all_distinct(measured: dict) -> str:
@@ -371,9 +373,7 @@ FURTHER_COLUMNS: Columns = (
 )
 
 
-NOVELTY_COLUMNS: Columns = tuple(
-    (f"n = {n}", lambda measured, n=n: novelty(measured, n)) for n in range(1, 11)
-)
+NOVELTY_COLUMNS: Columns = tuple((f"n = {n}", partial(novelty, n=n)) for n in range(1, 11))
 
 
 def with_held_out(result: dict, when: str) -> dict:
@@ -469,7 +469,7 @@ def figures_section(figures: list[tuple[str, str]], results: list[dict]) -> Html
         alt = ALT.get(name, f"Figure: {name.replace('_', ' ')}, for each learning rate.")
         pictures.append(element("figure", element("img", src=url, alt=alt)))
     further = figure_table("Further figures. Intervals are 95 %.", FURTHER_COLUMNS, results)
-    caption = "Novelty: the share of runs of n tokens that are not in the training text. Less than the book's is copying."
+    caption = "Novelty: runs of n tokens that are not in the training text (%). Well below the book's is copying."
     new = figure_table(caption, NOVELTY_COLUMNS, results)
     return element("section", element("h2", "The figures"), *pictures, further, new, id="figures")
 

@@ -302,11 +302,11 @@ def test_novelty_stands_beside_the_books(folder, tmp_path):
     html, _ = write(tmp_path, folder)
     titles, base, _, large, *_, book = rows(html[html.rindex("<table", 0, html.index("<caption>Novelty")) :])
     assert titles[1:] == [f"n = {n}" for n in range(1, 11)]
-    assert base[1:] == large[1:] == book[1:] == [f"{10 * n:.1f} %" for n in range(10)]
+    assert base[1:] == large[1:] == book[1:] == [f"{10 * n:.1f}" for n in range(10)]
     short = result_of(1e-5)
     short["after"]["novelty"] = [0.5, 1.0]  # its texts were of two tokens
     html, _ = write(tmp_path, sweep(tmp_path / "short", [short]))
-    assert rows(html[html.rindex("<table", 0, html.index("<caption>Novelty")) :])[2][1:4] == ["50.0 %", "100.0 %", "–"]
+    assert rows(html[html.rindex("<table", 0, html.index("<caption>Novelty")) :])[2][1:4] == ["50.0", "100.0", "–"]
 
 
 def test_what_exploded_has_no_thousandths():
