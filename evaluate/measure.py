@@ -202,16 +202,22 @@ def checkpoint(
         texts: so many stand for all of them; 0: only the held-out loss.
     """
     setup = reference.setup
-    found = {"sample": sample}
-    with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
+    found, steps = {"sample": sample}, bool(setup.held_out) + 2 * bool(texts)
+    with (
+        tqdm(total=steps, desc=f"measuring at sample {sample}", unit="measure", leave=False) as progress,
+        evaluating(model),
+    ):  # in float32 `rounded` is the model itself, in the middle of its training
         rounded = cast_copy(model, dtype_of(args.dtype, device))
         if setup.held_out:
             found["held_out_loss"] = held_out_loss(setup, rounded, args, device)
+            progress.update()
         if texts:
             kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
+            progress.update()
             sampling = sampling_of(args) | {"sequences": min(texts, args.eval_sequences)}
             banned = [setup.tokenizer.eot_token]
             written = frequent_token_ratio(rounded, setup.frequent, **sampling, banned=banned, device=device)
             copied = copied_share(written.tokens[:, 1:], reference.index)
             found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
+            progress.update()
     return found

@@ -17,6 +17,9 @@ from evaluate.cli import Parser
 from evaluate.plot_beyond import (
     BOOK,
     label_once,
+    legend_beside,
+    loss_limit,
+    off_the_scale,
     plot_copying,
     plot_final_held_out,
     plot_forgetting,
@@ -42,7 +45,7 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
     every figure of every sweep; where two would fall together, the smaller one takes the next free place.
     """
     places: dict[float, int] = {}
-    for lr in sorted(lrs, reverse=True):
+    for lr in sorted(set(lrs), reverse=True):  # several seeds of one are one
         place = round(2 * math.log10(lr)) % len(COLOURS)
         while place in places.values() and len(places) < len(COLOURS):
             place = (place + 1) % len(COLOURS)
@@ -65,7 +68,10 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         style = styles[result["lr"]]
         samples = np.arange(1, len(losses) + 1)
         width = max(1, len(losses) // 20) | 1
-        label = label_once(ax, lr_label(result["lr"]) + ("" if result["after"] else " (diverged)"))
+        remark = "" if result["after"] else " (diverged)"
+        if result["after"] and off_the_scale(result):
+            remark = " (off the scale)"
+        label = label_once(ax, lr_label(result["lr"]) + remark)
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
         ax.plot(
             samples,
@@ -77,8 +83,20 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
             markersize=5,
         )
     ax.set(xlabel="sample (optimizer step)", ylabel="training loss (nats per token)", title="Training loss")
+    limit_losses(ax, results)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(title="learning rate")
+    legend_beside(ax)
+
+
+def limit_losses(ax: Axes, results: list[dict]) -> None:
+    """Let a loss that exploded leave the picture at its top: on its scale all others would be one flat line."""
+    if ax.get_ylim()[1] > loss_limit(results):
+        ax.set_ylim(top=loss_limit(results), bottom=lowest_loss(results) - 0.05 * loss_limit(results))
+
+
+def lowest_loss(results: list[dict]) -> float:
+    held_out = (loss for result in results for _, loss in result.get("held_out_loss", []))
+    return min([*(loss for result in results for loss in result["train_loss"]), *held_out])
 
 
 def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
@@ -145,14 +163,15 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
         style, losses = styles[result["lr"]], result["train_loss"]
         width = max(1, len(losses) // 20) | 1
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
-        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=label_once(ax, lr_label(result["lr"])))
+        label = label_once(ax, lr_label(result["lr"]) + (" (off the scale)" if off_the_scale(result) else ""))
+        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=label)
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rates = ax.legend(title="learning rate", loc="center right")
-    ax.add_artist(rates)
+    limit_losses(ax, results)
     grey = {"color": "#555555"}
-    handles = [Line2D([], [], linewidth=2, marker="o", **grey), Line2D([], [], linewidth=1.1, linestyle="--", **grey)]
-    ax.legend(handles, ["held-out text", "training batches"], loc="lower left", frameon=False)
+    thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", **grey)
+    thin = Line2D([], [], linewidth=1.1, linestyle="--", label="training batches", **grey)
+    legend_beside(ax, further=(thick, thin))
 
 
 def new_figure(results: list[dict], width: float, panels: int) -> tuple[Figure, list[Axes]]:
@@ -186,7 +205,7 @@ def plot_all(results: list[dict], folder: Path) -> list[Path]:
         (WEIGHTS_FILE, plot_weight_change, finished),
     ):
         if usable:
-            figure, (ax,) = new_figure(usable, 8, 1)
+            figure, (ax,) = new_figure(usable, 9, 1)
             panel(ax, usable, styles)
             figure.savefig(folder / file)
             files.append(folder / file)

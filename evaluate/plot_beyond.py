@@ -4,13 +4,38 @@ Every function draws one panel from result files; results without the figures ar
 learning rate comes from `style_of` in plot.py; the base model (before any fine-tuning) is grey, the book black.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from evaluate.results import lr_label
+from evaluate.results import final_loss, lr_label
 
 BASE, BOOK = "#777777", "black"
+SCALE = 2.0  # times the base model's loss: what is above is off the scale, whatever it is
+
+
+def legend_beside(ax: Axes, title: str = "learning rate", further: Iterable[Line2D] = ()) -> None:
+    """The legend right of the panel, where it hides nothing that is drawn; `further` lines come last."""
+    handles = [*ax.get_legend_handles_labels()[0], *further]
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+    ax.legend(handles=handles, title=title, frameon=False, **place)
+
+
+def loss_limit(results: list[dict]) -> float:
+    """Where the axes of losses and of KL end, in nats per token, if a run went beyond."""
+    first = [result["train_loss"][0] for result in results if result["train_loss"]]
+    return SCALE * (float(np.mean(first)) if first else 1.0)
+
+
+def off_the_scale(result: dict) -> bool:
+    """Whether a run that ended with a finite loss ended above `loss_limit`."""
+    if not result["train_loss"]:
+        return False
+    held_out = result["held_out_loss"][-1][1] if result.get("held_out_loss") else 0.0
+    return max(final_loss(result), held_out) > loss_limit([result])
 
 
 def label_once(ax: Axes, text: str) -> str:
@@ -21,10 +46,10 @@ def label_once(ax: Axes, text: str) -> str:
 def plot_final_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
     """Held-out loss at the end against the learning rate: the valley between too little and too much.
 
-    Every run is a point, the mean over the seeds a line. A run that diverged has no loss; it is a cross
-    at the top.
+    Every run is a point, the mean over the seeds a line. A run that diverged has no loss, and one that
+    exploded none that fits on the scale: they are crosses at the top.
     """
-    finished = [result for result in results if result["after"]]
+    finished = [result for result in results if result["after"] and not off_the_scale(result)]
     lrs = sorted({result["lr"] for result in finished})
     last = {lr: [r["held_out_loss"][-1][1] for r in finished if r["lr"] == lr] for lr in lrs}
     ax.plot(lrs, [np.mean(last[lr]) for lr in lrs], color="#BBBBBB", linewidth=1.2, zorder=1)
@@ -33,12 +58,14 @@ def plot_final_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]
         ax.plot([lr] * len(last[lr]), last[lr], linestyle="", markersize=9, **style, label=lr_label(lr))
     before = results[0]["held_out_loss"][0][1]
     ax.axhline(before, color=BASE, linewidth=1.4, linestyle=":", label="base model")
-    for lr in sorted({result["lr"] for result in results if not result["after"]}):
-        ax.plot([lr], [0.96], "x", color=styles[lr]["color"], markersize=11, transform=ax.get_xaxis_transform())
-        ax.annotate(f"{lr_label(lr)}\ndiverged", (lr, 0.9), xycoords=ax.get_xaxis_transform(), ha="center", va="top")
+    gone = {r["lr"]: "off the scale" if r["after"] else "diverged" for r in results if r not in finished}
+    for lr, what in gone.items():
+        cross = {"color": styles[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
+        ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
+        ax.annotate(f"{lr_label(lr)}\n{what}", (lr, 0.92), xycoords=ax.get_xaxis_transform(), ha="center", va="top")
     ax.set(xscale="log", xlabel="learning rate", ylabel="held-out loss after training (nats per token)")
-    ax.margins(x=0.15)
-    ax.legend()
+    ax.margins(x=0.15, y=0.25 if gone else 0.08)  # room for the crosses
+    legend_beside(ax)
 
 
 def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
@@ -46,7 +73,7 @@ def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) ->
     for result in results:
         path = [(c["held_out_loss"], c["kl"]) for c in result["checkpoints"] if {"held_out_loss", "kl"} <= c.keys()]
         style = styles[result["lr"]]
-        label = label_once(ax, lr_label(result["lr"]))
+        label = label_once(ax, lr_label(result["lr"]) + (" (off the scale)" if off_the_scale(result) else ""))
         ax.plot(*zip(*path), **style, linewidth=1.5, markersize=4, label=label)
         ax.plot(*path[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
     ax.plot(results[0]["held_out_loss"][0][1], 0, "o", color=BASE, markersize=9, label="base model")
@@ -54,7 +81,10 @@ def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) ->
         xlabel="held-out loss (nats per token): to the left, it learned",
         ylabel="KL from the base model (nats per token):\nupwards, it forgot",
     )
-    ax.legend(title="learning rate; the large mark is the end")
+    limit = loss_limit(results)
+    if ax.get_xlim()[1] > limit or ax.get_ylim()[1] > limit:
+        ax.set(xlim=(0.9 * min(x for r in results for _, x in r["held_out_loss"]), limit), ylim=(-0.03 * limit, limit))
+    legend_beside(ax, "learning rate\n(large mark: the end)")
 
 
 def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
@@ -71,14 +101,14 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
     ax.axhline(100 * results[0]["before"]["copied"], color=BASE, linewidth=1.4, linestyle=":", label="base model")
     book = (results[0].get("book") or {}).get("copied")
     if book is not None:
-        ax.axhline(100 * book, color=BOOK, linewidth=1.2, linestyle="--", label="the book's own held-out text")
+        ax.axhline(100 * book, color=BOOK, linewidth=1.2, linestyle="--", label="the book's own\nheld-out text")
     ax.set(
         xlabel="samples trained on (optimizer steps)",
         ylabel="written tokens in copied runs of 13 or more (%)",
         ylim=(-0.5, max(5.0, 1.15 * ax.get_ylim()[1])),
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    legend_beside(ax)
 
 
 def plot_weight_change(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
@@ -101,4 +131,4 @@ def plot_weight_change(ax: Axes, results: list[dict], styles: dict[float, dict])
         yscale="log",
     )
     ax.set_xticklabels(parts, rotation=45, ha="right")
-    ax.legend(title="learning rate")
+    legend_beside(ax)

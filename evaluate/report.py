@@ -8,6 +8,7 @@ The page is a single file without scripts that asks nothing of any network.
 import base64
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,7 @@ from evaluate.plot import (
 from evaluate.preference import FEW, QUESTIONS, summary
 from evaluate.rate import RATINGS_FILE, WORDING, open_contest, read_ratings, usable_ratings
 from evaluate.results import RESULT_FILE, describe, final_loss, find_results, lr_label, run_label
+from evaluate.table import sampling_noise, training_noise
 from evaluate.verdicts import (
     RULES,
     NotMade,
@@ -82,12 +84,18 @@ MEANINGS = (
         "The Jensen-Shannon divergence between what the model writes and what the book holds, over the 100 tokens and "
         "“all others”, in bits: 0 where each is as frequent as in the book, 1 where nothing is common to both. The "
         "ratio alone rewards “the the the”; the divergence does not, for there “the” is far too frequent and all else "
-        "too rare.",
+        "too rare. Few tokens alone make it larger: a short held-out part may look farther from the book than a model "
+        "that wrote much.",
     ),
     (
         "Copied share, longest copy",
         f"The share of the written tokens that lie in runs of at least {LEAST} tokens found word for word in the "
         "training text. The base model is the control: what it “copies” is chance, or was in its own training text.",
+    ),
+    (
+        "Novelty",
+        "The share of the n-grams, n = 1 to 10, that the training text does not have. The book's held-out part is the "
+        "human line: a model well below it copies.",
     ),
     (
         "Extraction",
@@ -134,8 +142,11 @@ def joined(content: Sequence[object]) -> Html:
     return Html("".join(part if isinstance(part, Html) else escape(str(part)) for part in content))
 
 
-def write_report(folders: Sequence[str | Path], file: Path) -> Path:
+def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[Path] | None = None) -> Path:
     """Write the page on the runs in `folders` (run folders or sweep folders) to `file`, and return it.
+
+    Args:
+        pictures: files of the figures of these runs; None: they are drawn.
 
     Raises:
         ValueError, OSError: with one line on what to do.
@@ -155,7 +166,8 @@ def write_report(folders: Sequence[str | Path], file: Path) -> Path:
         seen.add(run)
     sums = [(run_label(result, results), result_file, file_sha256(result_file)) for result_file, result in runs]
     with tempfile.TemporaryDirectory() as folder:
-        figures = [(figure.stem, data_url(figure)) for figure in plot_all(results, Path(folder))]
+        pictures = plot_all(results, Path(folder)) if pictures is None else pictures
+        figures = [(picture.stem, data_url(picture)) for picture in pictures]
     ratings = [folder / RATINGS_FILE for folder in map(Path, folders) if (folder / RATINGS_FILE).is_file()]
     file.write_text(page(results, figures, sums, read_ratings(ratings)), encoding="utf-8")
     return file
@@ -240,6 +252,7 @@ def answer_section(results: list[dict]) -> Html:
         element("h3", "The verdicts"),
         element("ul", *[element("li", verdict.sentence) for verdict in verdicts]) if verdicts else "",
         not_made_list(not_made),
+        *noise_list(results),
         element("h3", "The rules behind them"),
         definitions((name, rule[0].upper() + rule[1:]) for name, rule in RULES),
     ]
@@ -261,12 +274,29 @@ def not_made_list(not_made: list[NotMade]) -> Html:
     return joined([element("p", "Not judged, because the figures are missing:", class_="note"), element("ul", *items)])
 
 
+def noise_list(results: list[dict]) -> list[Html]:
+    """Which differences between neighbouring learning rates are chance: that of the writing, and of the training."""
+    of_training = training_noise(results)
+    sentences = sampling_noise(results) + of_training
+    if not sentences:
+        return []
+    parts = [
+        element("h3", "Are the differences chance?"),
+        element("ul", *[element("li", sentence) for sentence in sentences]),
+    ]
+    if not of_training:
+        note = "How much of a difference another order of the batches would make is not known: every learning rate was "
+        parts.append(element("p", note + "run with one seed. --seeds 2 or more tells.", class_="note"))
+    return parts
+
+
 def by_reason(one: NotMade) -> tuple[str, str]:
     return one.name, one.reason
 
 
 def number(value: object, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    # Of what exploded nobody wants the thousandths.
+    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.{digits}f}"
 
 
 def with_interval(measured: dict, *keys: str, write: Callable[[float], str] = number) -> Html:
@@ -306,6 +336,13 @@ def longest(measured: dict) -> str:
     return "–" if tokens is None else f"{tokens} tokens"
 
 
+def novelty(measured: dict, n: int) -> str:
+    """The share of the runs of `n` tokens that are not in the training text, in percent; of an `n` too long for the
+    texts there is none."""
+    shares = look_up(measured, "novelty") or []
+    return f"{100 * shares[n - 1]:.1f}" if n <= len(shares) else "–"
+
+
 def all_distinct(measured: dict) -> str:
     return " / ".join(number(value) for value in look_up(measured, "distinct") or []) or "–"
 
@@ -334,6 +371,9 @@ FURTHER_COLUMNS: Columns = (
     ),
     ("KL on general text", lambda measured: with_interval(measured, "forgetting", "general", "kl")),
 )
+
+
+NOVELTY_COLUMNS: Columns = tuple((f"n = {n}", partial(novelty, n=n)) for n in range(1, 11))
 
 
 def with_held_out(result: dict, when: str) -> dict:
@@ -429,7 +469,9 @@ def figures_section(figures: list[tuple[str, str]], results: list[dict]) -> Html
         alt = ALT.get(name, f"Figure: {name.replace('_', ' ')}, for each learning rate.")
         pictures.append(element("figure", element("img", src=url, alt=alt)))
     further = figure_table("Further figures. Intervals are 95 %.", FURTHER_COLUMNS, results)
-    return element("section", element("h2", "The figures"), *pictures, further, id="figures")
+    caption = "Novelty: runs of n tokens that are not in the training text (%). Well below the book's is copying."
+    new = figure_table(caption, NOVELTY_COLUMNS, results)
+    return element("section", element("h2", "The figures"), *pictures, further, new, id="figures")
 
 
 def texts_section(results: list[dict]) -> Html:

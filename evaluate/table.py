@@ -78,6 +78,7 @@ def ratio_with_interval(measured: dict) -> str:
 def answer(results: list[dict]) -> list[str]:
     """What the numbers say, in sentences; what lies within the noise is said to do so."""
     names = {id(result): run_label(result, results) for result in results}
+    differences = sampling_noise(results) + training_noise(results)
     sentences = [
         f"At {names[id(result)]} the training diverged: the loss is not a finite number."
         for result in results
@@ -111,16 +112,25 @@ def answer(results: list[dict]) -> list[str]:
             nearer = abs(result["after"]["ratio"] - book) < abs(result["before"]["ratio"] - book)
             verdict = f"{'nearer to' if nearer else 'farther from'} the book's {book:.3f}"
         sentences.append(f"Ratio at {names[id(result)]}: {change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}.")
+    return [f"- {sentence}" for sentence in sentences + differences]
+
+
+def sampling_noise(results: list[dict]) -> list[str]:
+    """Neighbouring learning rates compared text by text, for each seed: is the difference one of luck in writing?"""
+    names = {id(result): run_label(result, results) for result in results}
+    results, sentences = [result for result in results if result["after"]], []
     for seed in sorted({result["seed"] for result in results}):
         of_seed = [result for result in results if result["seed"] == seed]
         for one, other in zip(of_seed, of_seed[1:]):
+            if len(one["after"]["shares"]) != len(other["after"]["shares"]):
+                continue  # of two sweeps that wrote unequally much there are no pairs
             change, (low, high) = paired_difference(other["after"], one["after"])
             verdict = "a difference" if low > 0 or high < 0 else "within the noise"
             sentences.append(
                 f"Ratio at {names[id(one)]} against {names[id(other)]}: "
                 f"{change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict} of the sampling."
             )
-    return [f"- {sentence}" for sentence in sentences + training_noise(results)]
+    return sentences
 
 
 def training_noise(results: list[dict]) -> list[str]:
@@ -128,7 +138,7 @@ def training_noise(results: list[dict]) -> list[str]:
 
     A difference of means counts if it is more than two of its standard errors (Welch) away from zero.
     """
-    sentences = []
+    results, sentences = [result for result in results if result["after"]], []
     lrs = list(dict.fromkeys(result["lr"] for result in results))
     measures = (("Ratio", lambda r: r["after"]["ratio"]), ("Held-out loss", lambda r: r["held_out_loss"][-1][1]))
     for one, other in zip(lrs, lrs[1:]):

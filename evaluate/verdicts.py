@@ -133,11 +133,13 @@ def copies(result: dict) -> Found:
 def memorised(result: dict) -> Found:
     extraction = figure(result, "after", "extraction")
     training, held_out = figure(extraction, "training_ci"), figure(extraction, "held_out_ci")
-    if training[0] > held_out[1]:
+    base = figure(result, "before", "extraction", "training_ci")
+    if training[0] > max(held_out[1], base[1]):
         found = (
             f"after prompts from the training text {percent_with_interval(figure(extraction, 'training'), training)} "
             "of its tokens are the book's own next ones, after held-out prompts "
-            f"{percent_with_interval(figure(extraction, 'held_out'), held_out)}"
+            f"{percent_with_interval(figure(extraction, 'held_out'), held_out)}; base model, training text: "
+            f"{percent_with_interval(figure(result, 'before', 'extraction', 'training'), base)}"
         )
         return "has memorised passages", "", found
     return None
@@ -230,7 +232,8 @@ RULES_OF_ONE_RUN = (
     (
         "has memorised passages",
         "it goes on as the book does more often after prompts from the training text than after prompts from the "
-        "held-out text: the interval of the first lies wholly above that of the second.",
+        "held-out text, and than the base model does, which was not trained on it: the interval of the first lies "
+        "wholly above those of the others.",
         memorised,
     ),
     (

@@ -175,6 +175,24 @@ def test_noise_is_called_noise():
     assert any("within the noise" in line for line in table.answer([noisy, noisy | {"lr": 1e-6}]))
 
 
+def test_noise_of_the_writing_is_told_from_noise_of_the_training():
+    """Two seeds a rate: ratios 0.50 and 0.52 against 0.40 and 0.48: gap 0.07, standard error sqrt(1e-4 + 1.6e-3)."""
+    ratios = {1e-3: (0.50, 0.52), 1e-4: (0.40, 0.48)}
+    results = [fake_result(lr, [4.0], after=r, seed=s) for lr, both in ratios.items() for s, r in enumerate(both)]
+    assert table.sampling_noise(results) == [
+        "Ratio at 1e-3, seed 0 against 1e-4, seed 0: +0.100 (+0.100 to +0.100), a difference of the sampling.",
+        "Ratio at 1e-3, seed 1 against 1e-4, seed 1: +0.040 (+0.040 to +0.040), a difference of the sampling.",
+    ]
+    assert table.training_noise(results) == [
+        "Ratio at 1e-3 against 1e-4, over the seeds: +0.070 (+- 0.082), within the noise of the training."
+    ]
+    assert table.training_noise(results[::2]) == []  # of one seed there is nothing to say
+    results[0]["after"]["shares"] = [0.5] * 7  # of a sweep that wrote less: no pairs
+    assert len(table.sampling_noise(results)) == 1
+    results[1]["after"] = None
+    assert table.sampling_noise(results) == [] and table.training_noise(results) == []
+
+
 def test_diverged_runs_are_named_everywhere(sweep_folder):
     folder = sweep_folder / "lr-1e0"
     folder.mkdir()
@@ -216,8 +234,48 @@ def test_every_learning_rate_has_its_colour_in_every_figure():
     assert (
         len({style["color"] for style in styles.values()}) == len({style["marker"] for style in styles.values()}) == 6
     )
+    assert plot.style_of([1e-3, 1e-4, 1e-3, 1e-4]) == plot.style_of([1e-3, 1e-4])  # two seeds of each
     crowded = plot.style_of([1e-4, 1.1e-4, 1.2e-4])
     assert len({style["color"] for style in crowded.values()}) == 3
+
+
+def full_result(lr, losses, held_out_losses):
+    """With everything that the figures want; KL is a tenth of the held-out loss."""
+    result = held_out(fake_result(lr, losses, samples=40), held_out_losses)
+    result["checkpoints"] = [
+        {"sample": sample, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0}
+        for sample, loss in result["held_out_loss"]
+    ]
+    for when in ("before", "after"):
+        if result[when]:
+            result[when] |= {"weight_change": {"wte": 0.1, "h.0": 0.2, "ln_f": 0.1}, "copied": 0.0}
+    return result
+
+
+def test_a_run_that_exploded_leaves_the_others_their_scale():
+    """The base model's loss is 5: what is above 10 is off the scale."""
+    calm = full_result(1e-4, FALLING, [5.0, 4.5, 4.2, 4.1, 4.0])
+    wild = full_result(1e2, [5.0] + [9e5] * 39, [5.0, 9e5, 8e5, 7e5, 6e5])
+    just = full_result(1e-2, [5.0] + [9.9] * 39, [5.0, 9.0, 9.5, 9.8, 9.9])
+    gone = full_result(1e1, [5.0, 9.0], [5.0]) | {"after": None}
+    results = [wild, gone, just, calm]
+    styles = plot.style_of([r["lr"] for r in results])
+    for panel in (plot.plot_loss, plot.plot_held_out, plot.plot_final_held_out, plot.plot_forgetting):
+        ax = Figure().subplots()
+        panel(ax, results, styles)
+        assert ax.get_ylim()[1] < 13 and ax.get_ylim()[0] < 4.1, panel
+        shown = [text.get_text() for text in (*ax.get_legend().get_texts(), *ax.texts)]
+        assert any(text.startswith("1e2") and "off the scale" in text for text in shown), panel
+        assert not any(text.startswith("1e-2") and "off" in text for text in shown), panel
+        # Beside the panel it can hide nothing.
+        assert ax.get_legend().get_bbox_to_anchor().x0 > ax.bbox.x1
+    ax = Figure().subplots()
+    plot.plot_final_held_out(ax, results, styles)
+    crosses = {line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "x"}
+    assert crosses == {1e1, 1e2} and {"1e1\ndiverged", "1e2\noff the scale"} == {text.get_text() for text in ax.texts}
+    alone = Figure().subplots()
+    plot.plot_held_out(alone, [calm], styles)
+    assert alone.get_ylim()[1] < 5.2  # where nothing exploded nothing is cut
 
 
 def test_the_running_mean_is_centred():

@@ -65,17 +65,18 @@ def test_the_demo_with_a_handful_of_samples(command, tmp_path):
     """The Makefile's own flags, fewer samples."""
     makefile = (Path(sweep.__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
     flags = re.search(r"^DEMO_FLAGS = ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)[1].replace("\\\n", " ").split()
-    few = ["--samples", "4", "--eval-sequences", "8", "--eval-tokens", "20", "--out", str(tmp_path / "demo")]
+    few = ["--samples", "2", "--batch-size", "2", "--eval-sequences", "4", "--eval-tokens", "14"]
+    few += ["--out", str(tmp_path / "demo")]
     code, printed, err = command(sweep.main, *flags, *few)
     assert code == 0, err
     assert "lilliput is the small model that is shipped, not GPT-2" in printed
     caption = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8").splitlines()[0]
-    assert "lilliput (" in caption and "million parameters) on voyage; 4 samples" in caption
+    assert "lilliput (" in caption and "million parameters) on voyage; 2 samples" in caption
     runs = sorted((tmp_path / "demo").glob("lr-*/result.json"))
     assert len(runs) == 3
     for run in runs:
         result = json.loads(run.read_text(encoding="utf-8"))
-        assert len(result["train_loss"]) == 4 and len(result["held_out_loss"]) == 5
+        assert len(result["train_loss"]) == 2 and len(result["held_out_loss"]) == 3
         assert result["settings"]["model_name"] == "lilliput" and result["settings"]["text_name"] == "voyage"
     for name in ("learning_rates.png", "held_out_loss.png"):
         assert (tmp_path / "demo" / name).stat().st_size > 10_000

@@ -1,5 +1,6 @@
 """The page: whole, closed off from every network, with everything escaped, and with the figures of its results."""
 
+import base64
 import hashlib
 import json
 import re
@@ -8,8 +9,11 @@ from html.parser import HTMLParser
 import pytest
 
 from evaluate import report
+from evaluate.plot import FIGURE_FILE
 from evaluate.results import find_results, lr_label, write_json
 
+# The smallest picture there is: what is drawn is test_evaluate.py's business.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 NASTY = """<script>alert("it's")</script> & so on"""
 WORDS = ["My", " father", " was", " a", " mercer", "\n", "at", " Bideford", ".", "\n", "\n", "I", " sailed"]
 
@@ -134,17 +138,34 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+@pytest.fixture(autouse=True)
+def plain_pictures(monkeypatch, request):
+    """Drawing takes a second a page; those who look at the figures ask for `drawn`."""
+
+    def plot_all(results, folder):
+        (folder / FIGURE_FILE).write_bytes(base64.b64decode(PIXEL))
+        return [folder / FIGURE_FILE]
+
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(report, "plot_all", plot_all)
+
+
+@pytest.fixture
+def drawn():
+    """The figures are those of evaluate.plot."""
+
+
 def write(tmp_path, *folders):
     html = report.write_report(folders, tmp_path / "page.html").read_text(encoding="utf-8")
     return html, Page(html)
 
 
-def test_the_page_is_whole_and_closed_off(folder, tmp_path):
+def test_the_page_is_whole_and_closed_off(folder, tmp_path, drawn):
     html, page = write(tmp_path, folder)
     assert not re.search(r"https?://|@import|url\(", html)
     assert page.all("script") == page.all("link") == page.all("iframe") == []
     sources = [attributes for _, attributes in page.tags if "src" in attributes]
-    assert len(sources) >= 2 and all(a["src"].startswith("data:image/png;base64,iVBOR") for a in sources)
+    assert len(sources) == 6 and all(a["src"].startswith("data:image/png;base64,iVBOR") for a in sources)
     assert all(a["alt"] for a in page.all("img"))
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
@@ -208,7 +229,7 @@ def test_single_line_ends_flow_and_empty_lines_stay():
     assert report.flowing("\na\nb\n\nc\n") == " a b\n\nc " and report.flowing("") == ""
 
 
-def test_older_results_have_their_page(tmp_path):
+def test_older_results_have_their_page(tmp_path, drawn):
     folder = sweep(tmp_path / "old", [older(result_of(1e-3)), older(result_of(1e-4, held_out_loss=[]))])
     html, page = write(tmp_path, folder)
     text = "".join(page.text)
@@ -262,6 +283,34 @@ def test_the_best_learning_rate_is_named_at_its_finished_runs(tmp_path):
         ("1e-4, seed 0", True),
         ("1e-4, seed 1", False),
     ]
+
+
+def test_whether_a_difference_is_chance(folder, tmp_path):
+    html, _ = write(tmp_path, folder)
+    text = html[html.index("Are the differences chance?") : html.index("The rules behind them")]
+    assert "Ratio at 1e-3 against 1e-4: +0.000 (+0.000 to +0.000), within the noise of the sampling." in text
+    assert "run with one seed" in text and "over the seeds" not in text
+    seeds = [result_of(lr, seed) for lr in (1e-3, 1e-4) for seed in (0, 1)]
+    html, _ = write(tmp_path, sweep(tmp_path / "seeds", seeds))
+    text = html[html.index("Are the differences chance?") : html.index("The rules behind them")]
+    assert "Held-out loss at 1e-3 against 1e-4, over the seeds: +0.001" in text and "run with one seed" not in text
+    alone = sweep(tmp_path / "alone", [result_of(1e-3)])
+    assert "differences chance" not in write(tmp_path, alone)[0]
+
+
+def test_novelty_stands_beside_the_books(folder, tmp_path):
+    html, _ = write(tmp_path, folder)
+    titles, base, _, large, *_, book = rows(html[html.rindex("<table", 0, html.index("<caption>Novelty")) :])
+    assert titles[1:] == [f"n = {n}" for n in range(1, 11)]
+    assert base[1:] == large[1:] == book[1:] == [f"{10 * n:.1f}" for n in range(10)]
+    short = result_of(1e-5)
+    short["after"]["novelty"] = [0.5, 1.0]  # its texts were of two tokens
+    html, _ = write(tmp_path, sweep(tmp_path / "short", [short]))
+    assert rows(html[html.rindex("<table", 0, html.index("<caption>Novelty")) :])[2][1:4] == ["50.0", "100.0", "–"]
+
+
+def test_what_exploded_has_no_thousandths():
+    assert [report.number(x) for x in (None, 0.1234, 9999.0, 193594.142)] == ["–", "0.123", "9999.000", "193,594"]
 
 
 def test_what_else_differs_is_said(tmp_path):

@@ -107,6 +107,13 @@ def test_the_base_model_is_the_control():
     assert names(copying) == [] and names(poor) == []
 
 
+def test_what_the_base_model_says_as_well_is_not_memorised():
+    easy = run(**extraction(0.3, 0.2))
+    assert names(easy) == ["has memorised passages"]
+    easy["before"]["extraction"] = easy["before"]["extraction"] | {"training_ci": [0.2, 0.3]}
+    assert names(easy) == []
+
+
 def test_over_fitting_says_from_where():
     result = run()
     result["train_loss"] = [4 - 0.02 * i for i in range(SAMPLES)]

@@ -106,7 +106,7 @@ def report(folder: Path) -> None:
     results = find_results([folder])
     (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
     figures = plot_all(results, folder)
-    page = write_report([folder], folder / REPORT_FILE)
+    page = write_report([folder], folder / REPORT_FILE, figures)
     print(f"\n{table(results)}")
     print(*figures, folder / TABLE_FILE, page, sep="\n")
 
