@@ -1,5 +1,7 @@
 """The fast ways are the same ways: equal numbers where rounding allows, and close ones in bfloat16."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from model.sampling import cast_copy
 from train import AdamW, finetune
 from train.chunked_loss import head_cross_entropy
 from train.loop import plain_gradients
+from train.run import notes_on
 from train.speed import FastAdamW, bfloat16_loss, fast_gradients
 
 # AdamW
@@ -180,6 +183,14 @@ def test_which_dtype_auto_means(monkeypatch):
         assert fastest_dtype(torch.device("cuda")) == expected
     assert fastest_dtype(torch.device("mps")) == torch.float32
     assert dtype_of("bfloat16", torch.device("mps")) == torch.bfloat16 and dtype_of("float32", cpu) == torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_imitated_bfloat16_is_named(native, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": native})
+    setup, cpu = SimpleNamespace(book=SimpleNamespace(notes=()), model="gpt2"), torch.device("cpu")
+    assert any("imitates" in note for note in notes_on(setup, torch.bfloat16, cpu)) != native
+    assert not notes_on(setup, torch.float32, cpu)
 
 
 def test_bfloat16_loss_is_the_loss(model_folder, tokens):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from evaluate.cli import device_of, dtype_of
+from evaluate.cli import device_of, dtype_of, fastest_dtype
 from evaluate.forgetting import weight_change
 from evaluate.loss import text_loss
 from evaluate.measure import book_evaluation, checkpoint, evaluation
@@ -64,9 +64,11 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
     return setup, device
 
 
-def notes_on(setup: Setup) -> list[str]:
-    """What somebody who reads the numbers should know."""
+def notes_on(setup: Setup, dtype: torch.dtype, device: torch.device) -> list[str]:
+    """What somebody who reads the numbers, or waits for them, should know."""
     notes = list(setup.book.notes)
+    if device.type == "cpu" and dtype == torch.bfloat16 and fastest_dtype(device) != dtype:
+        notes.append("this CPU has no bfloat16 and imitates it, many times slower; --dtype float32 is for it")
     if setup.model == "lilliput":
         notes.append(
             "lilliput is the small model that is shipped, not GPT-2: it wants larger learning rates "
@@ -137,7 +139,7 @@ def begin(opening: Opening, args: argparse.Namespace) -> Start:
     """Evaluate the base model: once is enough, with the same weights, start tokens and luck for every run."""
     setup, device = opening.setup, opening.device
     model, opening.model = opening.model, None  # every run has its own: this one's memory shall be free again
-    for note in notes_on(setup):
+    for note in notes_on(setup, dtype_of(args.dtype, device), device):
         print(f"note: {note}")
     print(f"a run that is interrupted goes on from its last state, {state_bytes(setup) / 1e9:.2g} GB in {STATE_FILE}")
     written = write(setup, model, args, device, "writing before")
