@@ -121,14 +121,10 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
             ax.errorbar(i + offset, ratios[0], error, color="#333333", capsize=4)
             if when == "after" and len(ratios) > 1:
                 ax.plot(i + offset + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
-            behind = {
-                "facecolor": "white",
-                "edgecolor": "none",
-                "pad": 0.5,
-            }  # the book's line must not cross the number
-            ax.text(
-                i + offset, max(high, *ratios) + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind
-            )
+            # The book's line must not cross the number.
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            top = max(high, *ratios) + 0.008
+            ax.text(i + offset, top, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
     book = results[0]["book_ratio"]
     line = ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2)
     tops = [r[when]["ratio_ci"][1] for r in results for when in ("before", "after") if r[when]]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from evaluate.results import final_loss, lr_label
 
@@ -131,4 +131,6 @@ def plot_weight_change(ax: Axes, results: list[dict], styles: dict[float, dict])
         yscale="log",
     )
     ax.set_xticklabels(parts, rotation=45, ha="right")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter())  # 40, not 4 x 10^1
     legend_beside(ax)

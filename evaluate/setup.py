@@ -23,7 +23,7 @@ class Setup:
     book: Book
     tokens: Tensor  # (N,) the book's token ids
     held_out: int  # of these, the last so many are never trained on
-    frequent: list[int]  # its most frequent ones
+    frequent: list[int]  # its most frequent ones, of the whole book as in the exercise, whatever is held out
     book_ratio: float  # share of the book's own tokens that are among them: what a perfect imitator would reach
 
     @property

@@ -45,10 +45,12 @@ def table(results: list[dict]) -> str:
 def beyond(results: list[dict]) -> list[str]:
     """A second table: copying, forgetting and variety, with the base model and the book as yardsticks."""
     titles = ["", "held-out perplexity", "expected ratio", "divergence from the book (bits)"]
-    titles += ["copied (%)", "longest copy (tokens)", "KL from the base model (nats)", "distinct-2", "repeated 4-grams (%)"]
+    titles += ["copied (%)", "longest copy (tokens)", "KL from the base model (nats)"]
+    titles += ["distinct-2", "repeated 4-grams (%)"]
     rows = [titles, ["---"] * len(titles)]
     measured = [("base model", results[0]["before"])]
-    measured += [(run_label(r, results), r["after"]) for r in results if (r["after"] or {}).get("divergence") is not None]
+    finished = [result for result in results if (result["after"] or {}).get("divergence") is not None]
+    measured += [(run_label(result, results), result["after"]) for result in finished]
     if (results[0].get("book") or {}).get("divergence") is not None:
         measured.append(("the book, held out", results[0]["book"]))
     for name, found in measured:

@@ -536,8 +536,11 @@ TABLE = {
             ("i + half + 1]", "i + 1]", "a running mean that lags behind"),
             ("np.arange(1, len(losses) + 1)", "np.arange(len(losses))", "samples count from 0"),
             ("ax.axhline(book,", "ax.axhline(0.5,", "the book's line is elsewhere"),
-            ("[max(0.0, ratio - low)], [max(0.0, high - ratio)]", "[max(0.0, high - ratio)], [max(0.0, ratio - low)]",
+            ("[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]",
+             "[max(0.0, high - ratios[0])], [max(0.0, ratios[0] - low)]",
              "intervals upside down"),
+            ("sorted(set(lrs), reverse=True)", "sorted(lrs, reverse=True)", "seeds change the colours"),
+            ("ax.set_ylim(top=loss_limit(results)", "ax.set_ylim(top=None", "what exploded flattens all others"),
         ],
     },
     "evaluate/setup.py": {
@@ -566,10 +569,16 @@ TABLE = {
             ("if text is None and", "if False and", "a run is measured by another text than its own"),
         ],
     },
-    "evaluate/measure.py": {
+    "evaluate/reference.py": {
         "test_train.py": [
             ("banned=[setup.tokenizer.eot_token]", "banned=[]", "texts may end in the middle"),
             ("**sampling_of(args)", "seed=args.seed", "the sampling flags are ignored"),
+        ],
+    },
+    "evaluate/verdicts.py": {
+        "test_verdicts.py": [
+            ("max(held_out[1], base[1])", "held_out[1]", "what the base model says as well is called memorised"),
+            ("max(base_interval[1], COPIED)", "COPIED", "what the base model copies as well is called copied"),
         ],
     },
 }

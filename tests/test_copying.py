@@ -102,6 +102,12 @@ def test_thirteen_is_the_least():
     assert longest_copied(torch.stack([twelve, thirteen]), index) == (1, 0, 13, 40)
 
 
+def test_novelty_by_hand():
+    """Source 1 2 3 4 5. Of the text's tokens 9 alone is new; of its pairs 3 9 and 9 1; of its triples all but 1 2 3."""
+    index = SourceIndex(np.array([1, 2, 3, 4, 5]))
+    assert novelty(torch.tensor([[1, 2, 3, 9, 1]]), index, (1, 2, 3, 6)) == [1 / 5, 2 / 4, 2 / 3]
+
+
 def test_a_run_does_not_go_from_one_text_to_the_next():
     index = SourceIndex(torch.arange(50))
     texts = torch.arange(10, 30).view(2, 10)  # together one passage of the source

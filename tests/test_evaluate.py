@@ -106,6 +106,16 @@ def test_text_loss_sums_all_tokens_and_divides_once():
         assert sum(B * T for B, T in lengths) == 10 and max(T for _, T in lengths) <= seq_len
 
 
+def test_text_loss_at_its_ends():
+    """Who knows nothing loses log V at every token, who knows all loses nothing."""
+    tokens = torch.tensor([3, 1, 4, 1, 5, 2, 6, 5, 3])
+    uniform = lambda inputs: torch.zeros(*inputs.shape, 8)  # noqa: E731
+    assert text_loss(uniform, tokens, 4) == pytest.approx(math.log(8), abs=1e-6)
+    following = iter(tokens.tolist()[1:])
+    parrot = lambda inputs: 200.0 * F.one_hot(torch.tensor([[next(following) for _ in inputs[0]]]), 8)  # noqa: E731
+    assert text_loss(parrot, tokens, 3, batch_size=1) == 0.0
+
+
 # Table and figure from saved results
 
 

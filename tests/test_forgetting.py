@@ -175,6 +175,10 @@ def test_weight_change_by_hand():
     assert weight_change(base, tuned)["h.0"] == pytest.approx(1 / size, rel=1e-6)
 
 
+def test_the_base_model_itself_has_changed_nowhere():
+    assert set(weight_change(make_model(0), make_model(0)).values()) == {0.0}
+
+
 def test_weight_change_in_chunks_and_in_float64(monkeypatch):
     """A change far below what float32 can add to the rest, and parts that no chunk divides."""
     base, tuned = make_model(0), make_model(1)

@@ -9,6 +9,7 @@ import torch
 from conftest import VOCAB
 
 from data.tokenizer import load_tokenizer
+from evaluate.ratio import share_among
 from evaluate.style import (
     divergence_from,
     divergence_interval,
@@ -118,6 +119,15 @@ def test_letters_ratio_by_hand():
     assert numerators.tolist() == [1, 0, 2] and denominators.tolist() == [2, 0, 3]
     assert ratio_of_sums(numerators, denominators) == 3 / 5
     assert ratio_of_sums(*letters_ratio(texts[1:2], [0, 2], letters)) == 0.0  # no letter at all
+
+
+def test_letters_ratio_at_its_ends():
+    """Line ends and commas alone lift the ratio to 1, and say nothing about words."""
+    letters = np.array([True, True, False, False])
+    only_marks, only_rare, the_the_the = torch.full((3, 5), 2), torch.full((3, 5), 1), torch.full((3, 5), 0)
+    assert share_among(only_marks, [0, 2]).tolist() == [1.0] * 3
+    found = [ratio_of_sums(*letters_ratio(texts, [0, 2], letters)) for texts in (only_marks, only_rare, the_the_the)]
+    assert found == [0.0, 0.0, 1.0]
 
 
 def test_interval_of_a_ratio_of_sums():

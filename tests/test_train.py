@@ -1,8 +1,11 @@
 """The loop, and the experiment from end to end on a tiny model in the official layout."""
 
+import contextlib
+import io
 import json
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -104,9 +107,10 @@ def test_a_loss_that_is_no_number_stops_the_loop(model_folder, tokens):
 # From end to end
 
 
-@pytest.fixture
-def swept(command, model_folder, text_file, tmp_path):
-    out = tmp_path / "sweep"
+@pytest.fixture(scope="module")
+def swept(model_folder, text_file, tmp_path_factory):
+    """One sweep for all who read it, as `command` runs it; nobody writes to its folder."""
+    out = tmp_path_factory.mktemp("swept") / "sweep"
     arguments = (
         "--model",
         model_folder,
@@ -121,9 +125,11 @@ def swept(command, model_folder, text_file, tmp_path):
         "--out",
         out,
     )
-    code, printed, err = command(sweep.main, *arguments, *SMALL)
-    assert code == 0, err
-    return out, printed
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["command", *map(str, (*arguments, *SMALL))])
+        sweep.main()
+    return out, printed.getvalue()
 
 
 def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_file):
