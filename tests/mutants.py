@@ -447,10 +447,6 @@ TABLE = {
         "test_train.py": [
             ("if len(set(map(lr_label, args.lrs))) < len(args.lrs):", "if False:", "a learning rate given twice"),
         ],
-        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
-            ("while left := [(i, job) for i, job in walk if not job.finished]:", "while left := walk:",
-             "finished runs are waited for"),
-        ],
         "test_distributed.py::test_two_processes_share_a_sweep": [
             ("offset = rank % len(jobs)", "offset = 0", "all processes begin at the same run"),
             ("            if rank == 0:\n                report(folder)", "            report(folder)",
