@@ -283,7 +283,8 @@ TABLE = {
              "the loss is measured after the step"),
             ("seq_len, seed, sample)", "seq_len, 0, sample)", "the seed is ignored"),
             ("seed, sample)", "seed, 0)", "every sample has the same batch"),
-            ("if not (math.isfinite(loss) and math.isfinite(length)):", "if False:", "goes on after the loss is no number"),
+            ("if not (math.isfinite(loss) and math.isfinite(length)):", "if False:",
+             "goes on after the loss is no number"),
             ("model.eval()", "pass", "the model is left in training mode"),
             ("model.train()", "pass", "no dropout although the model has one"),
             ("lr=lr, weight_decay=weight_decay)", "lr=lr)", "weight decay is not passed on"),
@@ -297,7 +298,8 @@ TABLE = {
             ("(math.isfinite(loss) and math.isfinite(length))", "math.isfinite(length)", "a loss of NaN is kept"),
         ],
         "test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
-            ("range(optimizer.steps, samples)", "range(samples)", "a run that goes on begins with the first batch again"),
+            ("range(optimizer.steps, samples)", "range(samples)",
+             "a run that goes on begins with the first batch again"),
         ],
     },
     "train/speed.py": {

@@ -121,7 +121,7 @@ def test_lines_of_other_processes_are_told_apart():
 
 
 def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
-    """Each process begins at its own place; the first waits for a run that another has, and takes it when it is left."""
+    """Each begins at its own place; the first waits for a run that another has, and takes it if it is left."""
 
     def walk(rank: int, holder_dies: bool = False) -> list[str]:
         jobs = [Job(1.0, i, tmp_path / f"{rank}{holder_dies}" / str(i), {}) for i in range(3)]
