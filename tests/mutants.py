@@ -283,13 +283,23 @@ TABLE = {
              "the loss is measured after the step"),
             ("seq_len, seed, sample)", "seq_len, 0, sample)", "the seed is ignored"),
             ("seed, sample)", "seed, 0)", "every sample has the same batch"),
-            ("if not (math.isfinite(loss) and math.isfinite(length)):", "if not math.isfinite(length):",
+            ("if not (math.isfinite(loss) and math.isfinite(length)):", "if False:",
              "goes on after the loss is no number"),
             ("model.eval()", "pass", "the model is left in training mode"),
             ("model.train()", "pass", "no dropout although the model has one"),
             ("lr=lr, weight_decay=weight_decay)", "lr=lr)", "weight decay is not passed on"),
             ("batch_size: int = 16", "batch_size: int = 8", "another batch than the exercise's"),
             ("    after_sample(sample, loss)", "    after_sample(sample + 1, loss)", "samples reported off by one"),
+        ],
+        "test_interruption.py::test_a_gradient_that_is_no_number_stops_the_loop_before_the_step": [
+            ("(math.isfinite(loss) and math.isfinite(length))", "math.isfinite(loss)", "a step with a gradient of inf"),
+        ],
+        "test_interruption.py::test_a_diverged_run_says_where_and_of_what": [
+            ("(math.isfinite(loss) and math.isfinite(length))", "math.isfinite(length)", "a loss of NaN is kept"),
+        ],
+        "test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
+            ("range(optimizer.steps, samples)", "range(samples)",
+             "a run that goes on begins with the first batch again"),
         ],
     },
     "train/speed.py": {
@@ -447,16 +457,14 @@ TABLE = {
         "test_train.py": [
             ("if len(set(map(lr_label, args.lrs))) < len(args.lrs):", "if False:", "a learning rate given twice"),
         ],
-        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
-            ("while left := [(i, job) for i, job in walk if not job.finished]:", "while left := walk:",
-             "finished runs are waited for"),
-        ],
-        "test_distributed.py::test_two_processes_share_a_sweep": [
+        "test_distributed.py::test_who_does_which_run_and_who_waits": [
             ("offset = rank % len(jobs)", "offset = 0", "all processes begin at the same run"),
-            ("            if rank == 0:\n                report(folder)", "            report(folder)",
-             "every process writes the report"),
             ("        if not mine and rank > 0:", "        if not mine:",
              "the report before the other runs are finished"),
+        ],
+        "test_distributed.py::test_two_processes_share_a_sweep": [
+            ("            if rank == 0:\n                report(folder)", "            report(folder)",
+             "every process writes the report"),
         ],
     },
     "train/pretrain.py": {

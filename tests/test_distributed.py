@@ -1,5 +1,6 @@
 """Several processes: what each does of a batch and of a sweep, and that together they do what one would."""
 
+import contextlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from tqdm import tqdm
 import train.__main__ as train_command
 from train import sweep
 from train.distributed import Prefixed, own_device, part_of, processes
+from train.folder import Job
 from train.keeper import Keeper
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,3 +118,37 @@ def test_lines_of_other_processes_are_told_apart():
     lines = stream.getvalue().splitlines()
     assert lines[:2] == ["[1] one", "[1] two"] and len(lines) == 3
     assert lines[2].startswith("[1] bar: 100%") and "\r" not in stream.getvalue()
+
+
+def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
+    """Each begins at its own place; the first waits for a run that another has, and takes it if it is left."""
+
+    def walk(rank: int, holder_dies: bool = False) -> list[str]:
+        jobs = [Job(1.0, i, tmp_path / f"{rank}{holder_dies}" / str(i), {}) for i in range(3)]
+        seen, held = [], {jobs[2].folder}
+
+        def finish(job):
+            job.folder.mkdir(parents=True)
+            (job.folder / "result.json").touch()
+
+        @contextlib.contextmanager
+        def claimed(folder):
+            yield folder not in held
+
+        def sleep(seconds):
+            seen.append("waits")
+            held.clear()
+            if not holder_dies:
+                finish(jobs[2])
+
+        monkeypatch.setattr(sweep, "claimed", claimed)
+        monkeypatch.setattr(sweep.time, "sleep", sleep)
+        monkeypatch.setattr(sweep, "begin", lambda *_: "start")
+        monkeypatch.setattr(sweep, "run", lambda start, args, job, signals: (seen.append(str(job.seed)), finish(job)))
+        sweep.work(None, None, jobs, None, rank)
+        return seen
+
+    assert walk(0) == ["0", "1", "waits"]
+    assert walk(0, holder_dies=True) == ["0", "1", "waits", "2"]
+    assert walk(1) == ["1", "0"]
+    assert walk(5) == ["0", "1"]  # 5 modulo 3 begins at the one that is held

@@ -172,6 +172,8 @@ def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_fi
     finetune(model, tokens, samples=3, optimizer=optimizer, **settings)
     assert keeper.save({"train_loss": [1.5]})
     expected = finetune(model, tokens, samples=6, optimizer=optimizer, **settings)
+    straight, optimizer, _ = fresh(1)
+    assert finetune(straight, tokens, samples=6, optimizer=optimizer, **settings)[3:] == expected
     other, optimizer, keeper = fresh(2)
     assert keeper.restore() == {"train_loss": [1.5]} and optimizer.steps == 3
     assert finetune(other, tokens, samples=6, optimizer=optimizer, **settings) == expected
