@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.empty import empty_model
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import model_folder
 
@@ -38,10 +39,9 @@ def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0) -> GPT2
     """
     folder = model_folder(name_or_folder)
     config = read_config(folder / "config.json", dropout=dropout)
-    with torch.device("meta"):  # shapes without memory: the random weights would be thrown away
-        model = GPT2(config)
+    model = empty_model(config)
     model.load_state_dict(read_weights(folder / "model.safetensors", model), assign=True)
-    return model.eval()
+    return model
 
 
 def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:

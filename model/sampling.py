@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.empty import empty_model
 from model.gpt2 import GPT2
 
 
@@ -70,10 +71,9 @@ def cast_copy(model: GPT2, dtype: torch.dtype) -> GPT2:
     """
     if model.wte.weight.dtype == dtype:
         return model
-    with torch.device("meta"):  # shapes without memory
-        copy = GPT2(model.config)
+    copy = empty_model(model.config)
     copy.load_state_dict({name: p.detach().to(dtype) for name, p in model.named_parameters()}, assign=True)
-    return copy.eval()
+    return copy
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

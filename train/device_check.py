@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.empty import empty_model
 from model.gpt2 import GPT2
 
 SEQUENCES, LENGTH = 2, 128  # B, and T at most: 64 GFLOP on the CPU for GPT-2 124M
@@ -72,10 +73,8 @@ def compare_with_cpu(
 
 def logits_on(model: GPT2, device: torch.device | str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """The forward pass of a copy of `model` in `dtype` on `device`: token ids (B, T) to logits (B, T, V)."""
-    with torch.device("meta"):  # shapes without memory
-        copy = GPT2(model.config)
+    copy = empty_model(model.config)
     copy.load_state_dict({name: p.detach().to(device, dtype) for name, p in model.named_parameters()}, assign=True)
-    copy.eval()
     # As in training and sampling: the part that all logits have in common, -30 to -100 in GPT-2, is taken off
     # before bfloat16 rounds them.
     weight = model.wte.weight.detach().to(device)
