@@ -8,8 +8,8 @@ SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $
 	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
 
 # The demo's model is small and wants larger learning rates than GPT-2; its text is short, and so are its windows.
-DEMO_FLAGS = --model lilliput --text voyage --lrs 1e-3 1e-4 1e-5 --samples 100 --batch-size 8 --seq-len 128 \
-	--holdout 0.1 --top-k 0 --eval-sequences 128 --overwrite --out runs/demo
+DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
+	--holdout 0.1 --top-k 0 --eval-sequences 96 --eval-tokens 64 --overwrite --out runs/demo
 
 .PHONY: help setup demo sweep test verify mutants bench lilliput clean
 

@@ -34,6 +34,7 @@ from train.speed import FastAdamW, fast_gradients, keep_memory
 from train.state import settle
 
 MEASUREMENTS = 20  # how often the held-out loss is measured during training
+FULL_EVERY = 4  # of these, every so many also measure KL and copying, which take more time; the last one does
 CHECKPOINT_TEXTS = 32  # so many texts stand for all of them while training is under way
 
 
@@ -208,8 +209,7 @@ def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team
         losses.append(loss)
         done = sample + 1
         if (done % measure_every == 0 or done == args.samples) and sound():
-            # KL and copying take more time: every second measurement, and the last, has them.
-            full = done % (2 * measure_every) == 0 or done == args.samples
+            full = done % (FULL_EVERY * measure_every) == 0 or done == args.samples
             measured = checkpoint(reference, model, args, device, done, CHECKPOINT_TEXTS if full else 0)
             if all(map(math.isfinite, measured.values())):
                 checkpoints.append(measured)
