@@ -124,7 +124,7 @@ def ends_worse(result: dict) -> Found:
 def copies(result: dict) -> Found:
     share, interval = figure(result, "after", "copied"), figure(result, "after", "copied_ci")
     base, base_interval = figure(result, "before", "copied"), figure(result, "before", "copied_ci")
-    if interval[0] > max(base_interval[1], COPIED):
+    if interval[0] > base_interval[1] and share > COPIED:
         mine, of_base = percent_with_interval(share, interval), percent_with_interval(base, base_interval)
         return "copies", "", f"{mine} of its tokens lie in copied runs; base model: {of_base}"
     return None
@@ -226,7 +226,7 @@ RULES_OF_ONE_RUN = (
     (
         "copies",
         f"the whole interval of the copied share (tokens in runs of {LEAST} or more that stand in the training text) "
-        f"lies above the base model's, which was not trained on it, and above {100 * COPIED:g} %.",
+        f"lies above the base model's, which was not trained on it, and the share is over {100 * COPIED:g} %.",
         copies,
     ),
     (

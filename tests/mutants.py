@@ -586,7 +586,7 @@ TABLE = {
     "evaluate/verdicts.py": {
         "test_verdicts.py": [
             ("max(held_out[1], base[1])", "held_out[1]", "what the base model says as well is called memorised"),
-            ("max(base_interval[1], COPIED)", "COPIED", "what the base model copies as well is called copied"),
+            ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
         ],
     },
 }

@@ -68,8 +68,9 @@ def loss(nats):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"copied": 0.02, "copied_ci": [0.0101, 0.03]}, ["copies"]),
-        ({"copied": 0.02, "copied_ci": [0.01, 0.03]}, []),  # not above 1 %
+        ({"copied": 0.0101, "copied_ci": [0.0021, 0.03]}, ["copies"]),
+        ({"copied": 0.01, "copied_ci": [0.0021, 0.03]}, []),  # not above 1 %
+        ({"copied": 0.02, "copied_ci": [0.002, 0.03]}, []),  # not above the base model's interval
         (extraction(0.2001, 0.2), ["has memorised passages"]),
         (extraction(0.2, 0.2), []),
         (forgetting(0.12, 0.101), ["forgets"]),
@@ -221,7 +222,7 @@ def test_the_answer_is_made_from_the_verdicts():
 
 
 def test_seeds_that_disagree_are_counted():
-    results = [run(1e-4, 0, copied_ci=[0.1, 0.2]), run(1e-4, 1), run(1e-5, 0, **loss(4.5)), run(1e-5, 1, **loss(4.5))]
+    results = [run(1e-4, 0, copied=0.15, copied_ci=[0.1, 0.2]), run(1e-4, 1), run(1e-5, 0, **loss(4.5)), run(1e-5, 1, **loss(4.5))]
     verdicts, not_made = judge(results)
     assert "1e-4, seed 0 copies:" in "\n".join(v.sentence for v in verdicts)
     assert answer(results, verdicts, not_made)[1] == "1e-4 copies (1 of 2 seeds); 1e-5 ends worse than it began."
