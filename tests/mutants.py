@@ -16,6 +16,7 @@ Nothing here touches the project itself. pytest does not collect this file.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -651,20 +652,23 @@ def run_tests(folder: Path, tests: str) -> tuple[int | None, str]:
     command += [f"tests/{test}" for test in tests.split()]
     # No bytecode: Python knows a changed file by its size and its second of change, and a fault may change neither.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIME_LIMIT,
-        )
+        printed, _ = process.communicate(timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the processes too that the tests have started
+        process.wait()
         return None, ""
-    return done.returncode, done.stdout
+    return process.returncode, printed
 
 
 def verdict(folder: Path, fault: Fault) -> str:
