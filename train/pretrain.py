@@ -30,6 +30,7 @@ from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
 from train.adamw import AdamW
 from train.chunked_loss import chunked_next_token_loss
+from train.interruption import ending_in_one_line
 from train.speed import keep_memory
 from train.state import load_state, save_state
 
@@ -201,6 +202,11 @@ def pretrain(
 
 
 def main() -> None:
+    with ending_in_one_line():  # the next start goes on from the last state
+        command()
+
+
+def command() -> None:
     parser = Parser(
         prog="python -m train.pretrain",
         description="Train a byte-level BPE vocabulary and a small GPT-2 on a corpus. The same command again goes on "
