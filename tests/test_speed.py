@@ -12,7 +12,7 @@ from data import load_tokenizer, sample_batch
 from evaluate import frequent_token_ratio
 from evaluate.cli import dtype_of, fastest_dtype
 from model import generate, load_pretrained
-from model.sampling import cast_copy
+from model.sampling import KeyValueCache, cast_copy
 from train import AdamW, finetune
 from train.chunked_loss import head_cross_entropy
 from train.loop import plain_gradients
@@ -153,6 +153,23 @@ def test_a_copy_in_bfloat16_for_sampling(model_folder):
     tokens = torch.arange(20)[None]
     exact, rounded = model(tokens), copy(tokens).float()
     assert F.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.999
+
+
+def test_writing_in_bfloat16_is_spared_the_rounding_of_far_logits(model_folder):
+    """Logits of -1000, as all have -25 x 40 in common, have steps of 4 in bfloat16."""
+    model = load_pretrained(model_folder)
+    with torch.no_grad():
+        model.wte.weight[:, 0], model.ln_f.weight[0], model.ln_f.bias[0] = -25.0, 0.0, 40.0
+    copy, tokens = cast_copy(model, torch.bfloat16), torch.arange(20)[None]
+    expected = model(tokens)[:, -1]  # (1, V)
+
+    def error(logits):
+        apart = logits.float() - expected
+        return ((apart - apart.mean()).norm() / (expected - expected.mean()).norm()).item()
+
+    with torch.no_grad():
+        cached, plain = KeyValueCache(copy, 1, 20).read(copy, tokens), copy(tokens)[:, -1]
+    assert error(cached) < 0.05 and error(plain) > 0.15  # the rounding that it is spared
 
 
 def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):

@@ -392,11 +392,12 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
         seen.append(frequent_token_ratio(*args, **kwargs))
         return seen[-1]
 
-    monkeypatch.setattr("evaluate.measure.frequent_token_ratio", note)
+    for module in ("measure", "reference"):  # on the way; before, after and `python -m evaluate`
+        monkeypatch.setattr(f"evaluate.{module}.frequent_token_ratio", note)
     trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
     code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
     assert code == 0, err
-    assert len(seen) == 2 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
+    assert len(seen) == 5 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
 
 
 def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path):
