@@ -13,8 +13,6 @@ import signal
 import sys
 from pathlib import Path
 
-import torch._dynamo  # noqa: F401  3 s that every fork would otherwise spend: a tensor without memory imports it
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import train.__main__ as command  # noqa: E402
