@@ -21,8 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.gpt2 import GPT2
 from train.adamw import AdamW
-from train.chunked_loss import chunked_next_token_loss
-from train.speed import bfloat16_loss
+from train.speed import loss_in
 
 WAIT = timedelta(hours=12)  # for the first process, which measures while the others have nothing to do
 
@@ -90,37 +89,29 @@ def part_of(B: int, rank: int, size: int) -> slice:
 
 
 class Team:
-    """The processes of one run; making it waits until all of them are there.
-
-    Without torchrun it is this process alone, and every method does nothing or what one process would.
-    """
+    """The processes of one run, two or more; making it waits until all of them are there."""
 
     def __init__(self, device: torch.device):
         self.rank, self.size = processes()
         self.device = device
-        if self.size > 1:
-            if device.type == "cuda":
-                torch.cuda.set_device(device)
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
 
     def leave(self) -> None:
-        if self.size > 1:
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
     def agree(self, number: int) -> int:
         """The largest of all processes' numbers."""
-        if self.size > 1:
-            largest = torch.tensor(number, device=self.device)
-            dist.all_reduce(largest, dist.ReduceOp.MAX)
-            number = int(largest)
-        return number
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def share(self, optimizer: AdamW) -> None:
         """Give every process the first one's step and moments; DDP does so with the weights."""
-        if self.size > 1:
-            optimizer.steps = self.agree(optimizer.steps if self.rank == 0 else 0)
-            for moment in (*optimizer.m, *optimizer.v):
-                dist.broadcast(moment, 0)
+        optimizer.steps = self.agree(optimizer.steps if self.rank == 0 else 0)
+        for moment in (*optimizer.m, *optimizer.v):
+            dist.broadcast(moment, 0)
 
     def gradients(
         self, model: GPT2, optimizer: AdamW, dtype: torch.dtype, micro_batch: int | None, seed: int
@@ -130,9 +121,8 @@ class Team:
         DDP takes the mean over the processes. So that it is the mean over the batch, whose parts may differ in
         size, each part's mean loss is weighed with its share of the windows, times the number of processes.
         """
-        loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
         # Gradients live in the buffers they are sent from: no second copy of them.
-        parallel = DistributedDataParallel(Loss(model, loss_of), gradient_as_bucket_view=True)
+        parallel = DistributedDataParallel(Loss(model, loss_in(dtype)), gradient_as_bucket_view=True)
 
         def gradients(_: GPT2, inputs: Tensor, targets: Tensor) -> float:
             B = len(inputs)

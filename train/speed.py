@@ -44,6 +44,11 @@ def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
     return head_cross_entropy(x, model.wte.weight, targets, torch.bfloat16)
 
 
+def loss_in(dtype: torch.dtype) -> Callable[[GPT2, Tensor, Tensor], Tensor]:
+    """The next-token loss with its matrix products in `dtype`; never all logits at once."""
+    return bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
+
+
 def fast_gradients(dtype: torch.dtype, micro_batch: int | None = None) -> Callable[[GPT2, Tensor, Tensor], float]:
     """A stand-in for `plain_gradients`: the same gradients, made in `dtype`, `micro_batch` windows at a time.
 
@@ -51,7 +56,7 @@ def fast_gradients(dtype: torch.dtype, micro_batch: int | None = None) -> Callab
     sum of the means over its parts, and so are its gradients: parts one after another need the memory
     of one part.
     """
-    loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
+    loss_of = loss_in(dtype)
 
     def gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
         B = len(inputs)
