@@ -1,6 +1,7 @@
 """What every command opens before it starts: the model's folder, the tokenizer, the book and its frequent tokens."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -34,6 +35,17 @@ class Setup:
     @property
     def held_out_tokens(self) -> Tensor:
         return self.tokens[len(self.tokens) - self.held_out :]
+
+    @cached_property
+    def model_identity(self) -> dict:
+        """Which model exactly: its name, the sha256 of its weights and, from the hub, the repository and revision."""
+        identity = {"name": self.model, "parameters": parameter_count(self.config), "sha256": None}
+        if self.model in HUB:
+            repository, revision, identity["sha256"] = HUB[self.model]
+            # The cache keeps each revision in a folder of its name: that tells what `main` was.
+            identity |= {"repository": repository, "revision": self.folder.name if revision == "main" else revision}
+        identity["sha256"] = identity["sha256"] or file_sha256(self.folder / "model.safetensors")
+        return identity
 
 
 def open_setup(model: str, text: str, *, raw_text: bool, holdout: float = 0.0, frequent_tokens: int = 100) -> Setup:
@@ -69,17 +81,6 @@ def open_setup(model: str, text: str, *, raw_text: bool, holdout: float = 0.0, f
         frequent,
         share_among(tokens, frequent).item(),
     )
-
-
-def model_identity(setup: Setup) -> dict:
-    """Which model exactly: its name, the sha256 of its weights and, from the hub, the repository and revision."""
-    identity = {"name": setup.model, "parameters": parameter_count(setup.config), "sha256": None}
-    if setup.model in HUB:
-        repository, revision, identity["sha256"] = HUB[setup.model]
-        # The cache keeps each revision in a folder of its name: that tells what `main` was.
-        identity |= {"repository": repository, "revision": setup.folder.name if revision == "main" else revision}
-    identity["sha256"] = identity["sha256"] or file_sha256(setup.folder / "model.safetensors")
-    return identity
 
 
 def parameter_count(config: GPT2Config) -> int:

@@ -15,7 +15,7 @@ from evaluate.plot import FIGURE_FILES
 from evaluate.rate import RATINGS_FILE
 from evaluate.report import REPORT_FILE
 from evaluate.results import RESULT_FILE, lr_label, read_result
-from evaluate.setup import Setup, model_identity, parameter_count
+from evaluate.setup import Setup, parameter_count
 from evaluate.table import TABLE_FILE
 from model.hub import MODEL_FILES
 from train.claim import LOCK_FILE, claimed
@@ -49,7 +49,7 @@ def common_identity(setup: Setup, args: argparse.Namespace, device: torch.device
     """What changes the numbers of a run, apart from its learning rate and seed: flat, and as JSON has it."""
     general = load_book(args.general_text).sha256 if args.general_text else None
     found = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS} | {
-        "model_sha256": model_identity(setup)["sha256"],
+        "model_sha256": setup.model_identity["sha256"],
         "text_sha256": setup.book.sha256,
         "general_text_sha256": general,
         "dtype": str(dtype_of(args.dtype, device)).removeprefix("torch."),

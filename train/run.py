@@ -20,7 +20,7 @@ from evaluate.loss import text_loss
 from evaluate.measure import book_evaluation, checkpoint, evaluation
 from evaluate.reference import Reference, open_reference, read_general_text, write
 from evaluate.results import RESULT_FILE, lr_label, write_json
-from evaluate.setup import Setup, model_identity, open_setup
+from evaluate.setup import Setup, open_setup
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, save_pretrained
@@ -133,7 +133,6 @@ class Start:
     reference: Reference
     before: dict  # the evaluation of the base model
     book: dict  # the same measures of the book's own held-out text
-    identity: dict  # which model exactly
 
 
 def begin(opening: Opening, args: argparse.Namespace) -> Start:
@@ -147,7 +146,7 @@ def begin(opening: Opening, args: argparse.Namespace) -> Start:
     reference = open_reference(setup, model, written, opening.general, args, device)
     unchanged = dict.fromkeys(weight_change(model, model), 0.0)
     before = evaluation(reference, model, written, args, device, unchanged, "measuring before")
-    return Start(setup, device, reference, before, book_evaluation(reference), model_identity(setup))
+    return Start(setup, device, reference, before, book_evaluation(reference))
 
 
 def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team: Team | None = None) -> dict:
@@ -282,7 +281,7 @@ def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team
         | {
             "lr": job.lr,
             "model_name": setup.model,
-            "model_identity": start.identity,
+            "model_identity": setup.model_identity,
             "text_name": setup.book.name,
             "text_sha256": setup.book.sha256,
             "text_notes": setup.book.notes,
