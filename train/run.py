@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,18 +228,7 @@ def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team
     began = time.monotonic() - record["seconds"]
     progress = tqdm(total=args.samples, initial=optimizer.steps, desc=f"training at {name}", unit="sample")
     with signals.deferred(), progress:
-        finetune(
-            model,
-            setup.training_tokens,
-            lr=job.lr,
-            samples=args.samples,
-            batch_size=args.batch_size,
-            seq_len=args.seq_len,
-            seed=job.seed,
-            gradients=gradients,
-            optimizer=optimizer,
-            after_sample=after_sample,
-        )
+        train(setup, args, model, optimizer, job.seed, gradients, after_sample)
     if team is not None:
         team.leave()
     if signals.received:
@@ -293,6 +283,30 @@ def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team
     return result
 
 
+def train(
+    setup: Setup,
+    args: argparse.Namespace,
+    model: GPT2,
+    optimizer: FastAdamW,
+    seed: int,
+    gradients: Callable[[GPT2, Tensor, Tensor], float],
+    after_sample: Callable[[int, float], None],
+) -> None:
+    """The loop with the flags of `args`: the same for all processes of a run, which would wait for each other else."""
+    finetune(
+        model,
+        setup.training_tokens,
+        lr=optimizer.lr,
+        samples=args.samples,
+        batch_size=args.batch_size,
+        seq_len=args.seq_len,
+        seed=seed,
+        gradients=gradients,
+        optimizer=optimizer,
+        after_sample=after_sample,
+    )
+
+
 def keep_outcome(folder: Path, result: dict, model: GPT2 | None, tokenizer_folder: Path) -> None:
     """Write the model, if any, and the result; only when both are on the disk, the state may go.
 
@@ -335,18 +349,8 @@ def follow(args: argparse.Namespace) -> None:
                 raise SystemExit(128 + signal)
 
         with signals.deferred():
-            finetune(
-                model,
-                setup.training_tokens,
-                lr=args.lr,
-                samples=args.samples,
-                batch_size=args.batch_size,
-                seq_len=args.seq_len,
-                seed=args.seed,
-                gradients=team.gradients(model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed),
-                optimizer=optimizer,
-                after_sample=after_sample,
-            )
+            gradients = team.gradients(model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed)
+            train(setup, args, model, optimizer, args.seed, gradients, after_sample)
     team.leave()
 
 
