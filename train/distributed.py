@@ -8,6 +8,7 @@ averages their gradients while they are still being made (Li et al. 2020, "PyTor
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TextIO
@@ -99,7 +100,11 @@ class Team:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
 
     def leave(self) -> None:
+        """Say goodbye. A process that ends without it may abort, and torchrun then stops the others."""
         dist.destroy_process_group()
+        # DDP keeps the group's threads alive. One of them may still have the last tensor in its hands, and to let
+        # go of it needs Python's lock, which it must get before Python shuts down and not while it does.
+        time.sleep(1)
 
     def agree(self, number: int) -> int:
         """The largest of all processes' numbers."""

@@ -220,6 +220,7 @@ def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team
             saved = save()
             if team is not None:
                 team.agree(0)  # nobody leaves before the state is saved: torchrun stops all when one has left
+                team.leave()
             message = f"the same command goes on from sample {keeper.saved_steps} of {args.samples}"
             raise Interrupted(signal, message if saved or keeper.saved_steps else "no state could be saved")
         if done == args.samples or keeper.due():
@@ -335,23 +336,25 @@ def follow(args: argparse.Namespace) -> None:
     """
     device = device_of(own_device(args.device))
     team = Team(device)  # waits until the first one has found everything in order
-    if not team.agree(0):
-        return  # the run is finished already
-    setup, device = open_run(args)
-    model = fresh_model(setup, args, device)
-    optimizer = FastAdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    team.share(optimizer)
-    with ending_in_one_line() as signals:
+    try:
+        if not team.agree(0):
+            return  # the run is finished already
+        setup, device = open_run(args)
+        model = fresh_model(setup, args, device)
+        optimizer = FastAdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
+        team.share(optimizer)
+        with ending_in_one_line() as signals:
 
-        def after_sample(sample: int, loss: float) -> None:
-            if signal := team.agree(signals.received or 0):
-                team.agree(0)
-                raise SystemExit(128 + signal)
+            def after_sample(sample: int, loss: float) -> None:
+                if signal := team.agree(signals.received or 0):
+                    team.agree(0)
+                    raise SystemExit(128 + signal)
 
-        with signals.deferred():
-            gradients = team.gradients(model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed)
-            train(setup, args, model, optimizer, args.seed, gradients, after_sample)
-    team.leave()
+            with signals.deferred():
+                gradients = team.gradients(model, optimizer, dtype_of(args.dtype, device), args.micro_batch, args.seed)
+                train(setup, args, model, optimizer, args.seed, gradients, after_sample)
+    finally:
+        team.leave()
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict:
