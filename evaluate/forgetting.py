@@ -37,7 +37,7 @@ def logits_of(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         return model(tokens).float()
     # The head in float32: GPT-2's logits lie around -30 to -100, where a bfloat16 has steps of 1/8 to 1/2. Two models
     # that differ by less would seem to differ by that rounding.
-    return F.linear(model.hidden(tokens).float(), model.wte.weight.float())
+    return F.linear(model.transform(model.embed(tokens)).float(), model.wte.weight.float())
 
 
 def divergence_from_base(

@@ -134,12 +134,11 @@ class GPT2(nn.Module):
         # gradient is the sum of both uses. A second, untied copy would make 163,037,184 parameters.
         return F.linear(x, self.wte.weight)
 
-    def hidden(self, tokens: Tensor) -> Tensor:
-        """The residual stream after the last norm, (B, T, C): all of the model but the head."""
-        x = self.embed(tokens)
+    def transform(self, x: Tensor) -> Tensor:
+        """The residual stream `x` (B, T, C) after all blocks and the last norm, (B, T, C)."""
         for block in self.h:
             x = block(x)
         return self.ln_f(x)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.unembed(self.hidden(tokens))  # (B, T, V)
+        return self.unembed(self.transform(self.embed(tokens)))  # (B, T, V)

@@ -96,8 +96,10 @@ def test_micro_batches_give_the_same_gradients(model_folder, tokens, micro_batch
 
 
 @pytest.mark.parametrize("shift", [0.0, 8.0])
-def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, shift):
+def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, shift, monkeypatch):
     """Also where all logits lie far below zero, as GPT-2's do."""
+    monkeypatch.setattr("train.chunked_loss.CHUNK_ROWS", 50)  # 128 rows: whole chunks and a rest
+    monkeypatch.setattr("train.chunked_loss.PIECE_ROWS", 100)
     model = load_pretrained(model_folder)
     with torch.no_grad():
         direction = torch.ones(model.config.n_embd) / model.config.n_embd**0.5

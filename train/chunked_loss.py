@@ -9,7 +9,11 @@ into the gradients of the hidden states and of the head, and let it go.
 The gradient is known in closed form,  d loss / d logits = softmax(logits) - onehot(target),  so both
 directions fit in one visit and nothing is computed twice. Peak memory is that of one chunk, 103 MB
 at 512 rows, whatever the batch.
+
+Shape legend: N rows (B x T), C width, V vocabulary, R rows of one chunk.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,22 +21,52 @@ from torch import Tensor
 from model.gpt2 import GPT2
 
 CHUNK_ROWS = 512
+PIECE_ROWS = 512
+
+
+def _pieces(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of all `matrices`, a few at a time.
+
+    PyTorch makes a float32 copy of a bfloat16 operand before it adds it to a float32 tensor (and the
+    reverse when it rounds a result): of a (V, C) that is 154 MB, of a piece 1.6 MB that never leave the cache.
+    """
+    return zip(*(matrix.split(PIECE_ROWS) for matrix in matrices))
+
+
+def _loss_and_gradient(logits: Tensor, target: Tensor, N: int) -> tuple[Tensor, Tensor]:
+    """The sum of the losses of `logits` (R, V), and (R, V) their gradient for a mean over N rows.
+
+    The gradient is made in the logits' own memory.
+    """
+    own = logits.gather(1, target)  # (R, 1)
+    top = logits.amax(-1, keepdim=True)  # (R, 1)
+    powers = logits.sub_(top).exp_()  # (R, V), none above 1
+    sums = powers.sum(-1, keepdim=True)  # (R, 1)
+    loss = (sums.log() + top - own).sum()  # the softmax is powers / sums
+    return loss, powers.scatter_add_(1, target, -sums).mul_(1 / (N * sums))
+
+
+def _centred(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """`weight` (V, C) less the mean of its rows, in `dtype`.
+
+    The same vector taken from every row shifts all logits of a token alike, which softmax does not
+    see. But it matters to the rounding: GPT-2's logits lie around -30 to -100, where a bfloat16 has
+    steps of 1/8 to 1/2; without their common part they lie around 0. Float32 has steps of 1/130,000
+    there and is spared the copy.
+    """
+    mean, w = weight.mean(0), torch.empty_like(weight, dtype=dtype)  # (C,), (V, C)
+    for rounded, exact in _pieces(w, weight):
+        torch.sub(exact, mean, out=rounded)
+    return w
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
-    """mean cross-entropy of softmax(x weight^T) against targets, with its gradient made on the way.
-
-    Shape legend: N rows (B x T), C width, V vocabulary, R rows of one chunk.
-    """
+    """mean cross-entropy of softmax(x weight^T) against targets, with its gradient made on the way."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         N = len(x)
-        # The same vector taken from every row shifts all logits of a token alike, which softmax does
-        # not see. But it matters to the rounding: GPT-2's logits lie around -30 to -100, where a
-        # bfloat16 has steps of 1/8 to 1/2; without their common part they lie around 0. Float32 has
-        # steps of 1/130,000 there and is spared the copy, 154 MB.
-        w = weight if dtype == weight.dtype else (weight - weight.mean(0)).to(dtype)  # (V, C)
+        w = weight if dtype == weight.dtype else _centred(weight, dtype)  # (V, C)
         x = x.to(dtype)  # (N, C)
         x_grad = torch.empty_like(x)  # (N, C)
         weight_grad = torch.zeros_like(weight)  # (V, C) float32: sums over chunks
@@ -41,25 +75,26 @@ class _HeadCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=exact, device=x.device)
         for start in range(0, N, CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            logits = (x[rows] @ w.T).to(exact)  # (R, V)
-            log_sum = logits.logsumexp(-1, keepdim=True)  # (R, 1)
-            target = targets[rows, None]  # (R, 1)
-            total += (log_sum - logits.gather(1, target)).sum()
-            gradient = logits.sub_(log_sum).exp_()  # (R, V) softmax, in the logits' own memory
-            gradient.scatter_add_(1, target, torch.full_like(log_sum, -1.0))
-            gradient = gradient.mul_(1 / N).to(dtype)
+            loss, gradient = _loss_and_gradient((x[rows] @ w.T).to(exact), targets[rows, None], N)
+            total += loss
+            gradient = gradient.to(dtype)  # (R, V)
             torch.mm(gradient, w, out=x_grad[rows])
             if dtype == weight_grad.dtype:
                 weight_grad.addmm_(gradient.T, x[rows])  # added by the product itself: no second (V, C) to be filled
             else:
-                weight_grad += gradient.T @ x[rows]
-        ctx.save_for_backward(x_grad, weight_grad)
+                for summed, product in _pieces(weight_grad, gradient.T @ x[rows]):
+                    summed += product
+            del gradient  # before the next chunk, which needs as much
+        # Not save_for_backward: autograd would keep a hand on them, and then could not add the embedding's
+        # part to the head's gradient in its place, but would make a second one, 154 MB.
+        ctx.gradients = x_grad, weight_grad
         return total / N
 
     @staticmethod
     def backward(ctx, loss_grad: Tensor):
-        x_grad, weight_grad = ctx.saved_tensors
-        # In place, as they are used once: a second copy of the head's gradient would be 154 MB.
+        x_grad, weight_grad = ctx.gradients
+        del ctx.gradients
+        # In place, as they are used once.
         return x_grad.mul_(loss_grad), weight_grad.mul_(loss_grad), None, None
 
 
@@ -76,7 +111,7 @@ def head_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.
 
 def chunked_next_token_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
     """The same number as `next_token_loss` and the same gradients; in the precision of autocast, if it is on."""
-    x = model.hidden(inputs)  # (B, T, C)
+    x = model.transform(model.embed(inputs))  # (B, T, C)
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     return head_cross_entropy(x, model.wte.weight, targets, dtype)

@@ -79,7 +79,7 @@ def logits_on(model: GPT2, device: torch.device | str, dtype: torch.dtype) -> Ca
     # before bfloat16 rounds them.
     weight = model.wte.weight.detach().to(device)
     head = (weight - weight.mean(0)).to(dtype)  # (V, C)
-    return lambda tokens: F.linear(copy.hidden(tokens.to(device)), head)
+    return lambda tokens: F.linear(copy.transform(copy.embed(tokens.to(device))), head)
 
 
 def relative_error(found: Tensor, reference: Tensor) -> float:
