@@ -3,7 +3,6 @@
 Shape legend: B sequences, T tokens so far, V vocabulary, H heads, D head width (see gpt2.py).
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.empty import empty_model
+from model.few_rows import few_rows_linear, for_few_rows
 from model.gpt2 import GPT2
 
 
@@ -76,16 +76,6 @@ def cast_copy(model: GPT2, dtype: torch.dtype) -> GPT2:
     return copy
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of one new token's queries `q` (B, H, 1, D) to all keys and values (B, H, T, D): (B, H, 1, D).
-
-    The last token may see all there is, so there is no mask, and the formula of Vaswani et al. 2017 (eq. 1)
-    stands as it is. PyTorch's fused kernel is made for many queries; for one it takes four times as long.
-    """
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, 1, T)
-    return scores.softmax(-1) @ v
-
-
 class KeyValueCache:
     """The keys and values that every layer has computed so far, so that no token is read twice.
 
@@ -98,6 +88,7 @@ class KeyValueCache:
         shape = (config.n_layer, 2, batch_size, config.n_head, length, config.n_embd // config.n_head)
         self.store = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         self.filled = 0  # tokens read
+        self.blocks = for_few_rows(model.h).eval()
         # Taking the same vector off every row shifts all logits alike, which softmax does not see. GPT-2's
         # lie around -30 to -100, where a bfloat16 has steps of 1/8 to 1/2; so shifted they lie around 0.
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
@@ -107,17 +98,17 @@ class KeyValueCache:
         """Read the next `tokens` (B, T), the first time any number, then one; returns the logits (B, V) after the last."""
         start, self.filled = self.filled, self.filled + tokens.shape[1]
         x = model.embed(tokens, start)  # (B, T, C)
-        for block, (keys, values) in zip(model.h, self.store):
+        for block, (keys, values) in zip(self.blocks, self.store):
             q, k, v = block.attn.split_heads(block.ln_1(x))  # (B, H, T, D) each
             keys[:, :, start : self.filled] = k
             values[:, :, start : self.filled] = v
-            if start == 0:
-                y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
-            else:
-                y = attend(q, keys[:, :, : self.filled], values[:, :, : self.filled])  # (B, H, 1, D)
+            k, v = keys[:, :, : self.filled], values[:, :, : self.filled]
+            # One new token may see all there is; is_causal would take it for the first and show it nothing else.
+            y = F.scaled_dot_product_attention(q.contiguous(), k, v, is_causal=start == 0)  # (B, H, T, D)
             x = x + block.attn.merge_heads(y)
             x = x + block.mlp(block.ln_2(x))
-        return F.linear(model.ln_f(x[:, -1]), self.head)  # (B, V), less a number of its own for each row
+        logits = few_rows_linear(model.ln_f(x[:, -1]), self.head)  # (B, V), less a number of its own for each row
+        return logits.contiguous()  # row by row again: what is drawn from a row is looked for in it
 
 
 @contextmanager
@@ -162,7 +153,7 @@ def generate(
         first_row: number of the first row, for a batch that is part of a larger one.
         banned: token ids that are never drawn.
         use_cache: False recomputes everything for each token, as a model that is not a `GPT2` always does.
-        watch: called before each draw with the logits (B, V) that are drawn from, banned tokens at -inf.
+        watch: called before each draw with the logits (B, V) that are drawn from, in the model's dtype, banned tokens at -inf.
         after_token: called with the number of tokens drawn so far in each row, for progress.
 
     Returns:
@@ -182,8 +173,8 @@ def generate(
                 logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
             else:
                 window = tokens if block_size is None else tokens[:, -block_size:]
-                logits = model(window)[:, -1]  # (B, V)
-            logits = logits.float().index_fill(1, banned, -torch.inf)
+                logits = model(window)[:, -1].clone()  # (B, V) that are not the model's own
+            logits.index_fill_(1, banned, -torch.inf)
             if watch is not None:
                 watch(logits)
             drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)

@@ -1,6 +1,6 @@
 """Do the tests notice? Puts one fault at a time into a copy of the project and runs the tests that concern it.
 
-    python -m tests.mutants                  # all of them: about half an hour
+    python -m tests.mutants                  # all of them: about an hour
     python -m tests.mutants --only causal    # those whose file, code or description has the word in it
 
 A test that passes proves little as long as nobody has seen it fail: it may compare a number with itself,
@@ -105,22 +105,32 @@ TABLE = {
             ("keys[:, :, start : self.filled] = k", "keys[:, :, : tokens.shape[1]] = k", "cached keys lost"),
             ("values[:, :, start : self.filled] = v", "values[:, :, : tokens.shape[1]] = v", "cached values lost"),
             ("keys[:, :, : self.filled], values[:, :, : self.filled]", "keys, values", "empty places are read"),
-            ("q, k, v, is_causal=True", "q, k, v", "tokens of the prompt see the future"),
-            (" / math.sqrt(q.shape[-1])", "", "cached attention without its scale"),
+            ("is_causal=start == 0", "is_causal=False", "tokens of the prompt see the future"),
+            ("is_causal=start == 0", "is_causal=True", "a new token sees nothing but the first"),
+            ("for_few_rows(model.h).eval()", "for_few_rows(model.h)", "dropout while writing with the cache"),
+            ("[:, -1].clone()", "[:, -1]", "banned tokens are struck out in the model's own memory"),
             ("x = x + block.attn.merge_heads(y)", "x = block.attn.merge_heads(y)", "no residual in the cached step"),
-            ("F.linear(model.ln_f(x[:, -1])", "F.linear((x[:, -1])", "no last norm in the cached step"),
+            ("few_rows_linear(model.ln_f(x[:, -1])", "few_rows_linear((x[:, -1])", "no last norm in the cached step"),
             ("wide.mean(0)", "wide.mean(1, keepdim=True)", "the head is not shifted by one vector for all tokens"),
             ("T + new_tokens - 1 <= block_size", "T + new_tokens - 2 <= block_size", "a cache one token too long"),
             (" and T + new_tokens - 1 <= block_size", "", "the cache used although the window must slide"),
             ("tokens[:, -block_size:]", "tokens[:, -block_size + 1 :]", "sliding window one token short"),
             ("tokens[:, -block_size:]", "tokens[:, :block_size]", "the window does not slide"),
-            (".index_fill(1, banned, -torch.inf)", "", "banned tokens are drawn"),
+            ("logits.index_fill_(1, banned, -torch.inf)", "pass", "banned tokens are drawn"),
             ("model.eval()", "pass", "dropout while writing"),
             ("model.train()", "pass", "training mode is not put back"),
             ("with torch.no_grad():", "if True:", "gradients are recorded while writing"),
         ],
         "test_speed.py": [
             ("wide - wide.mean(0)", "wide", "logits of -100 are rounded to bfloat16 as they are"),
+        ],
+    },
+    "model/few_rows.py": {
+        "test_model.py::test_few_rows_are_multiplied_the_other_way_round_by_the_same_weights": [
+            ("addmm(bias[:, None], ", "mm(", "no bias"),
+            ("{id(p): p for p in module.parameters()}", "{}", "the weights are copied"),
+            ("copy.modules()", "module.modules()", "the model itself is changed"),
+            ("if bias is None", "if True", "the bias is never added"),
         ],
     },
     "model/pretrained.py": {
@@ -270,8 +280,10 @@ TABLE = {
     },
     "train/chunked_loss.py": {
         "test_model.py": [
-            ("torch.full_like(log_sum, -1.0)", "torch.full_like(log_sum, 1.0)", "the one-hot has the wrong sign"),
-            ("gradient.mul_(1 / N)", "gradient", "the gradient is a sum, not a mean"),
+            ("(1, target, -sums)", "(1, target, sums)", "the one-hot has the wrong sign"),
+            (".mul_(1 / (N * sums))", ".mul_(1 / sums)", "the gradient is a sum, not a mean"),
+            (".mul_(1 / (N * sums))", ".mul_(1 / N)", "powers taken for the softmax"),
+            ("(sums.log() + top - own)", "(sums.log() - own)", "the largest logit is not put back"),
             ("return total / N", "return total", "the loss is a sum, not a mean"),
             ("return x_grad.mul_(loss_grad),", "return x_grad,", "the incoming gradient is ignored, hidden states"),
             ("weight_grad.mul_(loss_grad),", "weight_grad,", "the incoming gradient is ignored, head"),
@@ -279,6 +291,12 @@ TABLE = {
             ("weight_grad.addmm_(gradient.T, x[rows])", "weight_grad.copy_(gradient.T @ x[rows])",
              "only the last chunk teaches the head, float32"),
             ("exact = torch.promote_types(dtype, torch.float32)", "exact = dtype", "sums in bfloat16"),
+        ],
+        "test_speed.py": [
+            ("logits.sub_(top).exp_()", "logits.exp_()", "the softmax of logits far from zero is 0 / 0"),
+            ("summed += product", "summed.copy_(product)", "only the last chunk teaches the head, bfloat16"),
+            ("torch.sub(exact, mean, out=rounded)", "rounded.copy_(exact)", "logits of -100 are rounded as they are"),
+            ("matrix.split(PIECE_ROWS)", "matrix.split(PIECE_ROWS)[:1]", "only the first piece is done"),
         ],
     },
     "train/loop.py": {
@@ -310,6 +328,7 @@ TABLE = {
     },
     "train/speed.py": {
         "test_speed.py": [
+            ("model.embed(inputs).to(torch.bfloat16)", "model.embed(inputs)", "the residual stream stays float32"),
             ("(len(inputs[part]) / B)", "(1 / len(range(0, B, micro_batch or B)))", "all parts weigh alike"),
             ("foreach_lerp_(m, g, 1 - beta1)", "foreach_lerp_(m, g, beta1)", "first moment with the rest of beta1"),
             ("self.eps * r", "self.eps", "eps inside the second bias correction"),

@@ -104,6 +104,12 @@ def test_nothing_is_recorded_for_gradients():
     assert recorded == [False, False]
 
 
+def test_what_is_banned_stays_in_the_models_own_memory():
+    table = torch.zeros(1, 3, 5)
+    generate(lambda t: table[:, : t.shape[1]], torch.zeros(1, 1, dtype=torch.long), 3, banned=[2])
+    assert not table.any()
+
+
 def test_every_token_has_its_own_luck():
     tokens = generate(lambda t: torch.zeros(*t.shape, 1000), torch.zeros(3, 1, dtype=torch.long), 20)
     assert all(len(row.unique()) > 10 for row in tokens[:, 1:])
