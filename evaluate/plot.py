@@ -19,11 +19,11 @@ from evaluate.plot_beyond import (
     label_once,
     legend_beside,
     loss_limit,
-    off_the_scale,
     plot_copying,
     plot_final_held_out,
     plot_forgetting,
     plot_weight_change,
+    run_label,
 )
 from evaluate.results import describe, find_results, lr_label
 
@@ -68,10 +68,7 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         style = styles[result["lr"]]
         samples = np.arange(1, len(losses) + 1)
         width = max(1, len(losses) // 20) | 1
-        remark = "" if result["after"] else " (diverged)"
-        if result["after"] and off_the_scale(result):
-            remark = " (off the scale)"
-        label = label_once(ax, lr_label(result["lr"]) + remark)
+        label = label_once(ax, run_label(result))
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
         ax.plot(
             samples,
@@ -159,7 +156,7 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
         style, losses = styles[result["lr"]], result["train_loss"]
         width = max(1, len(losses) // 20) | 1
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
-        label = label_once(ax, lr_label(result["lr"]) + (" (off the scale)" if off_the_scale(result) else ""))
+        label = label_once(ax, run_label(result))
         ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=label)
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

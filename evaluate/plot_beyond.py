@@ -38,6 +38,14 @@ def off_the_scale(result: dict) -> bool:
     return max(final_loss(result), held_out) > loss_limit([result])
 
 
+def run_label(result: dict) -> str:
+    """The run's learning rate, and why little of it may be seen."""
+    name = lr_label(result["lr"])
+    if not result["after"]:
+        return f"{name} (diverged)"
+    return f"{name} (off the scale)" if off_the_scale(result) else name
+
+
 def label_once(ax: Axes, text: str) -> str:
     """`text` if no line of `ax` bears it yet, else the name that keeps a line out of the legend."""
     return "_nolegend_" if text in [line.get_label() for line in ax.get_lines()] else text
@@ -73,7 +81,7 @@ def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) ->
     for result in results:
         path = [(c["held_out_loss"], c["kl"]) for c in result["checkpoints"] if {"held_out_loss", "kl"} <= c.keys()]
         style = styles[result["lr"]]
-        label = label_once(ax, lr_label(result["lr"]) + (" (off the scale)" if off_the_scale(result) else ""))
+        label = label_once(ax, run_label(result))
         ax.plot(*zip(*path), **style, linewidth=1.5, markersize=4, label=label)
         ax.plot(*path[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
     ax.plot(results[0]["held_out_loss"][0][1], 0, "o", color=BASE, markersize=9, label="base model")
