@@ -62,7 +62,7 @@ PAIRS = (
 SCALING = (
     *(("batch size", B, TRAIN | {"dtype": "auto", "batch_size": B}) for B in (4, 8, 16)),
     *(("window length", T, TRAIN | {"dtype": "auto", "batch_size": 4, "seq_len": T}) for T in (128, 256, 512)),
-    *(("micro-batch", n, TRAIN | {"dtype": "auto", "micro_batch": n}) for n in (2, 4, 8)),
+    *(("micro-batch", n, TRAIN | {"dtype": "auto", "micro_batch": n}) for n in (1, 2, 4, 8)),
     *(
         ("model size", size, TRAIN | {"dtype": "auto", "batch_size": 4, "size": size})
         for size in ("6x384", "12x768", "24x1024")
