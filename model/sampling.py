@@ -88,7 +88,9 @@ class KeyValueCache:
         shape = (config.n_layer, 2, batch_size, config.n_head, length, config.n_embd // config.n_head)
         self.store = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         self.filled = 0  # tokens read
-        self.blocks = for_few_rows(model.h).eval()
+        few_rows = weight.dtype == torch.bfloat16  # in float32 the usual way is as fast or faster
+        self.blocks = for_few_rows(model.h).eval() if few_rows else model.h
+        self.linear = few_rows_linear if few_rows else F.linear
         # Taking the same vector off every row shifts all logits alike, which softmax does not see. GPT-2's
         # lie around -30 to -100, where a bfloat16 has steps of 1/8 to 1/2; so shifted they lie around 0.
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
@@ -107,7 +109,7 @@ class KeyValueCache:
             y = F.scaled_dot_product_attention(q.contiguous(), k, v, is_causal=start == 0)  # (B, H, T, D)
             x = x + block.attn.merge_heads(y)
             x = x + block.mlp(block.ln_2(x))
-        logits = few_rows_linear(model.ln_f(x[:, -1]), self.head)  # (B, V), less a number of its own for each row
+        logits = self.linear(model.ln_f(x[:, -1]), self.head)  # (B, V), less a number of its own for each row
         return logits.contiguous()  # row by row again: what is drawn from a row is looked for in it
 
 

@@ -110,7 +110,7 @@ TABLE = {
             ("for_few_rows(model.h).eval()", "for_few_rows(model.h)", "dropout while writing with the cache"),
             ("[:, -1].clone()", "[:, -1]", "banned tokens are struck out in the model's own memory"),
             ("x = x + block.attn.merge_heads(y)", "x = block.attn.merge_heads(y)", "no residual in the cached step"),
-            ("few_rows_linear(model.ln_f(x[:, -1])", "few_rows_linear((x[:, -1])", "no last norm in the cached step"),
+            ("self.linear(model.ln_f(x[:, -1])", "self.linear((x[:, -1])", "no last norm in the cached step"),
             ("wide.mean(0)", "wide.mean(1, keepdim=True)", "the head is not shifted by one vector for all tokens"),
             ("T + new_tokens - 1 <= block_size", "T + new_tokens - 2 <= block_size", "a cache one token too long"),
             (" and T + new_tokens - 1 <= block_size", "", "the cache used although the window must slide"),

@@ -8,7 +8,7 @@ import torch
 from conftest import BLOCK, VOCAB
 
 from model import generate, load_pretrained
-from model.sampling import sample_token, uniform_numbers
+from model.sampling import cast_copy, sample_token, uniform_numbers
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,9 @@ def test_every_token_has_its_own_luck():
     assert all(len(row.unique()) > 10 for row in tokens[:, 1:])
 
 
-def test_a_model_in_training_is_evaluated_and_put_back(model_folder, prompts):
-    dropping = load_pretrained(model_folder, dropout=0.5).train()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_in_training_is_evaluated_and_put_back(model_folder, prompts, dtype):
+    dropping = cast_copy(load_pretrained(model_folder, dropout=0.5), dtype).train()
     tokens = generate(dropping, prompts, 5, temperature=0)
     assert dropping.training
     assert torch.equal(tokens, generate(dropping.eval(), prompts, 5, temperature=0))
