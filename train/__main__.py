@@ -51,6 +51,8 @@ def main() -> None:
                     run(start, args, job, signals, team)
                 else:
                     print(f"this run is finished already: {folder}; --overwrite repeats it")
+                    if team is not None:
+                        team.leave()
         except (ValueError, OSError) as error:
             parser.error(str(error))
     print(table([read_result(folder)]))
