@@ -5,15 +5,17 @@ Shape legend: B sequences, T tokens so far, V vocabulary, H heads, D head width 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.centred import centred_head
 from model.empty import empty_model
-from model.few_rows import few_rows_linear, for_few_rows
 from model.gpt2 import GPT2
+from model.packed import PackedLinear, can_pack, pack
 
 
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
@@ -81,6 +83,7 @@ class KeyValueCache:
 
     Without it, token number T costs a pass over all T tokens; with it, a pass over one. It holds
     2 x n_layer x B x T x C numbers: 37 MB for ten sequences of 100 tokens of GPT-2 124M in float32.
+    Make it inside `evaluating(model)`: it holds the layers as they are then, packed where that is possible.
     """
 
     def __init__(self, model: GPT2, batch_size: int, length: int):
@@ -88,13 +91,11 @@ class KeyValueCache:
         shape = (config.n_layer, 2, batch_size, config.n_head, length, config.n_embd // config.n_head)
         self.store = torch.empty(shape, dtype=weight.dtype, device=weight.device)
         self.filled = 0  # tokens read
-        few_rows = weight.dtype == torch.bfloat16  # in float32 the usual way is as fast or faster
-        self.blocks = for_few_rows(model.h).eval() if few_rows else model.h
-        self.linear = few_rows_linear if few_rows else F.linear
-        # Taking the same vector off every row shifts all logits alike, which softmax does not see. GPT-2's
-        # lie around -30 to -100, where a bfloat16 has steps of 1/8 to 1/2; so shifted they lie around 0.
-        wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        self.head = (wide - wide.mean(0)).to(weight.dtype)  # (V, C)
+        head = centred_head(weight, weight.dtype)  # (V, C)
+        if can_pack(weight):
+            self.blocks, self.head = pack(model.h), PackedLinear(head, None)
+        else:
+            self.blocks, self.head = model.h, partial(F.linear, weight=head)
 
     def read(self, model: GPT2, tokens: Tensor) -> Tensor:
         """Read the next `tokens` (B, T), the first time any number, then one; returns the logits (B, V) after the last."""
@@ -106,21 +107,24 @@ class KeyValueCache:
             values[:, :, start : self.filled] = v
             k, v = keys[:, :, : self.filled], values[:, :, : self.filled]
             # One new token may see all there is; is_causal would take it for the first and show it nothing else.
-            y = F.scaled_dot_product_attention(q.contiguous(), k, v, is_causal=start == 0)  # (B, H, T, D)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=start == 0)  # (B, H, T, D)
             x = x + block.attn.merge_heads(y)
             x = x + block.mlp(block.ln_2(x))
-        logits = self.linear(model.ln_f(x[:, -1]), self.head)  # (B, V), less a number of its own for each row
-        return logits.contiguous()  # row by row again: what is drawn from a row is looked for in it
+        return self.head(model.ln_f(x[:, -1]))  # (B, V); in bfloat16 less a number of its own for each row
 
 
 @contextmanager
 def evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside: no dropout and no gradients. Afterwards the model is as it was found."""
+    """Inside: no dropout and no gradients. Afterwards the model is as it was found.
+
+    A tensor made inside (torch's inference mode) can be read anywhere, but not be changed in place or take part in
+    gradients outside; a copy of it can.
+    """
     was_training = getattr(model, "training", False)
     if was_training:
         model.eval()
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             yield
     finally:
         if was_training:
@@ -168,8 +172,8 @@ def generate(
     # The last token drawn is never read, hence - 1. Positions are learned and absolute: once the
     # window has to slide, every token changes its position and no cached key is right any more.
     cached = use_cache and block_size is not None and T + new_tokens - 1 <= block_size
-    cache = KeyValueCache(model, B, T + new_tokens - 1) if cached else None
     with evaluating(model):
+        cache = KeyValueCache(model, B, T + new_tokens - 1) if cached else None
         for i in range(new_tokens):
             if cache is not None:
                 logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
@@ -183,4 +187,4 @@ def generate(
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
             if after_token is not None:
                 after_token(i + 1)
-    return tokens
+    return tokens.clone()  # outside of `evaluating`, so that the caller may change it

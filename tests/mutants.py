@@ -107,11 +107,9 @@ TABLE = {
             ("keys[:, :, : self.filled], values[:, :, : self.filled]", "keys, values", "empty places are read"),
             ("is_causal=start == 0", "is_causal=False", "tokens of the prompt see the future"),
             ("is_causal=start == 0", "is_causal=True", "a new token sees nothing but the first"),
-            ("for_few_rows(model.h).eval()", "for_few_rows(model.h)", "dropout while writing with the cache"),
             ("[:, -1].clone()", "[:, -1]", "banned tokens are struck out in the model's own memory"),
             ("x = x + block.attn.merge_heads(y)", "x = block.attn.merge_heads(y)", "no residual in the cached step"),
-            ("self.linear(model.ln_f(x[:, -1])", "self.linear((x[:, -1])", "no last norm in the cached step"),
-            ("wide.mean(0)", "wide.mean(1, keepdim=True)", "the head is not shifted by one vector for all tokens"),
+            ("self.head(model.ln_f(x[:, -1])", "self.head((x[:, -1])", "no last norm in the cached step"),
             ("T + new_tokens - 1 <= block_size", "T + new_tokens - 2 <= block_size", "a cache one token too long"),
             (" and T + new_tokens - 1 <= block_size", "", "the cache used although the window must slide"),
             ("tokens[:, -block_size:]", "tokens[:, -block_size + 1 :]", "sliding window one token short"),
@@ -119,18 +117,27 @@ TABLE = {
             ("logits.index_fill_(1, banned, -torch.inf)", "pass", "banned tokens are drawn"),
             ("model.eval()", "pass", "dropout while writing"),
             ("model.train()", "pass", "training mode is not put back"),
-            ("with torch.no_grad():", "if True:", "gradients are recorded while writing"),
+            ("tokens.clone()", "tokens", "the caller cannot change what was written"),
         ],
         "test_speed.py": [
-            ("wide - wide.mean(0)", "wide", "logits of -100 are rounded to bfloat16 as they are"),
+            ("centred_head(weight, weight.dtype)", "weight", "logits of -100 are rounded to bfloat16 as they are"),
         ],
     },
-    "model/few_rows.py": {
-        "test_model.py::test_few_rows_are_multiplied_the_other_way_round_by_the_same_weights": [
-            ("addmm(bias[:, None], ", "mm(", "no bias"),
-            ("{id(p): p for p in module.parameters()}", "{}", "the weights are copied"),
-            ("copy.modules()", "module.modules()", "the model itself is changed"),
-            ("if bias is None", "if True", "the bias is never added"),
+    "model/centred.py": {
+        "test_speed.py": [
+            ("weight.mean(0, dtype=torch.float32)", "weight.mean(1, dtype=torch.float32, keepdim=True)[:PIECE_ROWS]",
+             "the head is not shifted by one vector for all tokens"),
+            ("torch.sub(exact, mean, out=rounded)", "rounded.copy_(exact)", "the head is rounded as it is"),
+            ("itemsize > 2", "itemsize > 4", "a float32 head is copied for nothing"),
+        ],
+    },
+    "model/packed.py": {
+        "test_generate.py": [
+            ("self.weight, self.bias, *self", "self.weight, None, *self", "no bias"),
+            ('("gelu", [], "tanh")', '("gelu", [], "none")', "the exact GELU in packed layers"),
+            ("gelu=True", "gelu=False", "no GELU in packed layers"),
+            ("packed = copy(module)", "packed = module", "the model itself is packed"),
+            ("weight.dtype == torch.float32", "True", "float64 is packed, which no library does"),
         ],
     },
     "model/pretrained.py": {
@@ -294,9 +301,9 @@ TABLE = {
         ],
         "test_speed.py": [
             ("logits.sub_(top).exp_()", "logits.exp_()", "the softmax of logits far from zero is 0 / 0"),
-            ("summed += product", "summed.copy_(product)", "only the last chunk teaches the head, bfloat16"),
-            ("torch.sub(exact, mean, out=rounded)", "rounded.copy_(exact)", "logits of -100 are rounded as they are"),
-            ("matrix.split(PIECE_ROWS)", "matrix.split(PIECE_ROWS)[:1]", "only the first piece is done"),
+            ("summed += part", "summed.copy_(part)", "only the last chunk teaches the head, bfloat16"),
+            ("centred_head(weight, dtype)", "weight.to(dtype)", "logits of -100 are rounded as they are"),
+            ("product.split(PIECE_ROWS)", "product.split(PIECE_ROWS)[:1]", "only the first piece is done"),
         ],
     },
     "train/loop.py": {

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import BLOCK, VOCAB
+from conftest import BLOCK, VOCAB, WIDTH
 
 from model import generate, load_pretrained
+from model.packed import PackedLinear, can_pack, pack
 from model.sampling import cast_copy, sample_token, uniform_numbers
+
+needs_packing = pytest.mark.skipif(not can_pack(torch.zeros(2, 2)), reason="this PyTorch has no packed linear layers")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,42 @@ def test_the_cache_ends_where_the_context_ends(model_folder, new_tokens):
     model, prompts = load_pretrained(model_folder).double(), torch.arange(6).view(2, 3)
     cached = generate(model, prompts, new_tokens, temperature=0)
     assert torch.equal(cached, generate(model, prompts, new_tokens, temperature=0, use_cache=False))
+
+
+@needs_packing
+def test_packed_layers_write_what_the_model_says(model_folder, prompts):
+    """In float32, where the layers are packed: the logits before each draw are those of the model itself."""
+    model = load_pretrained(model_folder)
+    seen = []
+    tokens = generate(model, prompts, BLOCK - 3, seed=3, watch=lambda logits: seen.append(logits.clone()))
+    with torch.no_grad():
+        expected = model(tokens)[:, 2:-1]
+    torch.testing.assert_close(torch.stack(seen, dim=1), expected, rtol=1e-5, atol=1e-4)
+
+
+@needs_packing
+def test_packing_makes_a_copy_and_keeps_the_numbers(model_folder):
+    block = load_pretrained(model_folder).h[1]
+    x = torch.randn(5, 3, WIDTH, generator=torch.Generator().manual_seed(0))
+    before = block(x).detach()
+    packed = pack(block)
+    assert sum(isinstance(part, PackedLinear) for part in packed.modules()) == 4
+    assert packed.ln_1.weight is block.ln_1.weight
+    assert torch.equal(block(x), before) and not any(isinstance(part, PackedLinear) for part in block.modules())
+    torch.testing.assert_close(packed(x), before, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(packed.mlp(x), block.mlp(x).detach(), rtol=1e-6, atol=1e-5)
+
+
+def test_packing_is_for_dtypes_that_it_exists_for(monkeypatch):
+    assert not can_pack(torch.zeros(2, 2, dtype=torch.float64))
+    assert not can_pack(torch.zeros(2, 2, device="meta"))  # as on any device but the CPU
+    monkeypatch.setattr(torch.ops, "mkldnn", object())  # a PyTorch without the operations
+    assert not can_pack(torch.zeros(2, 2))
+
+
+def test_what_was_written_may_be_changed(model, prompts):
+    tokens = generate(model, prompts, 2)
+    tokens += 1  # an error for a tensor of inference mode
 
 
 def test_nothing_is_recorded_for_gradients():

@@ -8,7 +8,6 @@ from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH
 from reference import cross_entropy, logits
 
 from model import GPT2, GPT2Config
-from model.few_rows import FewRowsLinear, few_rows_linear, for_few_rows
 from model.pretrained import TRANSPOSED
 from train.chunked_loss import chunked_next_token_loss
 from train.loop import next_token_loss
@@ -179,14 +178,3 @@ def test_one_pass_equals_the_loss_of_pytorch(model, tokens):
     logits_ = model(tokens[:, :-1])
     expected = F.cross_entropy(logits_.reshape(-1, VOCAB), tokens[:, 1:].reshape(-1))
     assert next_token_loss(model, tokens[:, :-1], tokens[:, 1:]).item() == pytest.approx(expected.item(), abs=1e-12)
-
-
-def test_few_rows_are_multiplied_the_other_way_round_by_the_same_weights(model, tokens):
-    x = model.embed(tokens[:, 1:])  # (B, T, C)
-    copy = for_few_rows(model.h)
-    assert sum(isinstance(part, FewRowsLinear) for part in copy.modules()) == 4 * LAYERS
-    assert not any(isinstance(part, FewRowsLinear) for part in model.modules())
-    assert all(p is q for p, q in zip(copy.parameters(), model.h.parameters(), strict=True))
-    torch.testing.assert_close(copy[0](x), model.h[0](x), rtol=0, atol=1e-12)
-    head = model.wte.weight
-    torch.testing.assert_close(few_rows_linear(x[:, -1], head), F.linear(x[:, -1], head), rtol=0, atol=1e-12)

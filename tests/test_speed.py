@@ -12,7 +12,8 @@ from data import load_tokenizer, sample_batch
 from evaluate import frequent_token_ratio
 from evaluate.cli import dtype_of, fastest_dtype
 from model import generate, load_pretrained
-from model.sampling import KeyValueCache, cast_copy
+from model.centred import centred_head
+from model.sampling import KeyValueCache, cast_copy, evaluating
 from train import AdamW, finetune
 from train.chunked_loss import head_cross_entropy
 from train.loop import plain_gradients
@@ -169,9 +170,16 @@ def test_writing_in_bfloat16_is_spared_the_rounding_of_far_logits(model_folder):
         apart = logits.float() - expected
         return ((apart - apart.mean()).norm() / (expected - expected.mean()).norm()).item()
 
-    with torch.no_grad():
+    with evaluating(copy):
         cached, plain = KeyValueCache(copy, 1, 20).read(copy, tokens), copy(tokens)[:, -1]
     assert error(cached) < 0.05 and error(plain) > 0.15  # the rounding that it is spared
+
+
+def test_only_a_head_of_16_bits_is_centred():
+    weight = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0)) - 25
+    assert centred_head(weight, torch.float32).data_ptr() == weight.data_ptr()
+    exact = weight.double() - weight.double().mean(0)
+    torch.testing.assert_close(centred_head(weight, torch.bfloat16).double(), exact, rtol=2**-8, atol=1e-4)
 
 
 def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):

@@ -13,24 +13,14 @@ at 512 rows, whatever the batch.
 Shape legend: N rows (B x T), C width, V vocabulary, R rows of one chunk.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
+from model.centred import centred_head
 from model.gpt2 import GPT2
 
 CHUNK_ROWS = 512
 PIECE_ROWS = 512
-
-
-def _pieces(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Rows of all `matrices`, a few at a time.
-
-    PyTorch makes a float32 copy of a bfloat16 operand before it adds it to a float32 tensor (and the
-    reverse when it rounds a result): of a (V, C) that is 154 MB, of a piece 1.6 MB that never leave the cache.
-    """
-    return zip(*(matrix.split(PIECE_ROWS) for matrix in matrices))
 
 
 def _loss_and_gradient(logits: Tensor, target: Tensor, N: int) -> tuple[Tensor, Tensor]:
@@ -46,27 +36,13 @@ def _loss_and_gradient(logits: Tensor, target: Tensor, N: int) -> tuple[Tensor, 
     return loss, powers.scatter_add_(1, target, -sums).mul_(1 / (N * sums))
 
 
-def _centred(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """`weight` (V, C) less the mean of its rows, in `dtype`.
-
-    The same vector taken from every row shifts all logits of a token alike, which softmax does not
-    see. But it matters to the rounding: GPT-2's logits lie around -30 to -100, where a bfloat16 has
-    steps of 1/8 to 1/2; without their common part they lie around 0. Float32 has steps of 1/130,000
-    there and is spared the copy.
-    """
-    mean, w = weight.mean(0), torch.empty_like(weight, dtype=dtype)  # (C,), (V, C)
-    for rounded, exact in _pieces(w, weight):
-        torch.sub(exact, mean, out=rounded)
-    return w
-
-
 class _HeadCrossEntropy(torch.autograd.Function):
     """mean cross-entropy of softmax(x weight^T) against targets, with its gradient made on the way."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         N = len(x)
-        w = weight if dtype == weight.dtype else _centred(weight, dtype)  # (V, C)
+        w = centred_head(weight, dtype)  # (V, C)
         x = x.to(dtype)  # (N, C)
         x_grad = torch.empty_like(x)  # (N, C)
         weight_grad = torch.zeros_like(weight)  # (V, C) float32: sums over chunks
@@ -82,8 +58,12 @@ class _HeadCrossEntropy(torch.autograd.Function):
             if dtype == weight_grad.dtype:
                 weight_grad.addmm_(gradient.T, x[rows])  # added by the product itself: no second (V, C) to be filled
             else:
-                for summed, product in _pieces(weight_grad, gradient.T @ x[rows]):
-                    summed += product
+                product = gradient.T @ x[rows]  # (V, C)
+                # PyTorch makes a float32 copy of a bfloat16 operand before it adds it to a float32 tensor:
+                # of a (V, C) that is 154 MB, of a piece 1.6 MB that never leave the cache.
+                for summed, part in zip(weight_grad.split(PIECE_ROWS), product.split(PIECE_ROWS)):
+                    summed += part
+                del product, part
             del gradient  # before the next chunk, which needs as much
         # Not save_for_backward: autograd would keep a hand on them, and then could not add the embedding's
         # part to the head's gradient in its place, but would make a second one, 154 MB.
