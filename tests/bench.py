@@ -60,6 +60,7 @@ PAIRS = (
 )
 # Ours alone: does the cost grow as it must? A model's size is n_layer x n_embd.
 SCALING = (
+    *(("samples", n, TRAIN | {"dtype": "auto", "batch_size": 4, "samples": n}) for n in (1, 2, 4)),
     *(("batch size", B, TRAIN | {"dtype": "auto", "batch_size": B}) for B in (4, 8, 16)),
     *(("window length", T, TRAIN | {"dtype": "auto", "batch_size": 4, "seq_len": T}) for T in (128, 256, 512)),
     *(("micro-batch", n, TRAIN | {"dtype": "auto", "micro_batch": n}) for n in (1, 2, 4, 8)),
@@ -286,7 +287,10 @@ def main() -> None:
             answers = [worker.turn() for _ in range(args.turns)]
             worker.close()
             seconds = statistics.median(answer["seconds"] for answer in answers)
-            tokens = task["sequences"] * task["new_tokens"] if "sequences" in task else task["batch_size"] * task["seq_len"]
+            if task["work"] == "generate":
+                tokens = task["sequences"] * task["new_tokens"]
+            else:
+                tokens = task.get("samples", 1) * task["batch_size"] * task["seq_len"]
             results["scaling"].append(
                 {
                     "varies": varies,

@@ -52,9 +52,10 @@ def prepare(task: dict):
     gradients = fast_gradients(dtype, task.get("micro_batch"))
 
     def train() -> None:
-        gradients(model, tokens[:, :-1], tokens[:, 1:])
-        optimizer.step()
-        optimizer.zero_grad()
+        for _ in range(task.get("samples", 1)):
+            gradients(model, tokens[:, :-1], tokens[:, 1:])
+            optimizer.step()
+            optimizer.zero_grad()
         wait()
 
     if task["work"] == "start":

@@ -110,6 +110,7 @@ TABLE = {
             ("[:, -1].clone()", "[:, -1]", "banned tokens are struck out in the model's own memory"),
             ("x = x + block.attn.merge_heads(y)", "x = block.attn.merge_heads(y)", "no residual in the cached step"),
             ("self.head(model.ln_f(x[:, -1])", "self.head((x[:, -1])", "no last norm in the cached step"),
+            ("cached = use_cache and", "cached = not use_cache and", "no cache: every token is read for every new one"),
             ("T + new_tokens - 1 <= block_size", "T + new_tokens - 2 <= block_size", "a cache one token too long"),
             (" and T + new_tokens - 1 <= block_size", "", "the cache used although the window must slide"),
             ("tokens[:, -block_size:]", "tokens[:, -block_size + 1 :]", "sliding window one token short"),
@@ -128,6 +129,7 @@ TABLE = {
             ("weight.mean(0, dtype=torch.float32)", "weight.mean(1, dtype=torch.float32, keepdim=True)[:PIECE_ROWS]",
              "the head is not shifted by one vector for all tokens"),
             ("torch.sub(exact, mean, out=rounded)", "rounded.copy_(exact)", "the head is rounded as it is"),
+            ("weight.split(PIECE_ROWS)", "weight.split(PIECE_ROWS)[:1]", "only the first piece is done"),
             ("itemsize > 2", "itemsize > 4", "a float32 head is copied for nothing"),
         ],
     },
@@ -300,6 +302,7 @@ TABLE = {
             ("exact = torch.promote_types(dtype, torch.float32)", "exact = dtype", "sums in bfloat16"),
         ],
         "test_speed.py": [
+            ("range(0, N, CHUNK_ROWS)", "range(0, N, N)", "all logits at once"),
             ("logits.sub_(top).exp_()", "logits.exp_()", "the softmax of logits far from zero is 0 / 0"),
             ("summed += part", "summed.copy_(part)", "only the last chunk teaches the head, bfloat16"),
             ("centred_head(weight, dtype)", "weight.to(dtype)", "logits of -100 are rounded as they are"),
@@ -307,6 +310,7 @@ TABLE = {
         ],
     },
     "train/loop.py": {
+        "test_speed.py": [("return loss.item()", "return loss", "every sample's graph is kept")],
         THE_LOOP: [
             ("optimizer.zero_grad()", "pass", "gradients add up from step to step"),
             ("losses.append(loss)",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import BLOCK, VOCAB, WIDTH
 
-from model import generate, load_pretrained
+from model import GPT2, generate, load_pretrained
 from model.packed import PackedLinear, can_pack, pack
 from model.sampling import cast_copy, sample_token, uniform_numbers
 
@@ -29,6 +29,22 @@ def test_the_cache_changes_nothing(model, prompts, settings):
     cached = generate(model, prompts, BLOCK - 3, seed=3, **settings)
     assert torch.equal(cached, generate(model, prompts, BLOCK - 3, seed=3, use_cache=False, **settings))
     assert cached.shape == (5, BLOCK) and torch.equal(cached[:, :3], prompts)
+
+
+def test_with_the_cache_every_token_is_read_once(model, prompts, monkeypatch):
+    """That makes writing linear in the new tokens; without it, every token is read again for each that follows."""
+    embed, read = GPT2.embed, []
+
+    def watched(model, tokens, start=0):
+        read.append((start, tokens.shape[1]))
+        return embed(model, tokens, start)
+
+    monkeypatch.setattr(GPT2, "embed", watched)
+    generate(model, prompts, 5)
+    assert read == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
+    read.clear()
+    generate(model, prompts, 5, use_cache=False)
+    assert read == [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7)]
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}])

@@ -1,5 +1,6 @@
 """The fast ways are the same ways: equal numbers where rounding allows, and close ones in bfloat16."""
 
+import gc
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_text
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import load_tokenizer, sample_batch
 from evaluate import frequent_token_ratio
@@ -126,6 +128,48 @@ def test_the_heads_rounding_does_not_grow_with_the_logits_common_part():
     assert head_cross_entropy(x, weight, targets, torch.bfloat16).item() == pytest.approx(expected, rel=2e-3)
     plainly = F.cross_entropy((x[0].bfloat16() @ weight.bfloat16().T).float(), targets).item()
     assert abs(plainly - expected) > 1e-2 * expected  # the rounding that it is spared
+
+
+class LargestTensor(TorchDispatchMode):
+    """Inside: the most numbers that any operation has returned in one tensor."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = result if isinstance(result, (tuple, list)) else [result]
+        self.numbers = max([self.numbers, *(t.numel() for t in made if isinstance(t, torch.Tensor))])
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_never_holds_all_logits(dtype, monkeypatch):
+    """Its largest tensor is a chunk's logits, however many rows there are; the plain loss holds all of them."""
+    monkeypatch.setattr("train.chunked_loss.CHUNK_ROWS", 16)
+    C, V = 4, 300
+
+    def largest(loss_of, rows):
+        x, weight = torch.randn(1, rows, C).requires_grad_(), torch.randn(V, C).requires_grad_()
+        with LargestTensor() as seen:
+            loss_of(x, weight, torch.zeros(1, rows, dtype=torch.long)).backward()
+        return seen.numbers
+
+    for rows in (100, 200, 400):
+        assert largest(lambda *given: head_cross_entropy(*given, dtype), rows) == 16 * V
+        assert largest(lambda x, w, targets: F.cross_entropy((x @ w.T)[0], targets[0]), rows) == rows * V
+
+
+@pytest.mark.parametrize("gradients", [plain_gradients, fast_gradients(torch.bfloat16)])
+def test_memory_is_flat_in_samples(model_folder, tokens, gradients):
+    """After every sample as many tensors are alive as after the first: no loss keeps its graph."""
+    alive = []
+
+    def count(sample, loss):
+        alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
+
+    settings = {"lr": 1e-3, "samples": 5, "batch_size": 2, "seq_len": 8}
+    finetune(load_pretrained(model_folder), tokens, gradients=gradients, after_sample=count, **settings)
+    assert alive == [alive[0]] * 5
 
 
 def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
