@@ -25,7 +25,8 @@ from model.gpt2 import MLP
 
 def can_pack(weight: Tensor) -> bool:
     """Whether `PackedLinear` works for a `weight` of this dtype, where it is."""
-    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if weight.device.type != "cpu" or not there:
         return False
     if weight.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -48,6 +48,8 @@ PAIRS = (
             (64, "auto", "float32", 3, 4.5),
             (10, "bfloat16", "bfloat16", 2, 3),
             (64, "bfloat16", "bfloat16", 2, 3),
+            (10, "float32", "float32", 1, 2),  # where there is no bfloat16: nothing was asked for but to be no slower
+            (64, "float32", "float32", 1, 2),
         )
     ),
     (

@@ -63,7 +63,6 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 # of a (V, C) that is 154 MB, of a piece 1.6 MB that never leave the cache.
                 for summed, part in zip(weight_grad.split(PIECE_ROWS), product.split(PIECE_ROWS)):
                     summed += part
-                del product, part
             del gradient  # before the next chunk, which needs as much
         # Not save_for_backward: autograd would keep a hand on them, and then could not add the embedding's
         # part to the head's gradient in its place, but would make a second one, 154 MB.
