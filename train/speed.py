@@ -88,7 +88,10 @@ class FastAdamW(AdamW):
     On the CPU the step is bound by memory: seven numbers of 4 bytes must be moved for each parameter
     (p, g, m, v read; p, m, v written), 3.5 GB for GPT-2 124M. Seven operations over whole tensors move
     them two or three times over. Cut into pieces that fit in the cache, each number comes from memory
-    once. On a GPU the launches count: the `_foreach_` operations take all tensors in one.
+    once. It is moved between cache and core seven times all the same, where a kernel that does everything
+    in one visit, as torch's fused one, needs 0.4 of the time: separate operations cannot reach it. In a
+    step of 3.7 s it is 0.18 s against 0.07 (`tests/bench.json`). On a GPU the launches count: the
+    `_foreach_` operations take all tensors in one.
     """
 
     PIECE = 1 << 18  # numbers: 5 tensors of 1 MB; smaller ones cost more in calls than they save
