@@ -15,7 +15,7 @@ def prepare(task: dict):
     from evaluate.ratio import frequent_token_ratio
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.speed import FastAdamW, fast_gradients, keep_memory
+    from train.speed import CompiledAdamW, FastAdamW, fast_gradients, keep_memory
 
     device = torch.device(task["device"])
     keep_memory()
@@ -41,7 +41,7 @@ def prepare(task: dict):
 
         return generate
 
-    optimizer = FastAdamW(model.parameters(), lr=1e-4)
+    optimizer = (CompiledAdamW if task.get("compile") else FastAdamW)(model.parameters(), lr=1e-4)
     if task["work"] == "adamw":
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)

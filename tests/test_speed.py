@@ -20,19 +20,17 @@ from train import AdamW, finetune
 from train.chunked_loss import head_cross_entropy
 from train.loop import plain_gradients
 from train.run import notes_on
-from train.speed import FastAdamW, bfloat16_loss, fast_gradients
+from train.speed import CompiledAdamW, FastAdamW, bfloat16_loss, check_compiler, fast_gradients
 
 # AdamW
 
 
-@pytest.mark.parametrize("piece", [3, 1 << 16])
-@pytest.mark.parametrize("settings", [{}, {"eps": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.7)}])
-def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
-    monkeypatch.setattr(FastAdamW, "PIECE", piece)
+def same_as_adamw(kind, shapes=((5, 4), (7,), (1,), (2, 3)), **settings):
+    """Twenty steps of `kind` and of `AdamW` are the same, on tensors of four shapes; the third has no gradient."""
     generator = torch.Generator().manual_seed(1)
-    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 4), (7,), (1,), (2, 3))]
-    ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
-    fast, plain = FastAdamW(ours, lr=0.02, **settings), AdamW(theirs, lr=0.02, **settings)
+    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    fast, plain = kind(ours, lr=0.02, **settings), AdamW(theirs, lr=0.02, **settings)
     for step in range(20):
         for i, (p, q) in enumerate(zip(ours, theirs)):
             p.grad = (
@@ -45,6 +43,41 @@ def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
         plain.step()
         for p, q in zip(ours, theirs):
             torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
+
+
+ADAMW_SETTINGS = [{}, {"eps": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.7)}]
+
+
+@pytest.mark.parametrize("piece", [3, 1 << 16])
+@pytest.mark.parametrize("settings", ADAMW_SETTINGS)
+def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
+    monkeypatch.setattr(FastAdamW, "PIECE", piece)
+    same_as_adamw(FastAdamW, **settings)
+
+
+@pytest.mark.parametrize("settings", ADAMW_SETTINGS)
+def test_what_is_compiled_is_adamw(settings, uncompiled):
+    same_as_adamw(CompiledAdamW, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_adamw_is_adamw_and_its_kernels_fit_other_shapes_steps_and_rates():
+    try:
+        check_compiler()
+    except ValueError as error:
+        pytest.skip(str(error))
+    same_as_adamw(CompiledAdamW, weight_decay=0.3)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        same_as_adamw(CompiledAdamW, shapes=((3, 6), (9,), (1,), (8, 2)), weight_decay=0.1)
+
+
+def test_a_compiler_that_does_not_work_is_named_in_one_line(monkeypatch):
+    def broken(inputs):
+        raise RuntimeError("\ncl is not found\nmany more lines")
+
+    monkeypatch.setattr("torch.compile", lambda function, **options: broken)
+    with pytest.raises(ValueError, match=r"\(cl is not found\); install a C\+\+ compiler .* --compile out$"):
+        check_compiler()
 
 
 def test_all_tensors_in_one_launch_are_adamw_too(monkeypatch):

@@ -363,6 +363,15 @@ def test_every_flag_reaches_its_place(command, model_folder, text_file, tmp_path
     assert cold["before"]["texts"] == narrow["before"]["texts"]
 
 
+def test_compile_compiles_adamw_and_changes_nothing_else(command, model_folder, text_file, tmp_path, uncompiled):
+    flags = (command, model_folder, text_file)
+    plain = trained(*flags, tmp_path / "plain", "--dtype", "float32")["train_loss"]
+    assert uncompiled == []
+    compiled = trained(*flags, tmp_path / "compiled", "--dtype", "float32", "--compile")["train_loss"]
+    assert "adamw_update" in uncompiled
+    assert compiled == pytest.approx(plain, abs=1e-5) and compiled != [plain[0]] * len(plain)
+
+
 def test_dropout_repeats(command, model_folder, text_file, tmp_path):
     def losses(name):
         return trained(command, model_folder, text_file, tmp_path / name, "--dropout", 0.3)["train_loss"]
@@ -468,6 +477,19 @@ def test_wrong_input(command, model_folder, text_file, tmp_path, monkeypatch, ar
     assert re.search(complaint, err), err
     assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_compiler_is_missed_before_anything_is_written(command, model_folder, text_file, tmp_path, monkeypatch):
+    def broken(inputs):
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr("torch.compile", lambda function, **options: broken)
+    flags = ("--lr", "1e-3", "--model", model_folder, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new")
+    for place, complaint in ((torch.device("cpu"), r"\(no g\+\+\)"), (torch.device("cuda"), "is for the CPU: on cuda")):
+        monkeypatch.setattr("train.run.device_of", lambda name, place=place: place)
+        code, _, err = command(train_command.main, *flags, "--compile")
+        assert code == 2 and re.search(complaint, err) and err.count("\n") == 1
+        assert not (tmp_path / "new").exists()
 
 
 def test_damaged_weights_are_found_before_anything_is_written(command, model_folder, text_file, tmp_path):

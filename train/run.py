@@ -25,13 +25,14 @@ from evaluate.setup import Setup, open_setup
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, save_pretrained
+from train.adamw import AdamW
 from train.device_check import compare_with_cpu
 from train.distributed import Team, own_device, processes
 from train.folder import IDENTITY_FILE, Job, check_job, check_neighbours, check_room, new_folder, state_bytes, tidy
 from train.interruption import Interrupted, Signals, ending_in_one_line
 from train.keeper import STATE_FILE, Keeper
 from train.loop import finetune
-from train.speed import FastAdamW, fast_gradients, keep_memory
+from train.speed import CompiledAdamW, FastAdamW, check_compiler, fast_gradients, keep_memory
 from train.state import settle
 
 MEASUREMENTS = 20  # how often the held-out loss is measured during training
@@ -46,6 +47,8 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
         ValueError, OSError: with one line on what to do.
     """
     device = device_of(own_device(args.device))
+    if args.compile and device.type != "cpu":
+        raise ValueError(f"--compile is for the CPU: on {device} AdamW takes all tensors at once; leave it out")
     keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
     setup = open_setup(args.model, args.text, raw_text=args.raw_text, holdout=args.holdout)
@@ -63,6 +66,8 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
         raise ValueError(
             f"--holdout {args.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
         )
+    if args.compile:
+        check_compiler()
     return setup, device
 
 
@@ -82,6 +87,11 @@ def notes_on(setup: Setup, dtype: torch.dtype, device: torch.device) -> list[str
 def fresh_model(setup: Setup, args: argparse.Namespace, device: torch.device) -> GPT2:
     """The pretrained weights, as they are before any training."""
     return load_pretrained(setup.folder, dropout=args.dropout).to(device)
+
+
+def open_optimizer(model: GPT2, args: argparse.Namespace, lr: float) -> AdamW:
+    kind = CompiledAdamW if args.compile else FastAdamW
+    return kind(model.parameters(), lr=lr, weight_decay=args.weight_decay)
 
 
 @dataclass
@@ -173,7 +183,7 @@ def run(start: Start, args: argparse.Namespace, job: Job, signals: Signals, team
     model = fresh_model(setup, args, device)
     # The seed is that of batches and dropout. Luck and start tokens of the sampling are those of `--seed` in every run.
     torch.manual_seed(job.seed)  # for dropout; batches and sampling have generators of their own
-    optimizer = FastAdamW(model.parameters(), lr=job.lr, weight_decay=args.weight_decay)
+    optimizer = open_optimizer(model, args, job.lr)
     keeper = Keeper(folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
@@ -288,7 +298,7 @@ def train(
     setup: Setup,
     args: argparse.Namespace,
     model: GPT2,
-    optimizer: FastAdamW,
+    optimizer: AdamW,
     seed: int,
     gradients: Callable[[GPT2, Tensor, Tensor], float],
     after_sample: Callable[[int, float], None],
@@ -341,7 +351,7 @@ def follow(args: argparse.Namespace) -> None:
             return  # the run is finished already
         setup, device = open_run(args)
         model = fresh_model(setup, args, device)
-        optimizer = FastAdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
+        optimizer = open_optimizer(model, args, args.lr)
         team.share(optimizer)
         with ending_in_one_line() as signals:
 
