@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.gpt2 import GPT2
 from model.sampling import evaluating, generate
 
 # Sequences that are generated together. It changes the speed, not the numbers: see `generate`.
@@ -58,9 +59,11 @@ def frequent_token_ratio(
         watch: called before each draw with the logits that are drawn from, as `generate` does, group by group.
         after_token: called with the number of sequences that each got one more token, for progress.
     """
-    probe = torch.zeros(1, 1, dtype=torch.long, device=device)
-    with evaluating(model):
-        vocab_size = model(probe).shape[-1]
+    if isinstance(model, GPT2):
+        vocab_size = model.config.vocab_size
+    else:
+        with evaluating(model):
+            vocab_size = model(torch.zeros(1, 1, dtype=torch.long, device=device)).shape[-1]
     # 3: the generator of start tokens.
     starts = np.random.default_rng([3, seed]).integers(vocab_size, size=(sequences, 1))
     starts = torch.from_numpy(starts).to(device)

@@ -93,7 +93,7 @@ class KeyValueCache:
         self.filled = 0  # tokens read
         head = centred_head(weight, weight.dtype)  # (V, C)
         if can_pack(weight):
-            self.blocks, self.head = pack(model.h), PackedLinear(head, None)
+            self.blocks, self.head = pack(model.h, batch_size), PackedLinear(head, None, batch_size)
         else:
             self.blocks, self.head = model.h, partial(F.linear, weight=head)
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import BLOCK, VOCAB, WIDTH
 
 from model import GPT2, generate, load_pretrained
@@ -128,12 +129,21 @@ def test_packing_makes_a_copy_and_keeps_the_numbers(model_folder):
     block = load_pretrained(model_folder).h[1]
     x = torch.randn(5, 3, WIDTH, generator=torch.Generator().manual_seed(0))
     before = block(x).detach()
-    packed = pack(block)
+    packed = pack(block, rows=15)
     assert sum(isinstance(part, PackedLinear) for part in packed.modules()) == 4
     assert packed.ln_1.weight is block.ln_1.weight
     assert torch.equal(block(x), before) and not any(isinstance(part, PackedLinear) for part in block.modules())
     torch.testing.assert_close(packed(x), before, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(packed.mlp(x), block.mlp(x).detach(), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.skipif(not can_pack(torch.zeros(2, 2, dtype=torch.bfloat16)), reason="no bfloat16 on this CPU")
+@pytest.mark.parametrize("rows", [1, 16, 17])
+def test_packing_in_bfloat16_is_the_product_whatever_rows_it_is_for(rows):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, x = (torch.randn(shape, generator=generator).bfloat16() for shape in ((70, 40), (70,), (20, 40)))
+    exact = F.linear(x.double(), weight.double(), bias.double())
+    torch.testing.assert_close(PackedLinear(weight, bias, rows)(x).double(), exact, rtol=2**-8, atol=1e-3)
 
 
 def test_packing_is_for_dtypes_that_it_exists_for(monkeypatch):

@@ -64,7 +64,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         "--compile",
         action="store_true",
         help="make one kernel of AdamW's operations with torch's compiler: a step of GPT-2 takes 2.5 %% less, the start "
-        "5 to 35 s more; CPU only, needs a C++ compiler (default: off)",
+        "3 to 20 s more; CPU only, needs a C++ compiler (default: off)",
     )
     add_text_flags(parser)
     add_sampling_flags(parser)
