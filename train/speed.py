@@ -90,7 +90,7 @@ class FastAdamW(AdamW):
     them two or three times over. Cut into pieces that fit in the cache, each number comes from memory
     once. It is moved between cache and core seven times all the same, where a kernel that does everything
     in one visit, as torch's fused one, needs 0.4 of the time: separate operations cannot reach it. In a
-    step of 3.8 s it is 0.2 s against 0.08 (`tests/bench.json`); `CompiledAdamW` is the way there. On a GPU
+    step of 3.7 s it is 0.19 s against 0.07 (`tests/bench.json`); `CompiledAdamW` is the way there. On a GPU
     the launches count: the `_foreach_` operations take all tensors in one.
     """
 
@@ -129,7 +129,7 @@ class CompiledAdamW(AdamW):
 
     Of the seven operations on a number six then find it in the core's registers, and what is left is the
     28 bytes of each parameter from and to memory: 1.25 of the time of torch's own fused kernel or less, where
-    `FastAdamW` takes 2.4 to 2.9 (`tests/bench.json`). In a step of 3.8 s that is 2.5 %, and the kernels, one for
+    `FastAdamW` takes 2.4 to 2.9 times as long (`tests/bench.json`). In a step of 3.7 s that is 2.5 %, and the kernels, one for
     matrices and one for vectors, take 3 s to make in every process, 20 s for the first time on a machine:
     it pays after 30 to 200 samples. It needs a C++ compiler, see `check_compiler`.
     """
