@@ -129,9 +129,9 @@ class CompiledAdamW(AdamW):
 
     Of the seven operations on a number six then find it in the core's registers, and what is left is the
     28 bytes of each parameter from and to memory: 1.25 of the time of torch's own fused kernel or less, where
-    `FastAdamW` takes 2.4 to 2.9 times as long (`tests/bench.json`). In a step of 3.7 s that is 2.5 %, and the kernels, one for
-    matrices and one for vectors, take 3 s to make in every process, 20 s for the first time on a machine:
-    it pays after 30 to 200 samples. It needs a C++ compiler, see `check_compiler`.
+    `FastAdamW` takes 2.4 to 2.9 times as long (`tests/bench.json`). In a step of 3.7 s that is 2.5 %, and the
+    kernels, one for matrices and one for vectors, take 3 s to make in every process, 20 s for the first time
+    on a machine: it pays after 30 to 200 samples. It needs a C++ compiler, see `check_compiler`.
     """
 
     def __init__(self, *args, **kwargs):
