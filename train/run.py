@@ -66,8 +66,6 @@ def open_run(args: argparse.Namespace) -> tuple[Setup, torch.device]:
         raise ValueError(
             f"--holdout {args.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
         )
-    if args.compile:
-        check_compiler()
     return setup, device
 
 
@@ -125,6 +123,8 @@ def prepare(
     if to_do:
         model = fresh_model(setup, args, device)
         compare_with_cpu(model, device, dtype_of(args.dtype, device), args.seed)
+        if args.compile:
+            check_compiler()
     general = read_general_text(setup, args)
     check_room(folder, setup, to_do, args.save_model, at_once=processes()[1] if common else 1)
     new_folder(folder, args.overwrite, keep=setup.folder, sweep=common is not None)
