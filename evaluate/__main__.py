@@ -5,10 +5,11 @@ python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
 
 from pathlib import Path
 
-from evaluate.cli import Parser, add_machine_flags, add_sampling_flags, add_text_flags, device_of
-from evaluate.reference import write
+from evaluate.flags import Parser, add_machine_flags, add_sampling_flags, add_text_flags
+from evaluate.measures.reference import write
 from evaluate.results import RESULT_FILE, read_result
 from evaluate.setup import open_setup
+from model.device import device_of
 from model.pretrained import load_pretrained
 
 

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from evaluate.cli import Parser
-from evaluate.plot_beyond import (
+from evaluate.flags import Parser
+from evaluate.report.figures import (
     BOOK,
     label_once,
     legend_beside,

@@ -10,10 +10,10 @@ from torch import Tensor
 from data.book import Book, load_book
 from data.tokenizer import load_tokenizer
 from evaluate.ratio import most_frequent_tokens, share_among
-from model.empty import empty_model
 from model.gpt2 import GPT2Config
 from model.hub import HUB, file_sha256, model_folder
 from model.pretrained import read_config
+from model.speed.empty import empty_model
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.empty import empty_model
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import model_folder
+from model.speed.empty import empty_model
 
 # Stored [in, out]. attn.c_proj is square, so leaving out its transpose raises no error: the model just writes nonsense.
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.centred import centred_head
-from model.empty import empty_model
 from model.gpt2 import GPT2
-from model.packed import PackedLinear, can_pack, pack
+from model.speed.centred import centred_head
+from model.speed.empty import empty_model
+from model.speed.packed import PackedLinear, can_pack, pack
 
 
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:

@@ -23,8 +23,9 @@ import torch
 from tqdm import tqdm
 
 from data.tokenizer import save_tokenizer
-from evaluate.cli import Parser, fastest_dtype, positive_int
+from evaluate.flags import Parser, positive_int
 from model import GPT2, GPT2Config, save_pretrained
+from model.device import fastest_dtype
 
 HERE = Path(__file__).resolve().parent
 TRAIN = {"work": "train", "batch_size": 16, "seq_len": 256}

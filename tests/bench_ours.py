@@ -11,11 +11,11 @@ from tests.bench_theirs import serve  # noqa: E402
 def prepare(task: dict):
     import torch
 
-    from evaluate.cli import dtype_of
+    from evaluate.flags import dtype_of
     from evaluate.ratio import frequent_token_ratio
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.speed import CompiledAdamW, FastAdamW, fast_gradients, keep_memory
+    from train.speed.step import CompiledAdamW, FastAdamW, fast_gradients, keep_memory
 
     device = torch.device(task["device"])
     keep_memory()

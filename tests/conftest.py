@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from data.bpe import count_words, train_bpe
 from data.tokenizer import save_tokenizer
+from train.pretrain.bpe import count_words, train_bpe
 
 VOCAB, BLOCK, LAYERS, HEADS, WIDTH = 300, 24, 2, 3, 12
 

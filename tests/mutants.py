@@ -29,15 +29,15 @@ NOT_COPIED = (".git", ".venv", ".ci", ".pytest_cache", "__pycache__", "runs")
 TIME_LIMIT = 300  # seconds for one fault; a fault may well lead to a loop without end, and that is noticed too
 
 # What the same tests concern, again and again.
-SWEEP = "test_train.py::test_the_sweep_is_complete_and_tells_the_story"
-KILLED = "test_interruption.py::test_killed_again_and_again_is_the_same_run"
-TEAM = "test_distributed.py::test_two_processes_train_as_one"
-WRONG_INPUT = "test_train.py::test_wrong_input"
+SWEEP = "train/test_train.py::test_the_sweep_is_complete_and_tells_the_story"
+KILLED = "train/lasting/test_interruption.py::test_killed_again_and_again_is_the_same_run"
+TEAM = "train/parallel/test_team.py::test_two_processes_train_as_one"
+WRONG_INPUT = "train/test_train.py::test_wrong_input"
 THE_LOOP = (
-    "test_train.py::test_the_loop_is_the_definition "
-    "test_train.py::test_the_exercises_settings_are_the_defaults "
-    "test_train.py::test_dropout_is_off_unless_the_model_has_one "
-    "test_train.py::test_a_loss_that_is_no_number_stops_the_loop"
+    "train/test_train.py::test_the_loop_is_the_definition "
+    "train/test_train.py::test_the_exercises_settings_are_the_defaults "
+    "train/test_train.py::test_dropout_is_off_unless_the_model_has_one "
+    "train/test_train.py::test_a_loss_that_is_no_number_stops_the_loop"
 )
 
 # file: {tests that concern it, below tests/: [(what stands there, what the fault makes of it, what that breaks)]}
@@ -45,7 +45,7 @@ THE_LOOP = (
 # fmt: off
 TABLE = {
     "model/gpt2.py": {
-        "test_model.py": [
+        "model/test_gpt2.py": [
             ('approximate="tanh"', 'approximate="none"', "the exact GELU (erf) for OpenAI's"),
             ("self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)",
              "self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)", "a block's norm ignores the config's epsilon"),
@@ -81,12 +81,12 @@ TABLE = {
             ("self.dropout if self.training else 0.0", "0.0", "no dropout of attention weights"),
             ("self.dropout if self.training else 0.0", "self.dropout", "attention dropout outside training too"),
         ],
-        "test_generate.py": [
+        "model/test_sampling.py": [
             ("torch.arange(start, end,", "torch.arange(end - start,", "positions begin anew in each cached step"),
         ],
     },
     "model/sampling.py": {
-        "test_generate.py": [
+        "model/test_sampling.py": [
             ("logits.argmax(-1)", "logits.argmin(-1)", "greedy takes the least likely"),
             ("(logits.double() / temperature)", "(logits.double() * temperature)", "temperature multiplies"),
             ("values[:, k - 1 : k]", "values[:, k : k + 1]", "top-k off by one"),
@@ -120,12 +120,12 @@ TABLE = {
             ("model.train()", "pass", "training mode is not put back"),
             ("tokens.clone()", "tokens", "the caller cannot change what was written"),
         ],
-        "test_speed.py": [
+        "train/speed/test_speed.py": [
             ("centred_head(weight, weight.dtype)", "weight", "logits of -100 are rounded to bfloat16 as they are"),
         ],
     },
-    "model/centred.py": {
-        "test_speed.py": [
+    "model/speed/centred.py": {
+        "train/speed/test_speed.py": [
             ("@ weight / len(weight)", "@ weight", "the head is shifted by the sum of its rows"),
             ("torch.sub(exact, mean,", "torch.sub(exact, mean * torch.arange(len(exact))[:, None],",
              "the head is not shifted by one vector for all tokens"),
@@ -134,8 +134,8 @@ TABLE = {
             ("itemsize > 2", "itemsize > 4", "a float32 head is copied for nothing"),
         ],
     },
-    "model/packed.py": {
-        "test_generate.py": [
+    "model/speed/packed.py": {
+        "model/test_sampling.py": [
             ("self.weight, self.bias, *self", "self.weight, None, *self", "no bias"),
             ('("gelu", [], "tanh")', '("gelu", [], "none")', "the exact GELU in packed layers"),
             ("gelu=True", "gelu=False", "no GELU in packed layers"),
@@ -144,7 +144,7 @@ TABLE = {
         ],
     },
     "model/pretrained.py": {
-        "test_pretrained.py": [
+        "model/test_pretrained.py": [
             ('("attn.c_attn.weight", ', "(", "attn.c_attn not transposed"),
             ('"attn.c_proj.weight", ', "", "attn.c_proj not transposed, which raises no error"),
             ('"mlp.c_fc.weight", ', "", "mlp.c_fc not transposed"),
@@ -180,13 +180,13 @@ TABLE = {
             ('shutil.copymode(folder / "config.json", part)', "pass", "only its owner can read a saved model"),
         ],
     },
-    "model/empty.py": {
-        "test_pretrained.py": [
+    "model/speed/empty.py": {
+        "model/test_pretrained.py": [
             ("GPT2(config).eval()", "GPT2(config)", "a loaded model is in training mode"),
         ],
     },
     "model/hub.py": {
-        "test_hub.py": [
+        "model/test_hub.py": [
             ("if found != sha256:", "if False:", "the checksum is not compared"),
             ('if stamp.is_file() and stamp.read_text(encoding="utf-8") == mark:', "if False:",
              "the checksum is made every time"),
@@ -196,13 +196,13 @@ TABLE = {
             ("sha256 = blob if len(blob) == 64 else None", "sha256 = None", "the hub's own checksum is not used"),
             ("fetch(str(name_or_folder), endpoint", 'fetch("gpt2", endpoint', "another size than the one asked for"),
         ],
-        "test_pretrained.py " + WRONG_INPUT: [
+        "model/test_pretrained.py " + WRONG_INPUT: [
             ("in MODEL_FILES[:2]", "in MODEL_FILES[1:2]", "a folder without config.json"),
             ("in MODEL_FILES[:2]", "in MODEL_FILES[:1]", "a folder without weights"),
         ],
     },
     "data/batches.py": {
-        "test_data.py test_train.py::test_the_loop_is_the_definition": [
+        "data/test_data.py train/test_train.py::test_the_loop_is_the_definition": [
             ("windows[:, 1:]", "windows[:, :-1]", "targets are not shifted"),
             ("(len(tokens) - seq_len,", "(len(tokens) - seq_len - 1,", "the last window is never drawn"),
             ("[1, seed, step]", "[1, seed]", "every step has the same batch"),
@@ -211,7 +211,7 @@ TABLE = {
         ],
     },
     "data/book.py": {
-        "test_data.py": [
+        "data/test_data.py": [
             ("cut_frame(text).replace", "text.replace", "the frame is not cut"),
             ('cut_frame(text).replace("\\r\\n", "\\n")', "cut_frame(text)", "CRLF is kept"),
             (": end.start() if end else None]", ":]", "the licence at the end is kept"),
@@ -228,8 +228,8 @@ TABLE = {
             ('{"User-Agent": USER_AGENT}', "{}", "the request does not say who asks"),
         ],
     },
-    "data/bpe.py": {
-        "test_data.py": [
+    "train/pretrain/bpe.py": {
+        "train/pretrain/test_bpe.py": [
             ("heapq.heappop(heap)", "heap.pop(heap.index(min(heap, key=lambda entry: entry[0])))",
              "ties depend on the order of the texts"),
             ("pair_counts[pair] += counts[i]", "pair_counts[pair] += 1", "a word counts once, however frequent"),
@@ -246,7 +246,7 @@ TABLE = {
         ],
     },
     "data/tokenizer.py": {
-        "test_data.py": [
+        "data/test_data.py": [
             ("if not isinstance(vocab, dict) or vocab !=", "if not isinstance(vocab, dict) and vocab !=",
              "files that do not belong together are accepted"),
             ("if not isinstance(vocab, dict) or vocab !=", "if isinstance(vocab, dict) and vocab !=",
@@ -258,14 +258,14 @@ TABLE = {
             (' and not line.startswith("#version")', "", "the version line is taken for a merge"),
         ],
     },
-    "data/corpus.py": {
-        "test_data.py": [
+    "train/pretrain/corpus.py": {
+        "train/pretrain/test_bpe.py": [
             ('entry.get("id", number)', "number", "texts lose their names"),
             ("if not number:", "if False:", "an empty corpus is accepted"),
         ],
     },
     "train/adamw.py": {
-        "test_adamw.py": [
+        "train/test_adamw.py": [
             ("add_(p.grad, alpha=1 - beta1)", "add_(p.grad + self.weight_decay * p, alpha=1 - beta1)",
              "decay coupled: it enters the first moment"),
             ("p.mul_(1 - self.lr * self.weight_decay)", "p.mul_(1 + self.lr * self.weight_decay)", "decay grows"),
@@ -288,8 +288,8 @@ TABLE = {
             ("weight_decay: float = 0.01", "weight_decay: float = 0.0", "no decay by default"),
         ],
     },
-    "train/chunked_loss.py": {
-        "test_model.py": [
+    "train/speed/chunked_loss.py": {
+        "model/test_gpt2.py": [
             ("(1, target, -sums)", "(1, target, sums)", "the one-hot has the wrong sign"),
             (".mul_(1 / (N * sums))", ".mul_(1 / sums)", "the gradient is a sum, not a mean"),
             (".mul_(1 / (N * sums))", ".mul_(1 / N)", "powers taken for the softmax"),
@@ -302,7 +302,7 @@ TABLE = {
              "only the last chunk teaches the head, float32"),
             ("exact = torch.promote_types(dtype, torch.float32)", "exact = dtype", "sums in bfloat16"),
         ],
-        "test_speed.py": [
+        "train/speed/test_speed.py": [
             ("range(0, N, CHUNK_ROWS)", "range(0, N, N)", "all logits at once"),
             ("logits.sub_(top).exp_()", "logits.exp_()", "the softmax of logits far from zero is 0 / 0"),
             ("summed += part", "summed.copy_(part)", "only the last chunk teaches the head, bfloat16"),
@@ -311,7 +311,7 @@ TABLE = {
         ],
     },
     "train/loop.py": {
-        "test_speed.py": [("return loss.item()", "return loss", "every sample's graph is kept")],
+        "train/speed/test_speed.py": [("return loss.item()", "return loss", "every sample's graph is kept")],
         THE_LOOP: [
             ("optimizer.zero_grad()", "pass", "gradients add up from step to step"),
             ("losses.append(loss)",
@@ -327,21 +327,25 @@ TABLE = {
             ("batch_size: int = 16", "batch_size: int = 8", "another batch than the exercise's"),
             ("    after_sample(sample, loss)", "    after_sample(sample + 1, loss)", "samples reported off by one"),
         ],
-        "test_interruption.py::test_a_gradient_that_is_no_number_stops_the_loop_before_the_step": [
+        "train/lasting/test_interruption.py::test_a_gradient_that_is_no_number_stops_the_loop_before_the_step": [
             ("(math.isfinite(loss) and math.isfinite(length))", "math.isfinite(loss)", "a step with a gradient of inf"),
         ],
-        "test_interruption.py::test_a_diverged_run_says_where_and_of_what": [
+        "train/lasting/test_interruption.py::test_a_diverged_run_says_where_and_of_what": [
             ("(math.isfinite(loss) and math.isfinite(length))", "math.isfinite(length)", "a loss of NaN is kept"),
         ],
-        "test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
+        "train/lasting/test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
             ("range(optimizer.steps, samples)", "range(samples)",
              "a run that goes on begins with the first batch again"),
         ],
     },
-    "train/speed.py": {
-        "test_speed.py": [
+    "train/speed/step.py": {
+        "train/speed/test_speed.py": [
             ("model.embed(inputs).to(torch.bfloat16)", "model.embed(inputs)", "the residual stream stays float32"),
             ("(len(inputs[part]) / B)", "(1 / len(range(0, B, micro_batch or B)))", "all parts weigh alike"),
+        ],
+    },
+    "train/speed/adamw.py": {
+        "train/speed/test_speed.py": [
             ("foreach_lerp_(m, g, 1 - beta1)", "foreach_lerp_(m, g, beta1)", "first moment with the rest of beta1"),
             ("(root, self.eps * r)", "(root, self.eps)", "eps inside the second bias correction"),
             ("-self.lr * r / (1 - beta1**self.steps)", "-self.lr * r", "no first bias correction"),
@@ -353,12 +357,12 @@ TABLE = {
             ("dynamic=True", "dynamic=False", "a kernel for each shape, step and rate"),
         ],
     },
-    "train/run.py": {
-        "test_train.py::test_compile_compiles_adamw_and_changes_nothing_else": [
+    "train/lasting/run.py": {
+        "train/test_train.py::test_compile_compiles_adamw_and_changes_nothing_else": [
             ("CompiledAdamW if args.compile else FastAdamW", "FastAdamW", "--compile does nothing"),
             ("CompiledAdamW if args.compile else FastAdamW", "CompiledAdamW", "compiled without being asked"),
         ],
-        "test_train.py::test_a_compiler_is_missed_before_anything_is_written": [
+        "train/test_train.py::test_a_compiler_is_missed_before_anything_is_written": [
             ("        check_compiler()\n", "        pass\n", "the compiler is missed after the base model was measured"),
             ('if args.compile and device.type != "cpu":', "if False:", "a GPU compiles a kernel for each tensor"),
         ],
@@ -370,7 +374,7 @@ TABLE = {
              '    model = vars(setup).setdefault("kept", fresh_model(setup, args, device))\n    # The seed',
              "a learning rate goes on where the one before ended"),
         ],
-        "test_train.py": [
+        "train/test_train.py": [
             ("lr=lr, weight_decay=args.weight_decay)", "lr=lr)", "--weight-decay is ignored"),
             ("dropout=args.dropout)", "dropout=0.0)", "--dropout is ignored"),
             ("torch.manual_seed(job.seed)", "pass", "dropout does not repeat"),
@@ -389,62 +393,62 @@ TABLE = {
              'losses, checkpoints = [*record["train_loss"]], record["checkpoints"]',
              "the loss history is not saved"),
         ],
-        "test_interruption.py::test_a_diverged_run_says_where_and_of_what": [
+        "train/lasting/test_interruption.py::test_a_diverged_run_says_where_and_of_what": [
             ('"gradient" if len(losses) < args.samples and math.isfinite(last_loss) else "loss"', '"loss"',
              "a gradient that is no number is called a loss"),
         ],
-        "test_interruption.py::test_other_settings_do_not_go_on": [
+        "train/lasting/test_interruption.py::test_other_settings_do_not_go_on": [
             ("    write_json(folder / IDENTITY_FILE, job.identity)\n", "",
              "a run that has no state yet is not recognised"),
             ("    for job in jobs:\n        check_job(job)\n", "", "another run's folder is written to"),
         ],
-        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
+        "train/lasting/test_interruption.py::test_a_sweep_does_only_what_is_missing": [
             ("        check_neighbours(folder, common)", "        pass", "runs of other settings share a table"),
         ],
-        "test_interruption.py::test_too_small_a_disk_is_found_before_anything_is_written": [
+        "train/lasting/test_interruption.py::test_too_small_a_disk_is_found_before_anything_is_written": [
             ("    check_room(folder, setup, to_do, args.save_model,",
              "    len((folder, setup, to_do, args.save_model)) or dict(",
              "a disk too small is found when it is full"),
         ],
-        "test_interruption.py::test_a_finished_run_is_not_repeated": [
+        "train/lasting/test_interruption.py::test_a_finished_run_is_not_repeated": [
             ("model if after and args.save_model else None", "model if after else None", "--no-save-model is ignored"),
         ],
         TEAM: [
             ("        team.share(optimizer)\n        compute", "        compute", "the first process shares no step"),
         ],
     },
-    "train/folder.py": {
-        "test_train.py": [
+    "train/lasting/folder.py": {
+        "train/test_train.py": [
             ("any(is_foreign(path, sweep) for path in folder.iterdir())", "False", "a folder in use is written to"),
             ("(run_folder / name).unlink(missing_ok=True)", "pass", "--overwrite does not delete"),
             ("for name in WRITTEN:", "for name in [file.name for file in run_folder.glob('*.*')]:",
              "--overwrite deletes what is not its own"),
         ],
-        "test_interruption.py::test_other_settings_do_not_go_on": [
+        "train/lasting/test_interruption.py::test_other_settings_do_not_go_on": [
             ("if wanted.get(name) != found.get(name)]", "if name == 'lr' and wanted.get(name) != found.get(name)]",
              "settings are not compared"),
             ('"text_sha256": setup.book.sha256', '"text_sha256": None', "another text under the same name"),
         ],
-        "test_interruption.py::test_too_small_a_disk_is_found_before_anything_is_written": [
+        "train/lasting/test_interruption.py::test_too_small_a_disk_is_found_before_anything_is_written": [
             ("needed = 2 * state * min", "needed = state * min", "room for the new state, not the old"),
         ],
-        "test_interruption.py::test_a_sweep_does_only_what_is_missing": [
+        "train/lasting/test_interruption.py::test_a_sweep_does_only_what_is_missing": [
             ("names = (seeded, plain) if several_seeds else (plain, seeded)",
              "names = (seeded,) if several_seeds else (plain,)",
              "a run is repeated under another name"),
         ],
-        "test_interruption.py::test_what_a_folder_may_hold": [
+        "train/lasting/test_interruption.py::test_what_a_folder_may_hold": [
             ("        tidy(run_folder)\n", "", "--overwrite leaves unfinished files"),
         ],
     },
-    "train/state.py": {
-        "test_interruption.py::test_every_bit_of_a_state_is_checked": [
+    "train/lasting/state.py": {
+        "train/lasting/test_interruption.py::test_every_bit_of_a_state_is_checked": [
             ("if checksum(tensors, metadata", "if False and checksum(tensors, metadata", "the checksum is not checked"),
             ("digest.update(tensor.reshape(-1).view(torch.uint8).numpy())", "pass",
              "the checksum leaves the numbers out"),
             ('hashlib.sha256(text.encode("utf-8"))', "hashlib.sha256()", "the checksum leaves the step out"),
         ],
-        "test_interruption.py::test_a_state_that_cannot_be_written_leaves_the_old_one": [
+        "train/lasting/test_interruption.py::test_a_state_that_cannot_be_written_leaves_the_old_one": [
             ("        settle(temporary)\n        os.replace(temporary, file)\n",
              "        os.replace(temporary, file)\n        settle(file)\n",
              "renamed before it has reached the disk"),
@@ -452,41 +456,41 @@ TABLE = {
             ("raise OSError(str(error)) from None", "raise", "a disk that is full ends the run"),
         ],
     },
-    "train/keeper.py": {
-        "test_interruption.py::test_when_the_next_state_is_due": [
+    "train/lasting/keeper.py": {
+        "train/lasting/test_interruption.py::test_when_the_next_state_is_due": [
             ("max(60.0, 50 * took)", "max(60.0, 40 * took)", "saving takes more than 2 % of the time"),
         ],
-        "test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
+        "train/lasting/test_interruption.py::test_a_keeper_brings_back_all_that_training_depends_on": [
             ('"m": self.optimizer.m, "v": self.optimizer.v}', "}", "going on without the moments"),
             ('"v": self.optimizer.v}', '"v": self.optimizer.m}', "the second moment is the first"),
             ("self.optimizer.steps = self.saved_steps = info", "self.saved_steps = info", "going on without the step"),
             ('torch.set_rng_state(tensors["rng.cpu"])', "pass", "going on with other dropout"),
             ('if info.get("identity") != self.identity:', "if False:", "another run's state is taken"),
         ],
-        "test_interruption.py::test_a_full_disk_costs_the_state_and_not_the_run": [
+        "train/lasting/test_interruption.py::test_a_full_disk_costs_the_state_and_not_the_run": [
             ("        except OSError as error:", "        except KeyError as error:", "a failed save ends the run"),
         ],
     },
-    "train/claim.py": {
-        "test_interruption.py::test_a_run_that_another_process_has": [
+    "train/lasting/claim.py": {
+        "train/lasting/test_interruption.py::test_a_run_that_another_process_has": [
             ("            lock(opened)\n", "            pass\n", "the lock is not taken"),
             ("                file.unlink()", "                pass", "the lock file stays"),
         ],
-        "test_interruption.py::test_a_lock_on_a_deleted_file_is_no_claim": [
+        "train/lasting/test_interruption.py::test_a_lock_on_a_deleted_file_is_no_claim": [
             ("if os.path.samestat(os.fstat(opened.fileno()), os.stat(file)):", "if True:",
              "a lock on a file that is gone is taken for a claim"),
         ],
     },
-    "train/interruption.py": {
-        "test_interruption.py::test_a_signal_waits_only_in_training": [
+    "train/lasting/interruption.py": {
+        "train/lasting/test_interruption.py::test_a_signal_waits_only_in_training": [
             ("if self.waits and (", "if (", "a signal outside training waits for ever"),
         ],
         KILLED: [
             ("sys.exit(128 + interrupted.number)", "sys.exit(1)", "the exit code does not tell of a signal"),
         ],
     },
-    "train/distributed.py": {
-        "test_distributed.py::test_no_window_of_a_batch_is_left_out_or_done_twice": [
+    "train/parallel/team.py": {
+        "train/parallel/test_team.py::test_no_window_of_a_batch_is_left_out_or_done_twice": [
             ("slice(rank * B // size, (rank + 1) * B // size)", "slice(rank * (B // size), (rank + 1) * (B // size))",
              "the last windows of a batch are nobody's"),
         ],
@@ -499,26 +503,26 @@ TABLE = {
              "the last micro-batch is not shared"),
             ("dist.broadcast(moment, 0)", "pass", "the others go on without the moments"),
         ],
-        "test_distributed.py::test_every_process_of_a_machine_has_its_own_gpu": [
+        "train/parallel/test_team.py::test_every_process_of_a_machine_has_its_own_gpu": [
             ("% torch.cuda.device_count()", "", "more processes than GPUs"),
         ],
     },
     "train/sweep.py": {
-        "test_train.py": [
+        "train/test_train.py": [
             ("if len(set(map(lr_label, args.lrs))) < len(args.lrs):", "if False:", "a learning rate given twice"),
         ],
-        "test_distributed.py::test_who_does_which_run_and_who_waits": [
+        "train/parallel/test_team.py::test_who_does_which_run_and_who_waits": [
             ("offset = rank % len(jobs)", "offset = 0", "all processes begin at the same run"),
             ("        if not mine and rank > 0:", "        if not mine:",
              "the report before the other runs are finished"),
         ],
-        "test_distributed.py::test_two_processes_share_a_sweep": [
+        "train/parallel/test_team.py::test_two_processes_share_a_sweep": [
             ("            if rank == 0:\n                report(folder)", "            report(folder)",
              "every process writes the report"),
         ],
     },
-    "train/pretrain.py": {
-        "test_pretrain.py": [
+    "train/pretrain/pretraining.py": {
+        "train/pretrain/test_pretrain.py": [
             ("peak * (step + 1) / warmup", "peak * step / warmup", "the first step has a rate of zero"),
             ("(step - warmup) / (steps - warmup)", "step / steps", "the rate jumps where it begins to fall"),
             ("if length > longest:", "if True:", "short gradients are stretched"),
@@ -530,7 +534,7 @@ TABLE = {
         ],
     },
     "evaluate/ratio.py": {
-        "test_evaluate.py": [
+        "evaluate/test_evaluate.py": [
             ('np.argsort(-counts, kind="stable")', 'np.argsort(counts, kind="stable")[::-1]', "ties: larger id first"),
             ("[:count].tolist()", "[: count + 1].tolist()", "one frequent token too many"),
             ("share_among(tokens[:, 1:], frequent)", "share_among(tokens, frequent)", "start tokens are counted"),
@@ -547,22 +551,22 @@ TABLE = {
             ("[0.025, 0.975]", "[0.05, 0.95]", "an interval of 90 %"),
         ],
     },
-    "evaluate/ngram.py": {
-        "test_pretrain.py": [
+    "evaluate/measures/ngram.py": {
+        "train/pretrain/test_pretrain.py": [
             ("self.discount * kind * shorter", "self.discount * shorter", "discounted once, however many kinds"),
             ("np.where(seen, discounted / np.maximum(total, 1), shorter)", "discounted / np.maximum(total, 1)",
              "nothing is likely after a context never seen"),
         ],
     },
     "evaluate/loss.py": {
-        "test_evaluate.py": [
+        "evaluate/test_evaluate.py": [
             ('reduction="sum").item()', ').item() * (len(tokens) - 1) / len(groups)', "a mean of the batches' means"),
             ("if len(whole) < len(starts):", "if False:", "the last, shorter window is dropped"),
             ("/ (len(tokens) - 1)", "/ len(tokens)", "divided by one token too many"),
         ],
     },
     "evaluate/results.py": {
-        "test_evaluate.py": [
+        "evaluate/test_evaluate.py": [
             ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
             ('-result["lr"]', 'result["lr"]', "the smallest learning rate first"),
             ("if len(found) > 1:", "if False:", "two models in one figure"),
@@ -574,7 +578,7 @@ TABLE = {
         ],
     },
     "evaluate/table.py": {
-        "test_evaluate.py": [
+        "evaluate/test_evaluate.py": [
             ('np.array(second["shares"]) - np.array(first["shares"])',
              'np.array(first["shares"]) - np.array(second["shares"])', "differences with the wrong sign"),
             ("bootstrap_interval(difference)", 'bootstrap_interval(second["shares"] - np.sort(first["shares"]))',
@@ -588,7 +592,7 @@ TABLE = {
         ],
     },
     "evaluate/plot.py": {
-        "test_evaluate.py": [
+        "evaluate/test_evaluate.py": [
             ('(-0.2, "before"), (0.2, "after")', '(-0.2, "after"), (0.2, "before")', "before and after swapped"),
             ("round(2 * math.log10(lr)) % len(COLOURS)", "len(places)", "colours by rank, other ones in each figure"),
             ("i + half + 1]", "i + 1]", "a running mean that lags behind"),
@@ -602,7 +606,7 @@ TABLE = {
         ],
     },
     "evaluate/setup.py": {
-        "test_train.py": [
+        "train/test_train.py": [
             ("if tokenizer.n_vocab != config.vocab_size:", "if False:", "another model's vocabulary"),
             ("frequent_tokens: int = 100", "frequent_tokens: int = 99", "the 99 most frequent"),
             ("return self.tokens[: len(self.tokens) - self.held_out]", "return self.tokens", "trains on it all"),
@@ -610,8 +614,8 @@ TABLE = {
              "the held-out text is the whole"),
         ],
     },
-    "evaluate/cli.py": {
-        "test_train.py": [
+    "evaluate/flags.py": {
+        "train/test_train.py": [
             ("math.isfinite(value) and value > 0", "math.isfinite(value) and value >= 0", "a learning rate of zero"),
             ("math.isfinite(value) and value > 0", "value > 0", "an infinite learning rate"),
             ("if value < 1:", "if value < 0:", "zero samples"),
@@ -623,18 +627,18 @@ TABLE = {
         ],
     },
     "evaluate/__main__.py": {
-        "test_train.py": [
+        "train/test_train.py": [
             ("if text is None and", "if False and", "a run is measured by another text than its own"),
         ],
     },
-    "evaluate/reference.py": {
-        "test_train.py": [
+    "evaluate/measures/reference.py": {
+        "train/test_train.py": [
             ("banned=[setup.tokenizer.eot_token]", "banned=[]", "texts may end in the middle"),
             ("**sampling_of(args)", "seed=args.seed", "the sampling flags are ignored"),
         ],
     },
-    "evaluate/verdicts.py": {
-        "test_verdicts.py": [
+    "evaluate/report/verdicts.py": {
+        "evaluate/report/test_verdicts.py": [
             ("max(held_out[1], base[1])", "held_out[1]", "what the base model says as well is called memorised"),
             ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
         ],

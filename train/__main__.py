@@ -3,15 +3,15 @@
 python -m train --lr 1e-4 --samples 50
 """
 
-from evaluate.cli import Parser, positive_float
+from evaluate.flags import Parser, positive_float
 from evaluate.results import lr_label, read_result
 from evaluate.table import table
-from train.claim import claimed
-from train.cli import add_out_flags, add_training_flags
-from train.distributed import Team, processes
-from train.folder import Job, common_identity, default_folder
-from train.interruption import ending_in_one_line
-from train.run import begin, follow, open_run, prepare, run
+from train.flags import add_out_flags, add_training_flags
+from train.lasting.claim import claimed
+from train.lasting.folder import Job, common_identity, default_folder
+from train.lasting.interruption import ending_in_one_line
+from train.lasting.run import begin, follow, open_run, prepare, run
+from train.parallel.team import Team, processes
 
 
 def main() -> None:

@@ -7,17 +7,17 @@ import argparse
 import time
 from pathlib import Path
 
-from evaluate.cli import Parser, positive_float, positive_int
+from evaluate.flags import Parser, positive_float, positive_int
 from evaluate.plot import plot_all
-from evaluate.report import REPORT_FILE, write_report
+from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
-from train.claim import claimed
-from train.cli import add_out_flags, add_training_flags
-from train.distributed import processes, readable_output
-from train.folder import Job, common_identity, default_folder, jobs_of
-from train.interruption import Signals, ending_in_one_line
-from train.run import Opening, begin, open_run, prepare, run
+from train.flags import add_out_flags, add_training_flags
+from train.lasting.claim import claimed
+from train.lasting.folder import Job, common_identity, default_folder, jobs_of
+from train.lasting.interruption import Signals, ending_in_one_line
+from train.lasting.run import Opening, begin, open_run, prepare, run
+from train.parallel.team import processes, readable_output
 
 POLL = 1.0  # seconds between two looks at what other processes are at
 

@@ -1,0 +1,1 @@
+"""What loss and ratio cannot show: style, copying, forgetting, variety."""

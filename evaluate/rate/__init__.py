@@ -1,0 +1,1 @@
+"""A blind comparison by human readers."""

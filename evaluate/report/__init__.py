@@ -1,0 +1,1 @@
+"""report.html: verdicts, figures, texts side by side."""

@@ -1,0 +1,375 @@
+"""What the figures of a sweep say: verdicts by stated rules on stated figures, each with its threshold named here.
+
+Every function here is a function of result files alone. A verdict whose figures are missing (older
+results, nothing held out) is not made, and `judge` says which those are.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluate.measures.copying import LEAST
+from evaluate.results import final_loss, lr_label, over_fitted_since, run_label
+from evaluate.table import paired_difference
+
+LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
+STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
+COPIED = 0.01  # share of the written tokens
+FORGETS, FORGETS_MUCH = 0.1, 1.0  # nats per token, KL(base || tuned)
+SAME_KL = 0.01  # nats per token
+DISTINCT = 0.9  # of the book's own distinct-2, over as many texts
+REPEATED = 0.05  # share of 4-grams, above the book's own
+EXPLODED = 1.0  # nats per token, training loss
+TRIAL = 100  # samples
+
+
+class NotMeasured(Exception):
+    """A figure that a verdict needs is not in the result."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    lr: float
+    seed: int | None  # None: of all seeds of this learning rate
+    name: str  # what the learning rate does: "copies"
+    sentence: str  # with the figures
+    when: str = ""  # completes the name: "from sample 40 on"
+
+
+@dataclass(frozen=True)
+class NotMade:
+    name: str  # of the verdict
+    run: str  # of which run, "" for all of them
+    reason: str
+
+
+def look_up(measured: dict | None, *keys: str) -> object:
+    """The figure under `keys`, one inside the other, or None if it is not there."""
+    for key in keys:
+        measured = measured.get(key) if isinstance(measured, dict) else None
+    return measured
+
+
+def figure(measured: dict | None, *keys: str) -> object:
+    """`look_up` for a verdict that cannot do without.
+
+    Raises:
+        NotMeasured: it is not there.
+    """
+    value = look_up(measured, *keys)
+    if value is None:
+        raise NotMeasured(f"{'.'.join(keys)} is not in the result")
+    return value
+
+
+def held_out_loss(result: dict, when: str) -> float:
+    """The loss on held-out text "before" or "after" training, in nats per token.
+
+    Raises:
+        NotMeasured: nothing was held out, or not measured then.
+    """
+    loss = look_up(result, when, "held_out", "loss")
+    sample = {"before": 0, "after": result["samples"]}[when]
+    loss = dict(result.get("held_out_loss", [])).get(sample) if loss is None else loss
+    if loss is None:
+        raise NotMeasured("no held-out loss")
+    return loss
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def percent_with_interval(share: float, interval: tuple[float, float]) -> str:
+    return f"{percent(share)} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
+
+
+# One function for each rule: the verdict's (name, when, the sentence's end), or None where the rule does not hold.
+Found = tuple[str, str, str] | None
+
+
+def diverged(result: dict) -> Found:
+    if result["after"]:
+        return None
+    return "diverged", f"after sample {len(result['train_loss'])}", "the loss is not a finite number from there on"
+
+
+def exploded(result: dict) -> Found:
+    first, last = result["train_loss"][0], final_loss(result)
+    if last > first + EXPLODED:
+        return "exploded", "", f"training loss {first:.3f} at the first sample, {last:.3f} over the last tenth"
+    return None
+
+
+def over_fits(result: dict) -> Found:
+    if len(result.get("held_out_loss", [])) < 2:
+        raise NotMeasured("no held-out loss during training")
+    sample = over_fitted_since(result)
+    if sample is None:
+        return None
+    lowest, last = dict(result["held_out_loss"])[sample], result["held_out_loss"][-1][1]
+    rise = f"held-out loss {lowest:.3f} there, {last:.3f} at the end, while the training loss goes on falling"
+    return "over-fits", f"from sample {sample} on", rise
+
+
+def ends_worse(result: dict) -> Found:
+    first, last = held_out_loss(result, "before"), held_out_loss(result, "after")
+    if last > (1 + LOSS_CHANGE) * first:
+        return "ends worse than it began", "", f"held-out loss {first:.3f} before, {last:.3f} after"
+    return None
+
+
+def copies(result: dict) -> Found:
+    share, interval = figure(result, "after", "copied"), figure(result, "after", "copied_ci")
+    base, base_interval = figure(result, "before", "copied"), figure(result, "before", "copied_ci")
+    if interval[0] > base_interval[1] and share > COPIED:
+        mine, of_base = percent_with_interval(share, interval), percent_with_interval(base, base_interval)
+        return "copies", "", f"{mine} of its tokens lie in copied runs; base model: {of_base}"
+    return None
+
+
+def memorised(result: dict) -> Found:
+    extraction = figure(result, "after", "extraction")
+    training, held_out = figure(extraction, "training_ci"), figure(extraction, "held_out_ci")
+    base = figure(result, "before", "extraction", "training_ci")
+    if training[0] > max(held_out[1], base[1]):
+        found = (
+            f"after prompts from the training text {percent_with_interval(figure(extraction, 'training'), training)} "
+            "of its tokens are the book's own next ones, after held-out prompts "
+            f"{percent_with_interval(figure(extraction, 'held_out'), held_out)}; base model, training text: "
+            f"{percent_with_interval(figure(result, 'before', 'extraction', 'training'), base)}"
+        )
+        return "has memorised passages", "", found
+    return None
+
+
+def forgets(result: dict) -> Found:
+    kl = figure(result, "after", "forgetting", "base_texts", "kl")
+    low, high = figure(result, "after", "forgetting", "base_texts", "kl_ci")
+    if low > FORGETS:
+        name = "forgets much" if low > FORGETS_MUCH else "forgets"
+        return name, "", f"{kl:.3f} nats per token ({low:.3f} to {high:.3f}) away from the base model on its own texts"
+    return None
+
+
+def loses_variety(result: dict) -> Found:
+    mine, base, book = (
+        (figure(measured, "distinct")[1], figure(measured, "repeated"))
+        for measured in (result["after"], result["before"], result.get("book"))
+    )
+    # Against the base model too: nobody loses what he never had.
+    fewer = mine[0] < DISTINCT * book[0] and mine[0] < base[0]
+    repeats = mine[1] > book[1] + REPEATED and mine[1] > base[1]
+    if fewer or repeats:
+        found = (
+            f"distinct-2 {mine[0]:.3f} (base model {base[0]:.3f}, book {book[0]:.3f}), "
+            f"repeated {percent(mine[1])} (base model {percent(base[1])}, book {percent(book[1])})"
+        )
+        return "loses variety", "", found
+    return None
+
+
+def sounds(result: dict) -> Found:
+    value, (low, high) = figure(result, "after", "divergence"), figure(result, "after", "divergence_ci")
+    base, (base_low, base_high) = figure(result, "before", "divergence"), figure(result, "before", "divergence_ci")
+    if base_low <= high and low <= base_high:
+        return None
+    name = "sounds more like the book" if high < base_low else "sounds less like the book"
+    of_base = f"base model {base:.4f} ({base_low:.4f} to {base_high:.4f})"
+    return name, "", f"divergence {value:.4f} bits ({low:.4f} to {high:.4f}), {of_base}"
+
+
+def indistinguishable(result: dict) -> Found:
+    kl = figure(result, "after", "forgetting", "base_texts", "kl")
+    first, last = held_out_loss(result, "before"), held_out_loss(result, "after")
+    change, (low, high) = paired_difference(result["before"], result["after"])
+    if low <= 0 <= high and abs(last - first) < LOSS_CHANGE * first and kl < SAME_KL:
+        found = (
+            f"ratio {change:+.3f} ({low:+.3f} to {high:+.3f}), held-out loss {first:.3f} before and {last:.3f} "
+            f"after, KL {kl:.4f} nats per token"
+        )
+        return "cannot be told from the base model", "", found
+    return None
+
+
+def trial(result: dict) -> Found:
+    if result["samples"] < TRIAL:
+        return "is only a trial", "", f"{result['samples']} samples are too few for an outcome"
+    return None
+
+
+RULES_OF_ONE_RUN = (
+    (
+        "diverged",
+        "the training loss was no finite number any more. Such a run has no model; only its length is judged besides.",
+        diverged,
+    ),
+    (
+        "exploded",
+        f"the training loss over the last tenth is finite, but more than {EXPLODED:g} nat above that of the first "
+        "sample.",
+        exploded,
+    ),
+    (
+        "over-fits",
+        "at the end the held-out loss stands more than 1 % above its lowest value, and the training loss is lower than "
+        "it was there.",
+        over_fits,
+    ),
+    (
+        "ends worse than it began",
+        f"the held-out loss at the end is more than {100 * LOSS_CHANGE:g} % above that of the base model.",
+        ends_worse,
+    ),
+    (
+        "copies",
+        f"the whole interval of the copied share (tokens in runs of {LEAST} or more that stand in the training text) "
+        f"lies above the base model's, which was not trained on it, and the share is over {100 * COPIED:g} %.",
+        copies,
+    ),
+    (
+        "has memorised passages",
+        "it goes on as the book does more often after prompts from the training text than after prompts from the "
+        "held-out text, and than the base model does, which was not trained on it: the interval of the first lies "
+        "wholly above those of the others.",
+        memorised,
+    ),
+    (
+        "forgets",
+        f"the lower end of the interval of KL(base || tuned) on the base model's own texts is above {FORGETS:g} nats "
+        f"per token; above {FORGETS_MUCH:g} it forgets much.",
+        forgets,
+    ),
+    (
+        "loses variety",
+        f"distinct-2 is below {100 * DISTINCT:g} % of the book's own, or the share of repeated 4-grams more than "
+        f"{100 * REPEATED:g} percentage points above the book's own; and worse than the base model's.",
+        loses_variety,
+    ),
+    (
+        "sounds more or less like the book",
+        "the interval of the divergence lies wholly below (more) or above (less) the base model's.",
+        sounds,
+    ),
+    (
+        "cannot be told from the base model",
+        "the interval of the change of the ratio, text by text, includes zero, the held-out loss changed by less than "
+        f"{100 * LOSS_CHANGE:g} %, and KL is below {SAME_KL:g} nats per token.",
+        indistinguishable,
+    ),
+    ("is only a trial", f"fewer than {TRIAL} samples.", trial),
+)
+FITS_BEST = (
+    "fits best",
+    "the lowest held-out loss at the end among the runs that finished, the mean over seeds where there are several. "
+    f"The runner-up is within the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap away, "
+    "where both were run with several seeds (with two or three seeds a rough rule); with one seed, if its loss is less "
+    f"than {100 * LOSS_CHANGE:g} % higher.",
+)
+RULES = (FITS_BEST, *((name, words) for name, words, _ in RULES_OF_ONE_RUN))  # for readers
+
+
+def fits_best(results: list[dict]) -> Verdict:
+    """Which learning rate ends with the lowest held-out loss, and whether the runner-up is within the noise.
+
+    Raises:
+        NotMeasured: there are no two learning rates to compare, or they were not measured on the same text.
+    """
+    finished = [result for result in results if result["after"]]
+    if len({result["lr"] for result in finished}) < 2:
+        raise NotMeasured("fewer than two learning rates finished")
+    if len({(result.get("held_out_tokens"), result["settings"]["seq_len"]) for result in finished}) > 1:
+        raise NotMeasured("the held-out losses are of different texts or windows")
+    losses: dict[float, list[float]] = {}
+    for result in finished:
+        losses.setdefault(result["lr"], []).append(held_out_loss(result, "after"))
+    best, second = sorted(losses, key=lambda lr: np.mean(losses[lr]))[:2]
+    lowest, next_lowest = float(np.mean(losses[best])), float(np.mean(losses[second]))
+    gap = next_lowest - lowest
+    if min(len(losses[best]), len(losses[second])) > 1:
+        # Welch 1947: the two need not scatter alike.
+        error = math.sqrt(sum(np.var(losses[lr], ddof=1) / len(losses[lr]) for lr in (best, second)))
+        noise, yardstick = gap < STANDARD_ERRORS * error, f"standard error of the gap between seeds {error:.3f}"
+    else:
+        noise, yardstick = gap < LOSS_CHANGE * lowest, f"a gap of {100 * gap / lowest:.1f} %"
+    seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
+    sentence = f"{lr_label(best)} fits best: held-out loss {lowest:.3f} (perplexity {perplexity(lowest)}{seeds})"
+    sentence += f", before {lr_label(second)} with {next_lowest:.3f} ({yardstick}"
+    sentence += ": within the noise)" if noise else ")"
+    firsts = [held_out_loss(result, "before") for result in finished if result["lr"] == best]
+    if lowest >= np.mean(firsts):
+        sentence += f"; yet it is no better than the base model's {np.mean(firsts):.3f}"
+    name = "fits best, but within the noise" if noise else "fits best"
+    return Verdict(best, None, name, sentence + ".")
+
+
+def perplexity(loss: float) -> str:
+    """exp(loss), with three significant digits or all that stand before the point."""
+    if loss > math.log(1e6):
+        return "over a million"
+    value = math.exp(loss)
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def judge(results: list[dict]) -> tuple[list[Verdict], list[NotMade]]:
+    """All verdicts on `results` (see `find_results`), and those that could not be made for lack of figures."""
+    verdicts, not_made = [], []
+    try:
+        verdicts.append(fits_best(results))
+    except NotMeasured as reason:
+        not_made.append(NotMade("fits best", "", str(reason)))
+    for result in results:
+        run = run_label(result, results)
+        for name, _, rule in RULES_OF_ONE_RUN:
+            if not result["after"] and rule not in (diverged, trial):
+                continue
+            try:
+                found = rule(result)
+            except NotMeasured as reason:
+                not_made.append(NotMade(name, run, str(reason)))
+                continue
+            if found:
+                name, when, why = found
+                sentence = f"{run} {' '.join(filter(None, (name, when)))}: {why}."
+                verdicts.append(Verdict(result["lr"], result["seed"], name, sentence, when))
+    return verdicts, not_made
+
+
+def answer(results: list[dict], verdicts: list[Verdict], not_made: list[NotMade]) -> list[str]:
+    """The sweep in two or three sentences, put together from its verdicts."""
+    best = [verdict for verdict in verdicts if verdict.seed is None]
+    sentences = [verdict.sentence for verdict in best]
+    sentences += [f"Which learning rate fits best cannot be said: {n.reason}." for n in not_made if not n.run]
+    parts, unmarked = [], []
+    for lr in dict.fromkeys(result["lr"] for result in results):
+        seeds = sum(result["lr"] == lr for result in results)
+        mine = [v for v in verdicts if v.lr == lr and v.seed is not None and v.name != "is only a trial"]
+        if mine:
+            parts.append(f"{lr_label(lr)} {in_words(phrases(mine, seeds))}")
+        else:
+            unmarked.append(lr_label(lr))
+    parts += [f"none of the rules below applies to {in_words(unmarked)}"] if unmarked else []
+    # Not str.capitalize: it would make the rest of the sentence small.
+    sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
+    trials = list(dict.fromkeys(lr_label(v.lr) for v in verdicts if v.name == "is only a trial"))
+    if trials:
+        sentences.append(f"Only a trial, with fewer than {TRIAL} samples: {in_words(trials)}.")
+    return sentences
+
+
+def phrases(verdicts: list[Verdict], seeds: int) -> list[str]:
+    """What the verdicts on one learning rate say, each once; with the number of its seeds where they disagree."""
+    spoken = []
+    for name in dict.fromkeys(verdict.name for verdict in verdicts):
+        whens = [verdict.when for verdict in verdicts if verdict.name == name]
+        some = f" ({len(whens)} of {seeds} seeds)" if len(whens) < seeds else ""
+        spoken.append(f"{name} {whens[0] if len(set(whens)) == 1 else ''}".strip() + some)
+    return spoken
+
+
+def in_words(items: Iterable[str]) -> str:
+    """a, b and c"""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last

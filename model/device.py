@@ -1,0 +1,37 @@
+"""What the machine has: the device that computes, and the precision that it is fastest in."""
+
+import torch
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a `--device` value.
+
+    Raises:
+        ValueError: this machine does not have it.
+    """
+    if name == "auto":
+        # Never mps by itself: Apple's GPU has been seen to give wrong GPT-2 results without a word.
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):  # torch built without CUDA answers with an AssertionError
+        raise ValueError(f"device {name!r} is not available here; use --device cpu or auto") from None
+    return device
+
+
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a `--dtype` value: auto, float32 or bfloat16."""
+    return fastest_dtype(device) if name == "auto" else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware is faster with it (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        fast = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,190 @@
+"""Book, tokenizer and batches."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pytest
+import torch
+
+from data import load_book, load_tokenizer, sample_batch
+from data.book import cached_gulliver, cut_frame
+from data.tokenizer import byte_alphabet
+
+FRAMED = (
+    "\ufeffThe Project Gutenberg eBook of A Voyage\r\n\r\n*** START OF THE PROJECT GUTENBERG EBOOK A VOYAGE ***\r\n\r\n\r\n"
+    "A VOYAGE\r\n\r\nWe sailed “at last”;\r\nand sank.\r\n\r\n*** END OF THE PROJECT GUTENBERG EBOOK A VOYAGE ***\r\nLicence\r\n"
+)
+
+# Batches
+
+
+def test_targets_are_the_inputs_shifted_by_one():
+    inputs, targets = sample_batch(torch.arange(100, 200), batch_size=32, seq_len=7, seed=0, step=0)
+    assert inputs.shape == targets.shape == (32, 7) and inputs.dtype == torch.int64
+    assert torch.equal(targets, inputs + 1)
+    assert torch.equal(inputs, inputs[:, :1] + torch.arange(7))
+
+
+def test_every_window_can_come_and_all_equally_often():
+    tokens = torch.arange(10)
+    firsts = torch.cat([sample_batch(tokens, 16, 4, seed=1, step=step)[0][:, 0] for step in range(500)])
+    counts = torch.bincount(firsts, minlength=10)
+    assert counts[6:].sum() == 0 and counts[:6].min() > 0  # 6 windows of 4 + 1 tokens; the last ends on the last token
+    expected = 8000 / 6
+    assert ((counts[:6] - expected) ** 2 / expected).sum() < 20  # chi-squared with 5 degrees of freedom: p = 0.001
+
+
+def test_batches_are_int64_whatever_the_text_is_stored_as():
+    inputs, targets = sample_batch(torch.arange(9, dtype=torch.int32), batch_size=2, seq_len=4, seed=0, step=0)
+    assert inputs.dtype == targets.dtype == torch.int64
+
+
+def test_a_text_of_one_window_only():
+    inputs, targets = sample_batch(torch.arange(5), batch_size=2, seq_len=4, seed=0, step=0)
+    assert inputs.tolist() == [[0, 1, 2, 3]] * 2 and targets.tolist() == [[1, 2, 3, 4]] * 2
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    tokens = torch.arange(1000)
+
+    def batch(seed, step):
+        return sample_batch(tokens, 4, 8, seed, step)[0].tolist()
+
+    expected = batch(3, 5)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    batch(3, 4)
+    assert batch(3, 5) == expected
+    different = [batch(seed, step) for seed in range(4) for step in range(4)]
+    assert len({str(b) for b in different}) == 16
+
+
+# Tokenizer
+
+
+def test_bytes_have_the_alphabet_of_gpt2():
+    alphabet = byte_alphabet()
+    assert sorted(alphabet) == list(range(256)) and len(set(alphabet.values())) == 256
+    assert (alphabet[ord(" ")], alphabet[ord("\n")], alphabet[ord("a")], alphabet[0xAD]) == ("Ġ", "Ċ", "a", "Ń")
+    assert list(alphabet)[:2] == [ord("!"), ord('"')]  # ids 0 and 1 of GPT-2
+
+
+def test_encode_then_decode_returns_every_byte(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    assert tokenizer.n_vocab == 300 and tokenizer.eot_token == 299
+    for text in ("the captain saw the island;\n", "“naïve” — 42nd 日本 🏝\r\n\t  x", "", "  ", "<|endoftext|>"):
+        tokens = tokenizer.encode_ordinary(text)
+        assert tokenizer.decode(tokens) == text
+        assert tokenizer.eot_token not in tokens
+    assert tokenizer.decode_bytes(range(256)) == bytes(byte_alphabet())
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path, tokenizer_folder):
+    def copy(edit_vocab=lambda v: v, edit_merges=lambda m: m):
+        vocab = json.loads((tokenizer_folder / "vocab.json").read_text(encoding="utf-8"))
+        (tmp_path / "vocab.json").write_text(json.dumps(edit_vocab(vocab)), encoding="utf-8")
+        merges = (tokenizer_folder / "merges.txt").read_text(encoding="utf-8")
+        (tmp_path / "merges.txt").write_text(edit_merges(merges), encoding="utf-8")
+        return tmp_path
+
+    load_tokenizer(copy())
+    for damage in (
+        {"edit_vocab": lambda v: {k: i for k, i in v.items() if i != 270}},
+        {"edit_vocab": lambda v: [v]},
+        {"edit_merges": lambda m: "\n".join(m.split("\n")[:-2])},
+        {"edit_merges": lambda m: m.replace("\n", "\n\n", 2).replace(" ", "  ", 1)[:-20]},
+    ):
+        with pytest.raises(ValueError, match="does not list the 256 bytes"):
+            load_tokenizer(copy(**damage))
+    copy()
+    (tmp_path / "vocab.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="damaged"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="merges.txt is missing"):
+        load_tokenizer(tmp_path)
+
+
+# Book
+
+
+def test_the_frame_is_cut_and_lines_end_in_lf(tmp_path):
+    file = tmp_path / "voyage.txt"
+    file.write_bytes(FRAMED.encode("utf-8"))
+    book = load_book(file)
+    assert book.text == "A VOYAGE\n\nWe sailed “at last”;\nand sank."
+    assert book.name == "voyage" and not book.raw and not book.notes
+    assert book.sha256 == hashlib.sha256(FRAMED.encode("utf-8")).hexdigest()
+    raw = load_book(file, raw=True)
+    assert raw.text == FRAMED[1:] and raw.raw and raw.sha256 == book.sha256  # all but the byte-order mark
+
+
+def test_a_text_without_a_frame_is_kept_whole(tmp_path):
+    (tmp_path / "plain.txt").write_bytes("Größe\r\nund Maß".encode())
+    assert load_book(tmp_path / "plain.txt").text == "Größe\nund Maß"
+    assert cut_frame("*** START OF THIS PROJECT GUTENBERG EBOOK X ***\nold style") == "old style"
+
+
+def test_texts_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no text '.*none.txt'"):
+        load_book(tmp_path / "none.txt")
+    for content, complaint in (
+        (b"caf\xe9", "not UTF-8"),
+        (b"", "is empty"),
+        (b" \r\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+    ):
+        (tmp_path / "bad.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=complaint):
+            load_book(tmp_path / "bad.txt")
+
+
+@pytest.fixture
+def gutenberg():
+    """A server on this machine that sends whatever `page` holds, and notes how it was asked."""
+
+    class State:
+        page, requests = FRAMED.encode("utf-8"), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            State.requests.append(self.headers["User-Agent"])
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(State.page)))
+            self.end_headers()
+            self.wfile.write(State.page)
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    State.url = f"http://127.0.0.1:{server.server_port}/pg829.txt"
+    yield State
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_book_is_fetched_once_and_cached_byte_for_byte(gutenberg, tmp_path):
+    for _ in range(2):
+        file = cached_gulliver(tmp_path / "cache", gutenberg.url)
+    assert file.read_bytes() == FRAMED.encode("utf-8")
+    assert len(gutenberg.requests) == 1 and "gulliver" in gutenberg.requests[0]
+    book = load_book("gulliver", cache=tmp_path / "cache")
+    assert book.text.startswith("A VOYAGE") and book.name == "gulliver"
+    assert "not the file of 2023" in book.notes[0]  # another edition is a note, not an error
+
+
+def test_a_page_that_is_not_the_book_is_not_kept(gutenberg, tmp_path):
+    gutenberg.page = b"<html>You are a robot</html>"
+    with pytest.raises(ValueError, match="not the book .* --text FILE"):
+        cached_gulliver(tmp_path / "cache", gutenberg.url)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_book_without_network(tmp_path):
+    with pytest.raises(ConnectionError, match="cannot fetch the book .*--text FILE"):
+        cached_gulliver(tmp_path, "http://127.0.0.1:9/pg829.txt")

@@ -1,0 +1,176 @@
+"""The evaluation as a whole: each number in its place, from the right texts and the right model."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_text
+
+import train.__main__ as train_command
+from data import load_tokenizer
+from evaluate.flags import Parser, add_machine_flags, add_sampling_flags
+from evaluate.measures.measure import book_evaluation, checkpoint, decode_pieces, evaluation, measures_of_texts
+from evaluate.measures.reference import open_reference, pick_prompts, write
+from evaluate.setup import open_setup
+from model import load_pretrained
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def args():
+    parser = Parser()
+    add_sampling_flags(parser)
+    add_machine_flags(parser)
+    flags = ["--eval-sequences", "70", "--eval-tokens", "9", "--top-k", "7", "--temperature", "0.8"]
+    namespace = parser.parse_args([*flags, "--dtype", "float32", "--seed", "3"])
+    namespace.seq_len = 16
+    return namespace
+
+
+@pytest.fixture
+def setup(model_folder, text_file):
+    return open_setup(str(model_folder), str(text_file), raw_text=False, holdout=0.2)
+
+
+@pytest.fixture
+def base(model_folder):
+    return load_pretrained(model_folder)
+
+
+@pytest.fixture
+def reference(setup, base, args):
+    return open_reference(setup, base, write(setup, base, args, CPU, ""), None, args, CPU)
+
+
+def test_the_expected_ratio_is_the_samplers_mass_over_all_steps(setup, base, args):
+    """Against a full pass over the finished texts, the sampler's rule written out in NumPy; 70 texts are two groups."""
+    written = write(setup, base, args, CPU, "")
+    tokens = written.ratio.tokens
+    with torch.no_grad():
+        logits = base.double()(tokens[:, :-1]).numpy()
+    masses = np.zeros((70, 9))
+    for i, j in np.ndindex(70, 9):
+        row = logits[i, j].copy()
+        row[setup.tokenizer.eot_token] = -np.inf
+        row[row < np.sort(row)[-7]] = -np.inf
+        p = np.exp((row - row.max()) / 0.8)
+        masses[i, j] = p[setup.frequent].sum() / p.sum()
+    assert written.masses.shape == (70,)
+    np.testing.assert_allclose(written.masses, masses.mean(1), atol=1e-5)
+    assert abs(written.masses.mean() - written.ratio.ratio) < 0.08  # the same mean, less noise
+
+
+def test_the_base_model_has_forgotten_and_changed_nothing(setup, base, reference, args):
+    written = write(setup, base, args, CPU, "")
+    found = evaluation(reference, base, written, args, CPU, {"wte": 0.0}, "")
+    assert found["forgetting"] == {
+        "base_texts": {"kl": 0.0, "kl_ci": (0.0, 0.0), "loss_increase": 0.0, "loss_increase_ci": (0.0, 0.0)}
+    }
+    assert math.log(found["held_out"]["perplexity"]) == pytest.approx(found["held_out"]["loss"])
+    json.dumps(found, allow_nan=False)
+
+
+def test_another_model_is_held_against_the_base(setup, base, reference, args):
+    other = load_pretrained(setup.folder)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+    written = write(setup, other, args, CPU, "")
+    found = evaluation(reference, other, written, args, CPU, {}, "")
+    inputs, targets = reference.base_texts[:, :-1], reference.base_texts[:, 1:, None]
+    with torch.no_grad():
+        log_p, log_q = (m.double()(inputs).log_softmax(-1) for m in (base, other))
+    forgetting = found["forgetting"]["base_texts"]
+    assert forgetting["kl"] == pytest.approx((log_p.exp() * (log_p - log_q)).sum(-1).mean().item(), rel=1e-4)
+    increase = (log_p - log_q).gather(2, targets).mean().item()
+    assert forgetting["loss_increase"] == pytest.approx(increase, rel=1e-3)
+    # Fluency is the base model's judgement of the other's texts, not of its own.
+    own = written.ratio.tokens
+    with torch.no_grad():
+        losses = -base.double()(own[:, :-1]).log_softmax(-1).gather(2, own[:, 1:, None])
+    assert found["base_perplexity"] == pytest.approx(losses.mean().exp().item(), rel=1e-4)
+
+
+def test_a_parrot_is_caught(setup, reference):
+    """Texts cut out of the training text are copied throughout; the same of what was held out are not."""
+    parrot = setup.training_tokens[: 40 * 30].view(40, 30)
+    found = measures_of_texts(reference, parrot, intervals=True)
+    assert found["copied"] == 1.0 and found["copied_ci"] == (1.0, 1.0) and found["novelty"] == [0.0] * 10
+    assert found["longest_copy"]["tokens"] == 30
+    assert found["longest_copy"]["passage"] == setup.tokenizer.decode(parrot[0].tolist())
+    jumble = setup.training_tokens[torch.randperm(1200, generator=torch.Generator().manual_seed(1))].view(40, 30)
+    assert measures_of_texts(reference, jumble, intervals=False)["copied"] == 0.0
+
+
+def test_the_book_is_measured_on_what_was_held_out(setup, reference):
+    book = book_evaluation(reference)
+    texts = setup.held_out_tokens[: len(setup.held_out_tokens) // 9 * 9]
+    assert book["texts"] == len(texts) // 9
+    assert book["ratio"] == pytest.approx(np.isin(texts.numpy(), setup.frequent).mean())
+    passages = torch.cat([reference.prompts, reference.book_continuations], 1)
+    windows = setup.held_out_tokens.unfold(0, passages.shape[1], 1)
+    assert all((windows == passage).all(1).any() for passage in passages)
+    for tokens, shown in zip(reference.book_continuations.tolist(), book["continuations"], strict=True):
+        assert "".join(shown["pieces"]) == setup.tokenizer.decode(tokens)
+        assert len(shown["pieces"]) == len(shown["frequent"]) == 60
+
+
+def test_prompts_begin_lines_and_are_spread_over_the_text(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    text = make_text(2000)
+    tokens = torch.tensor(tokenizer.encode_ordinary(text))
+    prompts, continuations = pick_prompts(tokens, tokenizer)
+    assert prompts.shape == (12, 32) and continuations.shape == (12, 60)
+    lines = text.split("\n")
+    for prompt, continued in zip(prompts.tolist(), continuations.tolist()):
+        passage = tokenizer.decode(prompt + continued)
+        assert passage in text and passage.split("\n")[0] in lines
+    places = [text.index(tokenizer.decode(row)) for row in torch.cat([prompts, continuations], 1).tolist()]
+    assert places == sorted(places) and places[0] < 0.2 * len(text) and places[-1] > 0.8 * len(text)
+
+
+@pytest.mark.parametrize("count", [2, 3, 40, 92, 93])
+def test_a_short_text_has_short_prompts(count, tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    tokens = torch.tensor(tokenizer.encode_ordinary(make_text(200)))[:count]
+    prompts, continuations = pick_prompts(tokens, tokenizer)
+    assert len(prompts) >= 1 and prompts.shape[1] >= 1 and continuations.shape[1] >= 1
+    whole = torch.cat([prompts, continuations], 1)
+    assert any(torch.equal(whole[0], tokens[i : i + whole.shape[1]]) for i in range(count))
+
+
+def test_pieces_are_whole_characters(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    text = "a Ł and € and 𝄞, then"
+    tokens = tokenizer.encode_ordinary(text)
+    pieces = decode_pieces(tokenizer, tokens)
+    assert len(pieces) == len(tokens) and "".join(pieces) == text
+    broken = decode_pieces(tokenizer, tokens[: tokens.index(tokenizer.encode_ordinary("€")[0]) + 1])
+    assert "".join(broken).startswith("a Ł and ") and "�" in broken[-1]
+
+
+def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference, args):
+    found = checkpoint(reference, base, args, CPU, 5, 4)
+    assert found["sample"] == 5 and found["kl"] == 0.0 and set(found) == {"sample", "held_out_loss", "kl", "copied"}
+    assert set(checkpoint(reference, base, args, CPU, 5, 0)) == {"sample", "held_out_loss"}
+
+
+def test_a_general_text_is_measured_and_a_short_one_refused(command, model_folder, text_file, tmp_path):
+    flags = ("--lr", "1e-2", "--model", model_folder, "--text", text_file, "--samples", 2, "--batch-size", 2)
+    flags += ("--seq-len", 16, "--eval-sequences", 3, "--eval-tokens", 5)
+    (tmp_path / "other.txt").write_text(make_text(300, seed=9), encoding="utf-8")
+    code, _, err = command(
+        train_command.main, *flags, "--general-text", tmp_path / "other.txt", "--out", tmp_path / "run"
+    )
+    assert code == 0, err
+    result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert result["before"]["forgetting"]["general"]["kl"] == 0 < result["after"]["forgetting"]["general"]["kl"]
+    assert result["after"]["weight_change"]["h.0"] > 0 == result["before"]["weight_change"]["h.0"]
+    (tmp_path / "short.txt").write_text("a ship", encoding="utf-8")
+    code, _, err = command(
+        train_command.main, *flags, "--general-text", tmp_path / "short.txt", "--out", tmp_path / "new"
+    )
+    assert code == 2 and "general-text" in err and not (tmp_path / "new").exists()

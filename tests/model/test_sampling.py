@@ -1,0 +1,269 @@
+"""Sampling: the cache, the draw, and what a seed promises."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import BLOCK, VOCAB, WIDTH
+
+from model import GPT2, generate, load_pretrained
+from model.sampling import cast_copy, sample_token, uniform_numbers
+from model.speed.packed import PackedLinear, can_pack, pack
+
+needs_packing = pytest.mark.skipif(not can_pack(torch.zeros(2, 2)), reason="this PyTorch has no packed linear layers")
+
+
+@pytest.fixture(scope="module")
+def model(model_folder):
+    return load_pretrained(model_folder).double()
+
+
+@pytest.fixture
+def prompts():
+    return torch.tensor(np.random.default_rng(4).integers(VOCAB, size=(5, 3)))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}, {"temperature": 0.7}])
+def test_the_cache_changes_nothing(model, prompts, settings):
+    cached = generate(model, prompts, BLOCK - 3, seed=3, **settings)
+    assert torch.equal(cached, generate(model, prompts, BLOCK - 3, seed=3, use_cache=False, **settings))
+    assert cached.shape == (5, BLOCK) and torch.equal(cached[:, :3], prompts)
+
+
+def test_with_the_cache_every_token_is_read_once(model, prompts, monkeypatch):
+    """That makes writing linear in the new tokens; without it, every token is read again for each that follows."""
+    embed, read = GPT2.embed, []
+
+    def watched(model, tokens, start=0):
+        read.append((start, tokens.shape[1]))
+        return embed(model, tokens, start)
+
+    monkeypatch.setattr(GPT2, "embed", watched)
+    generate(model, prompts, 5)
+    assert read == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
+    read.clear()
+    generate(model, prompts, 5, use_cache=False)
+    assert read == [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7)]
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}])
+def test_a_batch_equals_its_rows(model, prompts, settings):
+    together = generate(model, prompts, 12, seed=3, **settings)
+    alone = [generate(model, prompts[i : i + 1], 12, seed=3, first_row=i, **settings) for i in range(5)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_greedy_takes_the_most_likely(model, prompts):
+    tokens = generate(model, prompts, 6, temperature=0)
+    for end in range(3, 9):
+        with torch.no_grad():
+            assert torch.equal(tokens[:, end], model(tokens[:, :end])[:, -1].argmax(-1))
+
+
+def test_longer_than_the_context_sees_the_last_tokens(model, prompts):
+    tokens = generate(model, prompts, BLOCK + 5, temperature=0)
+    assert tokens.shape == (5, BLOCK + 8)
+    with torch.no_grad():
+        assert torch.equal(tokens[:, -1], model(tokens[:, -1 - BLOCK : -1])[:, -1].argmax(-1))
+    # Up to the full context nothing has slid yet: the cached path agrees.
+    assert torch.equal(tokens[:, : BLOCK + 1], generate(model, prompts, BLOCK - 2, temperature=0))
+
+
+def test_same_seed_same_text_and_other_seed_another(model, prompts):
+    def text(seed):
+        return generate(model, prompts, 15, seed=seed)
+
+    torch.manual_seed(1)
+    first = text(5)
+    torch.manual_seed(2)  # the global generator has no part in it
+    assert torch.equal(first, text(5))
+    assert not torch.equal(first, text(6))
+
+
+def test_rows_with_equal_prompts_differ(model):
+    same = generate(model, torch.zeros(4, 1, dtype=torch.long), 15, seed=0)
+    assert len({tuple(row) for row in same.tolist()}) == 4
+
+
+def test_banned_tokens_never_appear(model, prompts):
+    usual = generate(model, prompts, 15, temperature=0)
+    banned = usual[:, 3:].unique().tolist()
+    assert len(banned) > 1
+    for settings in ({"temperature": 0}, {"top_k": 1}, {"top_k": 5, "temperature": 2.0}):
+        tokens = generate(model, prompts, 15, banned=banned, **settings)
+        assert not torch.isin(tokens[:, 3:], torch.tensor(banned)).any()
+
+
+def test_any_model_that_gives_logits_will_do(prompts):
+    """One that always continues with the next id; it has no context limit and no cache."""
+
+    def successor(tokens):
+        return 50.0 * torch.nn.functional.one_hot((tokens + 1) % VOCAB, VOCAB).float()
+
+    tokens = generate(successor, prompts, 4, temperature=0)
+    assert torch.equal(tokens[:, 3:], (prompts[:, -1:] + torch.arange(1, 5)) % VOCAB)
+
+
+@pytest.mark.parametrize("new_tokens", [BLOCK - 2, BLOCK - 1, BLOCK])
+def test_the_cache_ends_where_the_context_ends(model_folder, new_tokens):
+    model, prompts = load_pretrained(model_folder).double(), torch.arange(6).view(2, 3)
+    cached = generate(model, prompts, new_tokens, temperature=0)
+    assert torch.equal(cached, generate(model, prompts, new_tokens, temperature=0, use_cache=False))
+
+
+@needs_packing
+def test_packed_layers_write_what_the_model_says(model_folder, prompts):
+    """In float32, where the layers are packed: the logits before each draw are those of the model itself."""
+    model = load_pretrained(model_folder)
+    seen = []
+    tokens = generate(model, prompts, BLOCK - 3, seed=3, watch=lambda logits: seen.append(logits.clone()))
+    with torch.no_grad():
+        expected = model(tokens)[:, 2:-1]
+    torch.testing.assert_close(torch.stack(seen, dim=1), expected, rtol=1e-5, atol=1e-4)
+
+
+@needs_packing
+def test_packing_makes_a_copy_and_keeps_the_numbers(model_folder):
+    block = load_pretrained(model_folder).h[1]
+    x = torch.randn(5, 3, WIDTH, generator=torch.Generator().manual_seed(0))
+    before = block(x).detach()
+    packed = pack(block, rows=15)
+    assert sum(isinstance(part, PackedLinear) for part in packed.modules()) == 4
+    assert packed.ln_1.weight is block.ln_1.weight
+    assert torch.equal(block(x), before) and not any(isinstance(part, PackedLinear) for part in block.modules())
+    torch.testing.assert_close(packed(x), before, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(packed.mlp(x), block.mlp(x).detach(), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.skipif(not can_pack(torch.zeros(2, 2, dtype=torch.bfloat16)), reason="no bfloat16 on this CPU")
+@pytest.mark.parametrize("rows", [1, 16, 17])
+def test_packing_in_bfloat16_is_the_product_whatever_rows_it_is_for(rows):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, x = (torch.randn(shape, generator=generator).bfloat16() for shape in ((70, 40), (70,), (20, 40)))
+    exact = F.linear(x.double(), weight.double(), bias.double())
+    torch.testing.assert_close(PackedLinear(weight, bias, rows)(x).double(), exact, rtol=2**-8, atol=1e-3)
+
+
+def test_packing_is_for_dtypes_that_it_exists_for(monkeypatch):
+    assert not can_pack(torch.zeros(2, 2, dtype=torch.float64))
+    assert not can_pack(torch.zeros(2, 2, device="meta"))  # as on any device but the CPU
+    monkeypatch.setattr(torch.ops, "mkldnn", object())  # a PyTorch without the operations
+    assert not can_pack(torch.zeros(2, 2))
+
+
+def test_what_was_written_may_be_changed(model, prompts):
+    tokens = generate(model, prompts, 2)
+    tokens += 1  # an error for a tensor of inference mode
+
+
+def test_nothing_is_recorded_for_gradients():
+    recorded = []
+
+    def model(tokens):
+        recorded.append(torch.is_grad_enabled())
+        return torch.zeros(*tokens.shape, 5)
+
+    generate(model, torch.zeros(1, 1, dtype=torch.long), 2)
+    assert recorded == [False, False]
+
+
+def test_what_is_banned_stays_in_the_models_own_memory():
+    table = torch.zeros(1, 3, 5)
+    generate(lambda t: table[:, : t.shape[1]], torch.zeros(1, 1, dtype=torch.long), 3, banned=[2])
+    assert not table.any()
+
+
+def test_every_token_has_its_own_luck():
+    tokens = generate(lambda t: torch.zeros(*t.shape, 1000), torch.zeros(3, 1, dtype=torch.long), 20)
+    assert all(len(row.unique()) > 10 for row in tokens[:, 1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_in_training_is_evaluated_and_put_back(model_folder, prompts, dtype):
+    dropping = cast_copy(load_pretrained(model_folder, dropout=0.5), dtype).train()
+    tokens = generate(dropping, prompts, 5, temperature=0)
+    assert dropping.training
+    assert torch.equal(tokens, generate(dropping.eval(), prompts, 5, temperature=0))
+
+
+# The draw itself.
+
+LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("uniform", "token"),
+    [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.4999, 1), (0.5001, 2), (0.6999, 2), (0.7001, 3), (1 - 1e-16, 3)],
+)
+def test_the_draw_is_the_inverse_of_the_distribution(uniform, token):
+    assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64)).item() == token
+
+
+@pytest.mark.parametrize(
+    ("top_k", "uniform", "token"),
+    [
+        (2, 0.0, 1),
+        (2, 4 / 7 - 1e-9, 1),
+        (2, 4 / 7 + 1e-9, 3),
+        (1, 0.99, 1),
+        (3, 4 / 9 + 1e-9, 2),
+        (3, 0.0, 1),
+        (4, 0.0, 0),
+        (9, 0.0, 0),
+        (None, 0.0, 0),
+    ],
+)
+def test_top_k_keeps_the_k_most_likely_and_renormalises(top_k, uniform, token):
+    assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64), top_k=top_k).item() == token
+
+
+def test_all_that_tie_with_the_kth_stay_in():
+    logits = torch.tensor([[1.0, 3.0, 1.0, 2.0, 1.0]])
+    uniform = torch.linspace(0, 1 - 1e-9, 200, dtype=torch.float64)
+    drawn = {sample_token(logits, u[None], top_k=3).item() for u in uniform}
+    assert drawn == {0, 1, 2, 3, 4}
+    assert {sample_token(logits, u[None], top_k=2).item() for u in uniform} == {1, 3}
+
+
+@pytest.mark.parametrize("ties", [3, 16, 17, 60])
+def test_ties_beyond_the_room_for_them(ties):
+    """Two certain tokens and many that tie for the third place: all of them can be drawn, the least likely cannot."""
+    logits = torch.full((1, 100), -5.0)
+    logits[0, 7], logits[0, 90] = 1.0, 0.5
+    tied = torch.arange(10, 10 + ties)
+    logits[0, tied] = 0.0
+    uniform = torch.linspace(0, 1 - 1e-12, 2000, dtype=torch.float64)
+    drawn = {sample_token(logits, u[None], top_k=3).item() for u in uniform}
+    assert drawn == {7, 90, *tied.tolist()}
+
+
+def test_top_k_draws_as_the_full_distribution_would():
+    """Against the definition: everything below the k-th masked out, and the draw made over all ids in order."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(500, 300, generator=generator)
+    uniform = torch.rand(500, generator=generator, dtype=torch.float64)
+    for k in (1, 5, 50, 299):
+        masked = logits.masked_fill(logits < logits.topk(k).values[:, -1:], -torch.inf)
+        assert torch.equal(sample_token(logits, uniform, top_k=k), sample_token(masked, uniform))
+
+
+def test_temperature_divides_the_logits():
+    logits = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    share_of_0 = 1 / (1 + math.exp(1 / 0.5))
+    for uniform, token in ((share_of_0 - 1e-9, 0), (share_of_0 + 1e-9, 1)):
+        assert sample_token(logits, torch.tensor([uniform], dtype=torch.float64), temperature=0.5).item() == token
+
+
+def test_tokens_of_probability_zero_are_never_drawn():
+    logits = torch.tensor([[-math.inf, 0.0, -math.inf, 0.0, -math.inf]])
+    for uniform, token in ((0.0, 1), (0.49, 1), (0.5, 3), (1 - 2**-53, 3)):
+        assert sample_token(logits, torch.tensor([uniform], dtype=torch.float64)).item() == token
+
+
+def test_uniform_numbers_belong_to_their_row():
+    whole = uniform_numbers(seed=7, first_row=0, rows=6, columns=4)
+    assert torch.equal(whole[2:5], uniform_numbers(seed=7, first_row=2, rows=3, columns=4))
+    assert torch.equal(whole[:, :3], uniform_numbers(seed=7, first_row=0, rows=6, columns=3))
+    assert whole.unique().numel() == 24 and 0 <= whole.min() and whole.max() < 1

@@ -1,0 +1,411 @@
+"""Runs that were stopped: they go on and end as if nothing had been, and nothing of theirs is lost or mixed up."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_text
+
+import train.__main__ as train_command
+from data import load_tokenizer
+from model import load_pretrained
+from train import AdamW, finetune, sweep
+from train.lasting.claim import claimed
+from train.lasting.folder import new_folder
+from train.lasting.interruption import Interrupted, Signals
+from train.lasting.keeper import Keeper, is_due
+from train.lasting.state import load_state, save_state
+from train.loop import plain_gradients
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)
+
+
+def without_seconds(folder: Path) -> dict:
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result["environment"].pop("seconds")
+    for part in (result["settings"], result["before"], result["after"] or {}):
+        part.pop("out", None)
+        part.pop("seconds", None)
+    return result
+
+
+# Killed and told to stop
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, model_folder, text_file):
+    """The cases of interrupted.py: their folder, exit codes and files left, each by name."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    out = tmp_path_factory.mktemp("stopped")
+    # One thread: what is compared bit for bit shall not depend on how sums are shared out.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("interrupted.py")),
+        str(out),
+        str(model_folder),
+        str(text_file),
+    ]
+    subprocess.run(command, check=True, env=environment, timeout=200)
+    codes, files = json.loads((out / "codes.json").read_text(encoding="utf-8"))
+    return out, codes, files
+
+
+def printed(out: Path, name: str) -> str:
+    return (out / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_killed_again_and_again_is_the_same_run(stopped):
+    """Between two saves, while saving, told to stop, in the evaluation, before the result: bit for bit the same."""
+    out, codes, files = stopped
+    going_on = {name: re.findall(r"going on from sample (\d+) of 12", printed(out, name)) for name in codes}
+    expected = {
+        "whole": (0, []),
+        "killed": (-signal.SIGKILL, []),  # in sample 7, after the state of 4
+        "killed while writing": (-signal.SIGKILL, ["4"]),  # 6 is saved, the state of 8 never gets its name
+        "ctrl-c": (130, ["6"]),  # in the second sample from there: 8
+        "sigterm": (143, ["8"]),
+        "killed in the evaluation": (-signal.SIGKILL, ["9"]),
+        "killed before the result": (-signal.SIGKILL, ["12"]),
+        "finished": (0, ["12"]),
+    }
+    assert {name: (codes[name], going_on[name]) for name in expected} == expected
+    assert (out / "chain" / "model.safetensors").read_bytes() == (out / "whole" / "model.safetensors").read_bytes()
+    chain, whole = without_seconds(out / "chain"), without_seconds(out / "whole")
+    assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 5
+    assert chain == whole
+    assert files["killed"] == ["run.json", "run.lock", "state.safetensors"]
+    assert files["finished"] == files["whole"]  # whatever the killed ones left is gone
+    assert files["whole"] == ["config.json", "merges.txt", "model.safetensors", "result.json", "vocab.json"]
+
+
+def test_ctrl_c_says_in_one_line_what_became_of_the_run(stopped):
+    out, codes, files = stopped
+    assert "\nstopped by Ctrl-C; the same command goes on from sample 8 of 12\n" in printed(out, "ctrl-c")
+    assert "\nstopped by SIGTERM; the same command goes on from sample 9 of 12\n" in printed(out, "sigterm")
+    # The second one does not wait for the end of the sample, and saves nothing.
+    assert codes["ctrl-c twice"] == 130 and "state.safetensors" not in files["ctrl-c twice"]
+    assert codes["ctrl-c before training"] == 130
+    for name in ("ctrl-c", "ctrl-c twice", "ctrl-c before training"):
+        assert "stopped by Ctrl-C" in printed(out, name).splitlines()[-1] and "Traceback" not in printed(out, name)
+
+
+def test_a_full_disk_costs_the_state_and_not_the_run(stopped):
+    out, codes, _ = stopped
+    assert codes["full disk"] == 0
+    warning = "warning: the state after sample 3 was not saved ([Errno 28] No space left on device)"
+    assert warning in printed(out, "full disk")
+    assert without_seconds(out / "full") == without_seconds(out / "whole")
+
+
+def test_a_signal_waits_only_in_training(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    signals = Signals()
+    with pytest.raises(Interrupted, match="Ctrl-C"):
+        signals.handle(signal.SIGINT, None)
+    with signals.deferred():
+        signals.handle(signal.SIGTERM, None)
+        assert signals.received == signal.SIGTERM
+        with pytest.raises(Interrupted):
+            signals.handle(signal.SIGTERM, None)
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")  # torchrun passes on what each process has got already
+        signals.handle(signal.SIGTERM, None)
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        signals.handle(signal.SIGTERM, None)
+
+
+# The state
+
+
+def test_when_the_next_state_is_due():
+    assert not is_due(59.9, 0.1) and is_due(60.0, 0.1)
+    assert not is_due(99.9, 2.0) and is_due(100.0, 2.0)
+    for took in (0.0, 0.5, 1.2, 3.0, 100.0):  # under 2 % of the time
+        first = next(since for since in range(10**5) if is_due(since, took))
+        assert took / (first + took) < 0.02
+
+
+def test_every_bit_of_a_state_is_checked(tmp_path):
+    file = tmp_path / "state.safetensors"
+    save_state(file, {"w": torch.arange(40.0), "n": torch.tensor(3)}, {"steps": 7})
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 5):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="damaged .* delete it"):
+            load_state(file)
+    file.write_bytes(whole)
+    assert load_state(file)[1] == {"steps": 7}
+
+
+def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    file = tmp_path / "state.safetensors"
+    save_state(file, {"w": torch.zeros(3)}, {"steps": 1})
+
+    def full(path):
+        assert not path.is_dir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("train.lasting.state.settle", full)
+    with pytest.raises(OSError, match="No space"):
+        save_state(file, {"w": torch.ones(3)}, {"steps": 2})
+    assert load_state(file)[1] == {"steps": 1} and [p.name for p in tmp_path.iterdir()] == [file.name]
+    with pytest.raises(OSError):
+        save_state(tmp_path / "none" / file.name, {"w": torch.ones(3)}, {"steps": 2})
+
+
+def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_file, tmp_path):
+    tokens = torch.tensor(load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8")))
+    settings = {"lr": 1e-2, "batch_size": 3, "seq_len": 8}
+
+    def fresh(seed):
+        model = load_pretrained(model_folder, dropout=0.3)
+        torch.manual_seed(seed)
+        optimizer = AdamW(model.parameters(), lr=1e-2)
+        return model, optimizer, Keeper(tmp_path / "state.safetensors", model, optimizer, {"lr": 1e-2})
+
+    model, optimizer, keeper = fresh(1)
+    assert keeper.restore() is None
+    finetune(model, tokens, samples=3, optimizer=optimizer, **settings)
+    assert keeper.save({"train_loss": [1.5]})
+    expected = finetune(model, tokens, samples=6, optimizer=optimizer, **settings)
+    straight, optimizer, _ = fresh(1)
+    assert finetune(straight, tokens, samples=6, optimizer=optimizer, **settings)[3:] == expected
+    other, optimizer, keeper = fresh(2)
+    assert keeper.restore() == {"train_loss": [1.5]} and optimizer.steps == 3
+    assert finetune(other, tokens, samples=6, optimizer=optimizer, **settings) == expected
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+    keeper.identity = {"lr": 1e-3}
+    with pytest.raises(ValueError, match="of another run; delete it"):
+        keeper.restore()
+
+
+# What is in the folder already
+
+
+@pytest.fixture
+def arguments(model_folder, text_file, tmp_path):
+    return ("--model", model_folder, "--text", text_file, *SMALL, "--out", tmp_path / "out")
+
+
+@pytest.fixture
+def unfinished(command, arguments, tmp_path, monkeypatch):
+    """A run that a signal has stopped in its second sample; returns its folder."""
+
+    def pulls_the_plug(*args, **kwargs):
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        calls.append(1)
+        return plain_gradients(*args, **kwargs)
+
+    calls = []
+    with monkeypatch.context() as patched:
+        patched.setattr("train.lasting.run.fast_gradients", lambda *_: pulls_the_plug)
+        code, _, err = command(train_command.main, *arguments)
+    assert code == 143, err
+    return tmp_path / "out"
+
+
+def test_other_settings_do_not_go_on(command, arguments, unfinished, model_folder, text_file, tmp_path):
+    files = {file.name: file.read_bytes() for file in unfinished.iterdir()}
+    assert sorted(files) == ["run.json", "state.safetensors"]
+    other_text, other_model = tmp_path / text_file.name, tmp_path / "model"
+    other_text.write_text(make_text(1900, seed=7), encoding="utf-8")
+    shutil.copytree(model_folder, other_model)
+    for flags, difference in (
+        (("--lr", "1e-3"), "lr was 0.0001, is 0.001;"),
+        (("--batch-size", 5), "batch_size was 4, is 5;"),
+        (("--seed", 1), "sampling_seed was 0, is 1, seed was 0, is 1;"),
+        (("--text", other_text), r"text was .*, is .*, text_sha256 was \w{64}, is \w{64}"),
+        (("--model", other_model), "model was .*, is .*/model;"),
+    ):
+        code, _, err = command(train_command.main, *arguments, *flags)
+        assert code == 2 and re.search(difference, err) and err.count("\n") == 1, err
+    # A run that was killed before its first state is recognised as well.
+    (unfinished / "state.safetensors").unlink()
+    code, _, err = command(train_command.main, *arguments, "--top-k", 7)
+    assert code == 2 and "top_k was 50, is 7;" in err
+    (unfinished / "state.safetensors").write_bytes(files["state.safetensors"])
+    assert {file.name: file.read_bytes() for file in unfinished.iterdir()} == files
+
+
+def test_a_damaged_state_is_an_error_of_one_line(command, arguments, unfinished):
+    file = unfinished / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    code, printed, err = command(train_command.main, *arguments)
+    assert code == 2 and re.search("^error: .*state.safetensors is damaged .*; delete it", err) and err.count("\n") == 1
+    file.unlink()
+    assert command(train_command.main, *arguments)[0] == 0
+
+
+def test_a_finished_run_is_not_repeated(command, arguments, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert command(train_command.main, *arguments, "--no-save-model")[0] == 0
+    assert [file.name for file in out.iterdir()] == ["result.json"]
+    before = (out / "result.json").read_bytes()
+    code, printed, _ = command(train_command.main, *arguments)
+    assert code == 0 and "finished already" in printed and "| 1e-4 |" in printed
+    code, _, err = command(train_command.main, *arguments, "--samples", 5)
+    assert code == 2 and "samples was 4, is 5;" in err and (out / "result.json").read_bytes() == before
+    assert command(train_command.main, *arguments, "--samples", 5, "--overwrite")[0] == 0
+    assert (out / "model.safetensors").exists() and (out / "result.json").read_bytes() != before
+
+
+def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.sweep.plot_all", lambda *_: [])
+    monkeypatch.setattr("train.sweep.write_report", lambda *_: "report.html")
+    out = tmp_path / "out"
+    assert command(train_command.main, *arguments, "--lr", "1e-3", "--out", out / "lr-1e-3")[0] == 0
+    before = (out / "lr-1e-3" / "result.json").read_bytes()
+    # 1e30 diverges; that is an outcome too, and not to be had again.
+    code, printed, err = command(sweep.main, *arguments, "--lrs", "1e-3", "1e30")
+    assert code == 0 and "learning rate 1e-3, seed 0 (1 of 2) is finished already" in printed, err
+    assert "learning rate 1e30, seed 0 (2 of 2)\n" in printed and "| diverged |" in printed
+    assert (out / "lr-1e-3" / "result.json").read_bytes() == before
+
+    def never(*args):
+        raise AssertionError("the base model is evaluated for nothing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("train.lasting.run.write", never)
+        code, printed, err = command(sweep.main, *arguments, "--lrs", "1e30")
+    assert code == 0 and "| 1e-3 |" in printed and "| diverged |" in printed, err  # the other rate is in the table
+    # With more seeds, the run that is there keeps its name and is not made twice.
+    code, printed, err = command(sweep.main, *arguments, "--lrs", "1e-3", "--seeds", 2)
+    assert code == 0 and "seed 0 (1 of 2) is finished already" in printed, err
+    assert sorted(p.name for p in out.glob("lr-*")) == ["lr-1e-3", "lr-1e-3-seed1", "lr-1e30"]
+    # Runs of other settings do not belong in the same table.
+    code, _, err = command(sweep.main, *arguments, "--lrs", "1e-2", "--batch-size", 3)
+    assert code == 2 and "batch_size was 4, is 3;" in err and err.count("\n") == 1
+    assert not (out / "lr-1e-2").exists()
+
+
+def test_what_a_folder_may_hold(tmp_path):
+    run, many = tmp_path / "run", tmp_path / "many"
+    run.mkdir()
+    for name in ("run.json", "state.safetensors", "state.safetensors.part", ".tmpAbCdEf", "model.safetensors"):
+        (run / name).touch()
+    assert new_folder(run) == run
+    (many / "lr-1e-4").mkdir(parents=True)
+    (many / "table.md").touch()
+    assert new_folder(many, sweep=True) == many
+    for folder, sweep_, foreign in ((run, False, "notes.txt"), (run, False, "lr-1e-4"), (many, True, "result.json")):
+        (folder / foreign).touch()
+        with pytest.raises(ValueError, match="already in use"):
+            new_folder(folder, sweep=sweep_)
+        (folder / foreign).unlink()
+    assert new_folder(run, overwrite=True) == run and not any(run.iterdir())
+
+
+def test_too_small_a_disk_is_found_before_anything_is_written(command, arguments, model_folder, tmp_path, monkeypatch):
+    parameters = sum(p.numel() for p in load_pretrained(model_folder).parameters())
+    usage = type(shutil.disk_usage(tmp_path))
+    for flags, bytes_each in (((), 2 * 12 + 4), (("--no-save-model",), 2 * 12)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, bytes_each * parameters - 1))
+        code, _, err = command(train_command.main, *arguments, *flags)
+        assert code == 2 and re.search(r"has 0\.0 GB free, 0\.0 GB are needed", err) and err.count("\n") == 1, err
+        assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, 24 * parameters))
+    assert command(train_command.main, *arguments, "--no-save-model")[0] == 0
+
+
+# Who has a run
+
+
+def test_a_run_that_another_process_has(command, arguments, tmp_path):
+    """Held by another process: an error for `train`, which a killed holder lifts."""
+    pytest.importorskip("fcntl")
+    out = tmp_path / "out"
+    out.mkdir()
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'a+b'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    holds += "print(flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holds, str(out / "run.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        holder.stdout.readline()
+        with claimed(out) as ours:
+            assert not ours
+        code, _, err = command(train_command.main, *arguments)
+        assert code == 2 and "another process is at work in" in err and err.count("\n") == 1
+        code, _, err = command(train_command.main, *arguments, "--overwrite")
+        assert code == 2 and "another process is at work in" in err
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+    with claimed(out) as ours:
+        assert ours and (out / "run.lock").exists()
+    assert not (out / "run.lock").exists()
+
+
+def test_a_lock_on_a_deleted_file_is_no_claim(tmp_path, monkeypatch):
+    """The one before deletes the file between our opening and our locking it: what we hold then nobody else sees."""
+    import train.lasting.claim
+
+    original, files = train.lasting.claim.lock, []
+
+    def late(opened):
+        if not files:
+            (tmp_path / "run.lock").unlink()
+        files.append(opened)
+        original(opened)
+
+    monkeypatch.setattr(train.lasting.claim, "lock", late)
+    with claimed(tmp_path) as ours:
+        assert ours and len(files) == 2 and (tmp_path / "run.lock").exists()
+
+
+# What is no number
+
+
+def test_a_gradient_that_is_no_number_stops_the_loop_before_the_step(model_folder, text_file):
+    """The loss is finite, one number of one gradient is not."""
+    tokens = torch.tensor(load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8")))
+    model = load_pretrained(model_folder)
+    calls = []
+
+    def gradients(*batch):
+        loss = plain_gradients(*batch)
+        calls.append(loss)
+        if len(calls) == 3:
+            model.h[1].mlp.c_fc.weight.grad[3, 2] = math.inf
+        return loss
+
+    losses = finetune(model, tokens, lr=1e-3, samples=9, batch_size=2, seq_len=8, gradients=gradients)
+    assert losses == calls[:2] and len(calls) == 3 and all(map(math.isfinite, calls))
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, monkeypatch, what):
+    def gradients(model, *batch):
+        loss = plain_gradients(model, *batch)
+        calls.append(loss)
+        if len(calls) == 3 and what == "loss":
+            return math.nan
+        if len(calls) == 3:
+            model.ln_f.bias.grad[0] = math.nan
+        return loss
+
+    calls = []
+    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: gradients)
+    code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
+    assert code == 0 and "| diverged |" in printed
+    assert f"at 1e-4 (float32 on cpu) the {what} after sample 2 is not finite: diverged" in printed
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert result["diverged"] == {"sample": 2, "what": what, "lr": 1e-4, "dtype": "float32", "device": "cpu"}
+    assert result["after"] is None and len(result["train_loss"]) == 2
+    code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
+    assert code == 0 and "finished already" in printed and len(calls) == 3

@@ -1,0 +1,178 @@
+"""Pretraining from an empty page: the schedule, what decays, going on after a stop, and the folder it writes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_text
+
+import train.pretrain.pretraining as pretraining
+from data import load_tokenizer
+from evaluate.measures.ngram import NGram
+from model import load_pretrained
+from train.lasting.state import load_state, save_state
+
+FLAGS = "--vocab-size 290 --n-layer 1 --n-head 2 --n-embd 8 --block-size 16 --batch-size 4 --steps 8 --warmup 2 --held-out 2"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for i in range(6):
+        (folder / f"book{i}.txt").write_text(make_text(300, seed=i), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def pretrain(command, corpus):
+    def call(out, *more):
+        return command(pretraining.main, "--corpus", corpus, "--out", out, *FLAGS.split(), "--evaluate-every", 2, *more)
+
+    return call
+
+
+def test_the_schedule():
+    def lr(step):
+        return pretraining.learning_rate(step, steps=110, warmup=10, peak=2.0)
+
+    assert lr(0) == pytest.approx(0.2) and lr(9) == pytest.approx(2.0) == lr(10)
+    assert lr(60) == pytest.approx(1.0)  # half of the way down
+    assert lr(35) == pytest.approx(1 + math.cos(math.pi / 4))
+    assert 0 < lr(109) < 0.001
+
+
+def test_gradients_are_cut_to_a_length_in_their_own_direction():
+    parameters = [torch.zeros(2), torch.zeros(1)]
+    for limit, expected in ((13.0, ([3.0, 4.0], [12.0])), (6.5, ([1.5, 2.0], [6.0])), (100.0, ([3.0, 4.0], [12.0]))):
+        parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
+        assert pretraining.clip_gradients(parameters, limit) == pytest.approx(13.0)
+        for parameter, values in zip(parameters, expected):
+            assert parameter.grad.tolist() == pytest.approx(values)
+
+
+def test_it_writes_a_model_folder_that_learned_something(pretrain, tmp_path, corpus):
+    out = tmp_path / "model"
+    code, printed, err = pretrain(out, "--lr", "0.05", "--steps", 60)
+    assert code == 0, err
+    model, tokenizer = load_pretrained(out), load_tokenizer(out)
+    assert (model.config.n_layer, model.config.n_embd, model.config.block_size, tokenizer.n_vocab) == (1, 8, 16, 290)
+    training = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert [step for step, _ in training["held_out_loss"]] == list(range(2, 61, 2))
+    assert training["held_out_loss"][-1][1] < training["held_out_loss"][0][1] - 0.5
+    assert training["tokens_seen"] == 60 * 4 * 16 and training["seconds"] > 0
+    sides = training["corpus"]["train"], training["corpus"]["held_out"]
+    assert sorted(sides[0]["texts"] + sides[1]["texts"]) == sorted(file.stem for file in corpus.iterdir())
+    assert len(sides[1]["texts"]) == 2
+    held_out = np.load(out / "work" / "held_out.npy")
+    assert len(held_out) == sides[1]["tokens"] and held_out[0] == tokenizer.eot_token == 289
+    texts = "".join((corpus / f"{name}.txt").read_text(encoding="utf-8") for name in sides[1]["texts"])
+    assert tokenizer.decode(held_out[held_out != 289].tolist()) == texts
+    # Bits per byte: all of the text's bits over its bytes.
+    step, bits = training["held_out_bits_per_byte"][-1]
+    nats = training["held_out_loss"][-1][1] * (len(held_out) - 1)
+    assert bits == pytest.approx(nats / math.log(2) / len(texts.encode("utf-8")), rel=1e-9)
+
+
+def test_biases_and_norms_do_not_decay(pretrain, tmp_path, monkeypatch):
+    groups = []
+    original = pretraining.AdamW
+
+    def note(parameters, lr, **settings):
+        groups.append(({p.dim() for p in parameters}, settings["weight_decay"], len(parameters)))
+        return original(parameters, lr, **settings)
+
+    monkeypatch.setattr(pretraining, "AdamW", note)
+    pretrain(tmp_path / "model")
+    assert groups == [({2}, 0.1, 6), ({1}, 0.0, 10)]
+
+
+def test_stopped_and_started_again_is_the_same_run(pretrain, tmp_path, monkeypatch):
+    """Stopped in step 6, after the state of step 4: steps 5 and 6 are done again, bit for bit."""
+    assert pretrain(tmp_path / "whole", "--float32")[0] == 0
+    original = pretraining.sample_batch
+
+    def pulls_the_plug(tokens, batch_size, seq_len, seed, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return original(tokens, batch_size, seq_len, seed, step)
+
+    monkeypatch.setattr(pretraining, "sample_batch", pulls_the_plug)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tmp_path / "stopped", "--float32")
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    monkeypatch.setattr(pretraining, "sample_batch", original)
+    code, printed, _ = pretrain(tmp_path / "stopped", "--float32")
+    assert code == 0 and "going on from step 4" in printed
+    for name in ("model.safetensors", "vocab.json", "merges.txt", "config.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    whole, stopped = (
+        json.loads((tmp_path / f / "training.json").read_text(encoding="utf-8")) for f in ("whole", "stopped")
+    )
+    for key in ("train_loss", "held_out_loss", "held_out_bits_per_byte"):
+        assert whole[key] == stopped[key]
+
+
+def test_other_settings_do_not_go_on(pretrain, tmp_path):
+    pretrain(tmp_path / "model")
+    code, _, err = pretrain(tmp_path / "model", "--lr", "0.5")
+    assert code == 2 and err.endswith("other settings: lr (0.002, not 0.5); use them, or another --out\n")
+    code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
+    assert code == 2 and "vocab_size (290, not 280)" in err
+    (tmp_path / "model" / "work" / "state.safetensors").unlink()
+    code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
+    assert code == 2 and "corpus.json was made with other settings: vocab_size (290, not 280)" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--n-embd", "9"], "--n-embd 9 is not a multiple of --n-head 2"),
+        (["--warmup", "8"], "--warmup 8 must be below --steps 8"),
+        (["--held-out", "6"], "leaves none of the 6 texts"),
+        (["--vocab-size", "100"], "no room"),
+        (["--block-size", "100000"], "a window needs 100001"),
+    ],
+)
+def test_wrong_flags(pretrain, tmp_path, flags, complaint):
+    code, _, err = pretrain(tmp_path / "model", *flags)
+    assert code == 2 and complaint in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_a_state_is_whole_or_refused(tmp_path):
+    file = tmp_path / "state.safetensors"
+    save_state(file, {"w": torch.arange(6.0)[::2], "n": torch.tensor(3)}, {"step": 7, "loss": [0.1, 1e-300]})
+    tensors, info = load_state(file)
+    assert (
+        tensors["w"].tolist() == [0, 2, 4] and tensors["n"].item() == 3 and info == {"step": 7, "loss": [0.1, 1e-300]}
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="damaged .* delete it"):
+        load_state(file)
+
+
+# The yardstick
+
+
+def test_ngrams_by_hand():
+    """Training text a b a b a c (0 1 0 1 0 2) with d = 0.5 and V = 3.
+
+    Unigram: p(a) = (3 - .5) / 6 + .5 * 3 / 6 / 3 = .5; p(b) = 1.5 / 6 + 1 / 12 = 1/3; p(c) = .5 / 6 + 1 / 12 = 1/6.
+    After a (3 times, 2 kinds): p(b | a) = 1.5 / 3 + .5 * 2 / 3 / 3 = 11/18; after c nothing was seen.
+    """
+    tokens = np.array([0, 1, 0, 1, 0, 2])
+    bigram = NGram(tokens, 2, 3, discount=0.5)
+    found = bigram.probabilities(np.array([0, 1, 2, 0]))
+    # p(c | b): b was followed by a alone, twice: .5 * 1 / 2 * p(c)
+    assert found == pytest.approx([1 / 2, 11 / 18, 0.25 / 6, 1 / 2])
+    assert bigram.shortened(1).probabilities(np.array([0, 1, 2, 0])) == pytest.approx([1 / 2, 1 / 3, 1 / 6, 1 / 2])
+
+
+def test_ngram_probabilities_sum_to_one():
+    rng = np.random.default_rng(0)
+    trigram = NGram(rng.integers(5, size=60), 3, 6)  # token 5 never occurs
+    for context in ([0, 0], [1, 4], [5, 2], [3, 5]):
+        assert sum(trigram.probabilities(np.array([*context, w]))[-1] for w in range(6)) == pytest.approx(1)

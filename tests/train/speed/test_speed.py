@@ -1,0 +1,305 @@
+"""The fast ways are the same ways: equal numbers where rounding allows, and close ones in bfloat16."""
+
+import gc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_text
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from data import load_tokenizer, sample_batch
+from evaluate import frequent_token_ratio
+from model import generate, load_pretrained
+from model.device import dtype_of, fastest_dtype
+from model.sampling import KeyValueCache, cast_copy, evaluating
+from model.speed.centred import centred_head
+from train import AdamW, finetune
+from train.lasting.run import notes_on
+from train.loop import plain_gradients
+from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
+from train.speed.chunked_loss import head_cross_entropy
+from train.speed.step import bfloat16_loss, fast_gradients
+
+# AdamW
+
+
+def same_as_adamw(kind, shapes=((5, 4), (7,), (1,), (2, 3)), **settings):
+    """Twenty steps of `kind` and of `AdamW` are the same, on tensors of four shapes; the third has no gradient."""
+    generator = torch.Generator().manual_seed(1)
+    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    fast, plain = kind(ours, lr=0.02, **settings), AdamW(theirs, lr=0.02, **settings)
+    for step in range(20):
+        for i, (p, q) in enumerate(zip(ours, theirs)):
+            p.grad = (
+                None if i == 2 else 10.0 ** (i - 3) * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            )
+            q.grad = p.grad
+        if step == 10:
+            fast.lr = plain.lr = 0.001
+        fast.step()
+        plain.step()
+        for p, q in zip(ours, theirs):
+            torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
+
+
+ADAMW_SETTINGS = [{}, {"eps": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.7)}]
+
+
+@pytest.mark.parametrize("piece", [3, 1 << 16])
+@pytest.mark.parametrize("settings", ADAMW_SETTINGS)
+def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
+    monkeypatch.setattr(FastAdamW, "PIECE", piece)
+    same_as_adamw(FastAdamW, **settings)
+
+
+@pytest.mark.parametrize("settings", ADAMW_SETTINGS)
+def test_what_is_compiled_is_adamw(settings, uncompiled):
+    same_as_adamw(CompiledAdamW, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_adamw_is_adamw_and_its_kernels_fit_other_shapes_steps_and_rates():
+    try:
+        check_compiler()
+    except ValueError as error:
+        pytest.skip(str(error))
+    same_as_adamw(CompiledAdamW, weight_decay=0.3)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        same_as_adamw(CompiledAdamW, shapes=((3, 6), (9,), (1,), (8, 2)), weight_decay=0.1)
+
+
+def test_a_compiler_that_does_not_work_is_named_in_one_line(monkeypatch):
+    def broken(inputs):
+        raise RuntimeError("\ncl is not found\nmany more lines")
+
+    monkeypatch.setattr("torch.compile", lambda function, **options: broken)
+    with pytest.raises(ValueError, match=r"\(cl is not found\); install a C\+\+ compiler .* --compile out$"):
+        check_compiler()
+
+
+def test_all_tensors_in_one_launch_are_adamw_too(monkeypatch):
+    """The way of a GPU, tried on the CPU."""
+    p, q = (torch.linspace(-1, 1, 6, dtype=torch.float64).requires_grad_() for _ in range(2))
+    fast, plain = FastAdamW([p], lr=0.1), AdamW([q], lr=0.1)
+    for step in range(5):
+        q.grad = torch.arange(6.0, dtype=torch.float64) - step
+        fast.steps += 1
+        with torch.no_grad():
+            fast.update([p], [q.grad], fast.m, fast.v)
+        plain.step()
+    torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
+
+
+def test_a_small_update_is_lost_in_bfloat16_weights():
+    """Why weights stay float32: beside a weight of 0.1 a step of 1e-6 is far below bfloat16's next number."""
+    weight = torch.tensor([0.1])
+    low = weight.to(torch.bfloat16)
+    for _ in range(800):
+        weight -= 1e-6
+        low -= 1e-6
+    assert weight.item() == pytest.approx(0.1 - 8e-4, rel=1e-4)
+    assert low.item() == torch.tensor(0.1).to(torch.bfloat16).item()  # 800 steps, and nothing happened
+
+
+# Gradients
+
+
+@pytest.fixture
+def tokens(tokenizer_folder):
+    return torch.tensor(load_tokenizer(tokenizer_folder).encode_ordinary(make_text(2000, seed=6)))
+
+
+def gradients_of(model, compute, inputs, targets):
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = compute(model, inputs, targets)
+    return loss, {name: p.grad.double().clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1, 3, 5, 100])
+def test_micro_batches_give_the_same_gradients(model_folder, tokens, micro_batch):
+    """Five windows: whole, one by one, and in parts of unequal size."""
+    model = load_pretrained(model_folder).double()
+    batch = sample_batch(tokens, 5, 9, 0, 0)
+    loss, expected = gradients_of(model, plain_gradients, *batch)
+    found_loss, found = gradients_of(model, fast_gradients(torch.float32, micro_batch), *batch)
+    assert found_loss == pytest.approx(loss, abs=1e-12)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("shift", [0.0, 8.0])
+def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, shift, monkeypatch):
+    """Also where all logits lie far below zero, as GPT-2's do."""
+    monkeypatch.setattr("train.speed.chunked_loss.CHUNK_ROWS", 50)  # 128 rows: whole chunks and a rest
+    monkeypatch.setattr("train.speed.chunked_loss.PIECE_ROWS", 100)
+    model = load_pretrained(model_folder)
+    with torch.no_grad():
+        direction = torch.ones(model.config.n_embd) / model.config.n_embd**0.5
+        model.ln_f.bias.add_(shift * direction)
+        model.wte.weight.add_(-shift * direction)
+    batch = sample_batch(tokens, 8, 16, 0, 0)
+    loss, expected = gradients_of(model, plain_gradients, *batch)
+    low_loss, low = gradients_of(model, fast_gradients(torch.bfloat16), *batch)
+    assert low_loss == pytest.approx(loss, rel=2e-3)
+    together = [torch.cat([g.flatten() for g in gradients.values()]) for gradients in (expected, low)]
+    assert F.cosine_similarity(*together, dim=0) > 0.999
+    for name, gradient in expected.items():
+        assert F.cosine_similarity(gradient.flatten(), low[name].flatten(), dim=0) > 0.98, name
+
+
+def test_the_heads_rounding_does_not_grow_with_the_logits_common_part():
+    """Logits of -1000 have steps of 4 in bfloat16; what all have in common is taken off before rounding."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(1, 64, 32, generator=generator), torch.randn(50, 32, generator=generator)
+    x[..., 0], weight[:, 0] = 40.0, -25.0  # every logit 1000 lower
+    targets = torch.randint(50, (64,), generator=generator)
+    expected = F.cross_entropy((x[0].double() @ weight.double().T), targets).item()
+    assert head_cross_entropy(x, weight, targets, torch.bfloat16).item() == pytest.approx(expected, rel=2e-3)
+    plainly = F.cross_entropy((x[0].bfloat16() @ weight.bfloat16().T).float(), targets).item()
+    assert abs(plainly - expected) > 1e-2 * expected  # the rounding that it is spared
+
+
+class LargestTensor(TorchDispatchMode):
+    """Inside: the most numbers that any operation has returned in one tensor."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = result if isinstance(result, (tuple, list)) else [result]
+        self.numbers = max([self.numbers, *(t.numel() for t in made if isinstance(t, torch.Tensor))])
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_never_holds_all_logits(dtype, monkeypatch):
+    """Its largest tensor is a chunk's logits, however many rows there are; the plain loss holds all of them."""
+    monkeypatch.setattr("train.speed.chunked_loss.CHUNK_ROWS", 16)
+    C, V = 4, 300
+
+    def largest(loss_of, rows):
+        x, weight = torch.randn(1, rows, C).requires_grad_(), torch.randn(V, C).requires_grad_()
+        with LargestTensor() as seen:
+            loss_of(x, weight, torch.zeros(1, rows, dtype=torch.long)).backward()
+        return seen.numbers
+
+    for rows in (100, 200, 400):
+        assert largest(lambda *given: head_cross_entropy(*given, dtype), rows) == 16 * V
+        assert largest(lambda x, w, targets: F.cross_entropy((x @ w.T)[0], targets[0]), rows) == rows * V
+
+
+@pytest.mark.parametrize("gradients", [plain_gradients, fast_gradients(torch.bfloat16)])
+def test_memory_is_flat_in_samples(model_folder, tokens, gradients):
+    """After every sample as many tensors are alive as after the first: no loss keeps its graph."""
+    alive = []
+
+    def count(sample, loss):
+        alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
+
+    settings = {"lr": 1e-3, "samples": 5, "batch_size": 2, "seq_len": 8}
+    finetune(load_pretrained(model_folder), tokens, gradients=gradients, after_sample=count, **settings)
+    assert alive == [alive[0]] * 5
+
+
+def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
+    """A hundred steps; weights stay float32."""
+    curves = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model = load_pretrained(model_folder)
+        settings = {"lr": 3e-3, "samples": 100, "batch_size": 8, "seq_len": 16}
+        optimizer = FastAdamW(model.parameters(), lr=settings["lr"])
+        curves[dtype] = np.array(
+            finetune(model, tokens, gradients=fast_gradients(dtype), optimizer=optimizer, **settings)
+        )
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert curves[torch.float32][-1] < curves[torch.float32][0] - 2
+    np.testing.assert_allclose(curves[torch.bfloat16], curves[torch.float32], rtol=0.02)
+    plain = finetune(load_pretrained(model_folder), tokens, **settings)
+    np.testing.assert_allclose(curves[torch.float32], plain, rtol=1e-3)
+
+
+# Sampling
+
+
+def test_a_copy_in_bfloat16_for_sampling(model_folder):
+    model = load_pretrained(model_folder)
+    assert cast_copy(model, torch.float32) is model
+    copy = cast_copy(model, torch.bfloat16)
+    assert all(p.dtype == torch.bfloat16 for p in copy.parameters()) and model.wte.weight.dtype == torch.float32
+    tokens = torch.arange(20)[None]
+    exact, rounded = model(tokens), copy(tokens).float()
+    assert F.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.999
+
+
+def test_writing_in_bfloat16_is_spared_the_rounding_of_far_logits(model_folder):
+    """Logits of -1000, as all have -25 x 40 in common, have steps of 4 in bfloat16."""
+    model = load_pretrained(model_folder)
+    with torch.no_grad():
+        model.wte.weight[:, 0], model.ln_f.weight[0], model.ln_f.bias[0] = -25.0, 0.0, 40.0
+    copy, tokens = cast_copy(model, torch.bfloat16), torch.arange(20)[None]
+    expected = model(tokens)[:, -1]  # (1, V)
+
+    def error(logits):
+        apart = logits.float() - expected
+        return ((apart - apart.mean()).norm() / (expected - expected.mean()).norm()).item()
+
+    with evaluating(copy):
+        cached, plain = KeyValueCache(copy, 1, 20).read(copy, tokens), copy(tokens)[:, -1]
+    assert error(cached) < 0.05 and error(plain) > 0.15  # the rounding that it is spared
+
+
+def test_only_a_head_of_16_bits_is_centred():
+    weight = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0)) - 25
+    assert centred_head(weight, torch.float32).data_ptr() == weight.data_ptr()
+    exact = weight.double() - weight.double().mean(0)
+    torch.testing.assert_close(centred_head(weight, torch.bfloat16).double(), exact, rtol=2**-8, atol=1e-4)
+
+
+def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
+    """The same start tokens and luck: what differs is rounding, and it must stay within the noise of the ratio."""
+    model = load_pretrained(model_folder)
+    frequent = (
+        generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
+    )
+    settings = {"sequences": 200, "new_tokens": 20, "top_k": 50, "seed": 1}
+    exact = frequent_token_ratio(model, frequent.tolist(), **settings)
+    rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), **settings)
+    low, high = exact.ratio_ci
+    assert 0.1 < exact.ratio < 0.9 and low <= rounded.ratio <= high
+
+
+def test_which_dtype_auto_means(monkeypatch):
+    cpu = torch.device("cpu")
+    for capabilities, expected in (
+        ({}, torch.float32),
+        ({"avx512_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda capabilities=capabilities: capabilities)
+        assert fastest_dtype(cpu) == dtype_of("auto", cpu) == expected
+    for capability, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, capability=capability: capability)
+        assert fastest_dtype(torch.device("cuda")) == expected
+    assert fastest_dtype(torch.device("mps")) == torch.float32
+    assert dtype_of("bfloat16", torch.device("mps")) == torch.bfloat16 and dtype_of("float32", cpu) == torch.float32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_imitated_bfloat16_is_named(native, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": native})
+    setup, cpu = SimpleNamespace(book=SimpleNamespace(notes=()), model="gpt2"), torch.device("cpu")
+    assert any("imitates" in note for note in notes_on(setup, torch.bfloat16, cpu)) != native
+    assert not notes_on(setup, torch.float32, cpu)
+
+
+def test_bfloat16_loss_is_the_loss(model_folder, tokens):
+    model = load_pretrained(model_folder)
+    inputs, targets = sample_batch(tokens, 4, 12, 0, 3)
+    expected = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()).item()
+    assert bfloat16_loss(model, inputs, targets).item() == pytest.approx(expected, rel=2e-3)

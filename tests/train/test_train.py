@@ -1,0 +1,526 @@
+"""The loop, and the experiment from end to end on a tiny model in the official layout."""
+
+import contextlib
+import io
+import json
+import math
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import BLOCK, VOCAB, make_text
+
+import evaluate.__main__ as evaluate_command
+import train.__main__ as train_command
+from data import load_tokenizer, sample_batch
+from evaluate import frequent_token_ratio
+from evaluate.loss import text_loss
+from evaluate.plot import FIGURE_FILES
+from model import generate, load_pretrained, save_pretrained
+from train import finetune, sweep
+from train.lasting.folder import new_folder
+
+SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
+
+
+@pytest.fixture
+def tokens(tokenizer_folder):
+    return torch.tensor(load_tokenizer(tokenizer_folder).encode_ordinary(make_text(2000, seed=6)))
+
+
+def test_the_loop_is_the_definition(model_folder, tokens):
+    """The same four steps with torch's own optimizer, in float64: the losses and the final weights are equal."""
+    ours, theirs = (load_pretrained(model_folder).double() for _ in range(2))
+    seen = []
+    losses = finetune(
+        ours,
+        tokens,
+        lr=0.01,
+        samples=4,
+        batch_size=3,
+        seq_len=7,
+        weight_decay=0.2,
+        seed=9,
+        after_sample=lambda sample, loss: seen.append((sample, loss)),
+    )
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.2, betas=(0.9, 0.999), eps=1e-8)
+    expected = []
+    for step in range(4):
+        inputs, targets = sample_batch(tokens, 3, 7, 9, step)
+        loss = F.cross_entropy(theirs(inputs).transpose(1, 2), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert losses == pytest.approx(expected, abs=1e-10)
+    assert seen == list(enumerate(losses))
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters()):
+        # 1e-8, not 1e-10: where a gradient is next to nothing, AdamW's division makes much of rounding.
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-8, msg=name)
+    assert not ours.training
+
+
+def test_the_exercises_settings_are_the_defaults(model_folder, tokens, monkeypatch):
+    asked = []
+
+    def note(tokens, batch_size, seq_len, seed, step):
+        asked.append((batch_size, seq_len, seed, step))
+        return sample_batch(tokens, 2, 8, seed, step)
+
+    monkeypatch.setattr("train.loop.sample_batch", note)
+    finetune(load_pretrained(model_folder), tokens, lr=1e-4, samples=2)
+    assert asked == [(16, 256, 0, 0), (16, 256, 0, 1)]
+
+
+def test_dropout_is_off_unless_the_model_has_one(model_folder, tokens):
+    def losses(dropout, torch_seed):
+        torch.manual_seed(torch_seed)
+        model = load_pretrained(model_folder, dropout=dropout)
+        return finetune(model, tokens, lr=1e-3, samples=3, batch_size=4, seq_len=8)
+
+    assert losses(0.0, 1) == losses(0.0, 2)
+    assert losses(0.3, 1) != losses(0.0, 1) and losses(0.3, 1) != losses(0.3, 2) and losses(0.3, 1) == losses(0.3, 1)
+
+
+def test_evaluation_on_the_way_changes_no_training_number(model_folder, tokens):
+    def train(after_sample):
+        model = load_pretrained(model_folder, dropout=0.2)
+        torch.manual_seed(5)
+        hook = after_sample and (lambda sample, loss: after_sample(model))
+        return finetune(model, tokens, lr=1e-3, samples=4, batch_size=4, seq_len=8, after_sample=hook)
+
+    def evaluate(model):
+        frequent_token_ratio(model, [1, 2], sequences=3, new_tokens=4)
+        assert model.training  # as it was found
+
+    assert train(None) == train(evaluate)
+
+
+def test_a_loss_that_is_no_number_stops_the_loop(model_folder, tokens):
+    losses = finetune(load_pretrained(model_folder), tokens, lr=1e30, samples=20, batch_size=2, seq_len=8)
+    assert 1 <= len(losses) < 20 and all(map(math.isfinite, losses))
+
+
+# From end to end
+
+
+@pytest.fixture(scope="module")
+def swept(model_folder, text_file, tmp_path_factory):
+    """One sweep for all who read it, as `command` runs it; nobody writes to its folder."""
+    out = tmp_path_factory.mktemp("swept") / "sweep"
+    arguments = (
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--lrs",
+        "1e-5",
+        "1e-2",
+        "1e-3",
+        "--samples",
+        25,
+        "--out",
+        out,
+    )
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["command", *map(str, (*arguments, *SMALL))])
+        sweep.main()
+    return out, printed.getvalue()
+
+
+def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_file):
+    out, printed = swept
+    assert sorted(p.name for p in out.iterdir()) == [
+        *sorted(FIGURE_FILES + ("lr-1e-2", "lr-1e-3", "lr-1e-5", "report.html", "table.md"))
+    ]
+    assert (out / "table.md").read_text(encoding="utf-8") in printed
+    results = {}
+    for folder in out.glob("lr-*"):
+        assert sorted(p.name for p in folder.iterdir()) == [
+            "config.json",
+            "merges.txt",
+            "model.safetensors",
+            "result.json",
+            "vocab.json",
+        ]
+        result = results[folder.name] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        assert len(result["train_loss"]) == result["samples"] == 25
+        settings = result["settings"]
+        assert settings["model"] == str(model_folder) and len(settings["model_identity"]["sha256"]) == 64
+        assert settings["text_sha256"] and settings["batch_size"] == 8 and settings["eval_sequences"] == 12
+        assert {"torch", "python", "device", "dtype", "seconds"} <= result["environment"].keys()
+        assert len(result["after"]["shares"]) == 12 and len(result["after"]["texts"]) == 8
+    big, middle, small = (results[f"lr-1e-{n}"] for n in (2, 3, 5))
+    assert big["before"]["ratio"] == middle["before"]["ratio"] == small["before"]["ratio"]
+    assert big["before"]["texts"] == small["before"]["texts"]
+    assert big["train_loss"][0] == middle["train_loss"][0] == small["train_loss"][0]  # same weights, same first batch
+    last = {name: np.mean(r["train_loss"][-5:]) for name, r in results.items()}
+    assert last["lr-1e-2"] < last["lr-1e-3"] < last["lr-1e-5"]
+    assert last["lr-1e-2"] < big["train_loss"][0] - 1
+    tokens = load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8").strip())
+    counts = np.bincount(tokens, minlength=VOCAB)
+    assert big["book_ratio"] == pytest.approx(np.sort(counts)[-100:].sum() / len(tokens), abs=1e-12)
+
+
+def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text_file, tmp_path):
+    out, _ = swept
+    run = tmp_path / "alone"
+    code, printed, err = command(
+        train_command.main,
+        "--lr",
+        "1e-3",
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--samples",
+        25,
+        "--out",
+        run,
+        *SMALL,
+    )
+    assert code == 0 and "| 1e-3 |" in printed, err
+    alone, part = (json.loads((f / "result.json").read_text(encoding="utf-8")) for f in (run, out / "lr-1e-3"))
+    assert alone["train_loss"] == part["train_loss"]
+    for when in ("before", "after"):
+        assert alone[when]["shares"] == part[when]["shares"] and alone[when]["texts"] == part[when]["texts"]
+    assert (run / "model.safetensors").read_bytes() == (out / "lr-1e-3" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_is_a_model_folder(swept, command, model_folder):
+    """`python -m evaluate` finds the run's own text and measures what the run itself measured after training."""
+    out, _ = swept
+    result = json.loads((out / "lr-1e-2" / "result.json").read_text(encoding="utf-8"))
+    code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--eval-sequences", 12, "--eval-tokens", 10)
+    assert code == 0, err
+    assert f"| {result['after']['ratio']:.3f} (" in printed and f"| {result['book_ratio']:.3f} |" in printed
+    tuned, base = load_pretrained(out / "lr-1e-2"), load_pretrained(model_folder)
+    assert tuned.config == base.config and not torch.equal(tuned.wte.weight, base.wte.weight)
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file, tmp_path, samples):
+    """Also where the loss of the only sample was finite and its step was the one too many."""
+    out = tmp_path / "sweep"
+    arguments = (
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--lrs",
+        "1e30",
+        "1e-3",
+        "--samples",
+        samples,
+        "--out",
+        out,
+    )
+    code, printed, _ = command(sweep.main, *arguments, *SMALL, "--holdout", 0.1)
+    assert code == 0 and "| diverged |" in printed and "| 1e-3 |" in printed
+    assert [p.name for p in (out / "lr-1e30").iterdir()] == ["result.json"]
+    result = json.loads((out / "lr-1e30" / "result.json").read_text(encoding="utf-8"))
+    assert result["after"] is None and all(math.isfinite(loss) for _, loss in result["held_out_loss"])
+
+
+def test_what_is_held_out_is_not_trained_on(command, model_folder, text_file, tmp_path, monkeypatch):
+    """Every batch comes from the first three quarters, and the loss is that of the last quarter, all of it."""
+    tokens = load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8").strip())
+    held_out = tokens[len(tokens) - round(0.25 * len(tokens)) :]
+    seen = []
+
+    def note(source, *arguments):
+        seen.append(source.tolist())
+        return sample_batch(source, *arguments)
+
+    monkeypatch.setattr("train.loop.sample_batch", note)
+    flags = ("--lr", "1e-3", "--model", model_folder, "--text", text_file, "--samples", 30, *SMALL)
+    flags += ("--dtype", "float32")
+    results = {}
+    for share in (0, 0.25):
+        out = tmp_path / str(share)
+        code, _, err = command(train_command.main, *flags, "--holdout", share, "--out", out)
+        assert code == 0, err
+        results[share] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    assert all(source == tokens for source in seen[:30]) and results[0]["held_out_loss"] == []
+    assert all(source == tokens[: -len(held_out)] for source in seen[30:])
+    losses = results[0.25]["held_out_loss"]
+    assert [sample for sample, _ in losses] == list(range(31))
+    for model, (_, loss) in ((model_folder, losses[0]), (tmp_path / "0.25", losses[-1])):
+        assert loss == pytest.approx(text_loss(load_pretrained(model), torch.tensor(held_out), 16), abs=1e-6)
+    assert results[0]["book_ratio"] == results[0.25]["book_ratio"]  # the frequent tokens are the whole book's
+
+
+def test_measuring_held_out_loss_changes_no_training_number(command, model_folder, text_file, tmp_path, monkeypatch):
+    def losses(name):
+        flags = (
+            "--model",
+            model_folder,
+            "--text",
+            text_file,
+            "--samples",
+            10,
+            "--holdout",
+            0.2,
+            "--dropout",
+            0.2,
+            *SMALL,
+        )
+        command(train_command.main, *flags, "--out", tmp_path / name)
+        return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
+
+    often = losses("often")
+    monkeypatch.setattr("train.lasting.run.MEASUREMENTS", 1)
+    assert losses("seldom") == often
+
+
+def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
+    for name in ("result.json", "table.md", "lr-1e-4/model.safetensors", "lr-1e-5/notes.txt", "mine.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="already in use; .*--overwrite"):
+        new_folder(tmp_path)
+    with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
+        new_folder(tmp_path, overwrite=True)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        "lr-1e-5",
+        "lr-1e-5/notes.txt",
+        "mine.txt",
+    ]
+    (tmp_path / "lr-1e-5" / "notes.txt").unlink()
+    (tmp_path / "mine.txt").unlink()
+    assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("inside", [".", "lr-1e-4"])
+def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
+    model = tmp_path / "runs" / inside
+    model.mkdir(parents=True)
+    for name in ("result.json", "model.safetensors"):
+        (model / name).touch()
+    with pytest.raises(ValueError, match="would delete the model"):
+        new_folder(tmp_path / "runs", overwrite=True, keep=tmp_path / "runs" / "x" / ".." / inside)
+    assert (model / "model.safetensors").exists()
+
+
+def test_overwrite_spares_a_model_that_no_run_has_made(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match="already in use"):
+        new_folder(tmp_path, overwrite=True)
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def trained(command, model_folder, text_file, out, *flags):
+    arguments = (
+        "--lr",
+        "1e-2",
+        "--model",
+        model_folder,
+        "--text",
+        text_file,
+        "--samples",
+        3,
+        "--out",
+        out,
+        *SMALL,
+        *flags,
+    )
+    code, _, err = command(train_command.main, *arguments)
+    assert code == 0, err
+    return json.loads((out / "result.json").read_text(encoding="utf-8"))
+
+
+def test_every_flag_reaches_its_place(command, model_folder, text_file, tmp_path):
+    def run(name, *flags):
+        return trained(command, model_folder, text_file, tmp_path / name, *flags)
+
+    plain = run("plain")
+    for name, flag in {
+        "decay": ("--weight-decay", 0.9),
+        "batch": ("--batch-size", 3),
+        "window": ("--seq-len", 9),
+        "dropout": ("--dropout", 0.5),
+        "seed": ("--seed", 1),
+    }.items():
+        assert run(name, *flag)["train_loss"] != plain["train_loss"], flag
+    for name, flag in {
+        "cold": ("--temperature", 0),
+        "narrow": ("--top-k", 1),
+        "all": ("--top-k", 0),
+        "luck": ("--seed", 1),
+    }.items():
+        other = run(name, *flag)
+        assert other["before"]["texts"] != plain["before"]["texts"], flag
+    assert len(run("few", "--eval-sequences", 5)["before"]["shares"]) == 5
+    # In float32: in bfloat16 two logits are now and then equal, and then top-k 1 keeps both.
+    cold, narrow = (
+        run(name, *flag, "--dtype", "float32")
+        for name, flag in {"cold2": ("--temperature", 0), "narrow2": ("--top-k", 1)}.items()
+    )
+    assert cold["before"]["texts"] == narrow["before"]["texts"]
+
+
+def test_compile_compiles_adamw_and_changes_nothing_else(command, model_folder, text_file, tmp_path, uncompiled):
+    flags = (command, model_folder, text_file)
+    plain = trained(*flags, tmp_path / "plain", "--dtype", "float32")["train_loss"]
+    assert uncompiled == []
+    compiled = trained(*flags, tmp_path / "compiled", "--dtype", "float32", "--compile")["train_loss"]
+    assert "adamw_update" in uncompiled
+    assert compiled == pytest.approx(plain, abs=1e-5) and compiled != [plain[0]] * len(plain)
+
+
+def test_dropout_repeats(command, model_folder, text_file, tmp_path):
+    def losses(name):
+        return trained(command, model_folder, text_file, tmp_path / name, "--dropout", 0.3)["train_loss"]
+
+    torch.manual_seed(1)
+    first = losses("first")
+    torch.manual_seed(2)  # what was drawn before the run has no part in it
+    assert losses("second") == first
+
+
+def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_path, monkeypatch):
+    """A model that would write nothing but `<|endoftext|>`."""
+    eot = load_tokenizer(model_folder).eot_token
+    folder = tmp_path / "ends"
+    model = load_pretrained(model_folder)
+    with torch.no_grad():
+        model.ln_f.weight.zero_()
+        model.ln_f.bias.copy_(model.wte.weight[eot])
+        model.wte.weight[eot] *= 3
+    save_pretrained(model, folder, tokenizer_folder=model_folder)
+    assert (
+        generate(load_pretrained(folder), torch.zeros(4, 1, dtype=torch.long), 5, temperature=0)[:, 1:] == eot
+    ).all()
+    seen = []
+
+    def note(*args, **kwargs):
+        seen.append(frequent_token_ratio(*args, **kwargs))
+        return seen[-1]
+
+    for module in ("measure", "reference"):  # on the way; before, after and `python -m evaluate`
+        monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
+    trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
+    code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
+    assert code == 0, err
+    assert len(seen) == 5 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
+
+
+def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path):
+    tokenizer = load_tokenizer(model_folder)
+    text = tokenizer.decode(tokenizer.encode_ordinary(make_text(60))[:20]).strip()
+    (tmp_path / "short.txt").write_text(text, encoding="utf-8")
+    length = len(tokenizer.encode_ordinary(text))
+    flags = ("--model", model_folder, "--text", tmp_path / "short.txt", "--samples", 1, "--out", tmp_path / "new")
+    flags += ("--batch-size", 1, "--eval-sequences", 1, "--eval-tokens", 1, "--holdout", 0)
+    assert length < BLOCK
+    code, _, err = command(train_command.main, *flags, "--seq-len", length)
+    assert code == 2 and f"a window needs {length + 1}" in err
+    assert command(train_command.main, *flags, "--seq-len", length - 1)[0] == 0
+
+
+# Wrong input: one line, exit code 2, nothing written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--model", "gpt3"], "no model or folder 'gpt3'"),
+        (["--model", "{empty}"], "has no config.json"),
+        (["--model", "gpt2"], "gpt2 is not in the cache .*--model FOLDER"),
+        (["--text", "missing.txt"], "no text 'missing.txt'"),
+        (["--text", "{latin}"], "not UTF-8"),
+        (["--text", "{blank}"], "is empty"),
+        (["--text", "{short}"], "a window needs 17"),
+        (["--lr", "0"], "argument --lr: '0' is not a finite number above 0"),
+        (["--lr", "nan"], "'nan' is not a finite"),
+        (["--lr", "fast"], "'fast' is not a finite"),
+        (["--lr", "inf"], "'inf' is not a finite"),
+        (["--samples", "0"], "--samples: '0' is not a whole number above 0"),
+        (["--samples", "2.5"], "'2.5' is not a whole number"),
+        (["--batch-size", "-1"], "'-1' is not a whole number"),
+        (["--seq-len", str(BLOCK + 1)], f"over the model's context of {BLOCK}"),
+        (["--holdout", "1"], "'1' is not a number from 0 to below 1"),
+        (["--holdout", "0.999"], "tokens to train on, a window needs 17"),
+        (["--holdout", "0.0001"], "leaves nothing to predict"),
+        (["--dropout", "1"], "'1' is not a number from 0 to below 1"),
+        (["--temperature", "-1"], "'-1' is not a finite number above 0"),
+        (["--top-k", "-1"], "'-1' is not a whole number from 0 on"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 on"),
+        (["--device", "cuda:7"], "device 'cuda:7' is not available"),
+        (["--device", "toaster"], "device 'toaster' is not available"),
+        (["--out", "{used}"], "already in use"),
+        (["--out", "{blank}/below"], "cannot write to"),
+        (["--speed", "1"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_input(command, model_folder, text_file, tmp_path, monkeypatch, arguments, complaint):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    places = {name: tmp_path / name for name in ("empty", "latin", "blank", "short", "used")}
+    places["empty"].mkdir()
+    places["latin"].write_bytes(b"caf\xe9 " * 100)
+    places["blank"].write_text("\n", encoding="utf-8")
+    places["short"].write_text("too short", encoding="utf-8")
+    places["used"].mkdir()
+    (places["used"] / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    flags = {"--model": model_folder, "--text": text_file, "--out": tmp_path / "new", "--seq-len": 16}
+    filled = [a.format(**places) for a in arguments]
+    flags.update(zip(filled[::2], filled[1::2]))
+    code, out, err = command(train_command.main, *(str(x) for pair in flags.items() for x in pair))
+    assert code == 2
+    assert re.search(complaint, err), err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_compiler_is_missed_before_anything_is_written(command, model_folder, text_file, tmp_path, monkeypatch):
+    def broken(inputs):
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr("torch.compile", lambda function, **options: broken)
+    flags = ("--lr", "1e-3", "--model", model_folder, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new")
+    for place, complaint in ((torch.device("cpu"), r"\(no g\+\+\)"), (torch.device("cuda"), "is for the CPU: on cuda")):
+        monkeypatch.setattr("train.lasting.run.device_of", lambda name, place=place: place)
+        code, _, err = command(train_command.main, *flags, "--compile")
+        assert code == 2 and re.search(complaint, err) and err.count("\n") == 1
+        assert not (tmp_path / "new").exists()
+
+
+def test_damaged_weights_are_found_before_anything_is_written(command, model_folder, text_file, tmp_path):
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in model_folder.iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes()[: 10_000 if file.suffix == ".safetensors" else None])
+    for main in (train_command.main, sweep.main):
+        code, _, err = command(
+            main, "--model", damaged, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new"
+        )
+        assert code == 2 and "cut short" in err and err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_learning_rate_named_twice(command, model_folder, text_file, tmp_path):
+    code, _, err = command(sweep.main, "--lrs", "1e-4", "0.0001", "--out", tmp_path / "new")
+    assert code == 2 and "twice" in err
+
+
+def test_vocabulary_and_model_must_fit(command, model_folder, text_file, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in model_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 301}), encoding="utf-8")
+    code, _, err = command(train_command.main, "--model", folder, "--text", text_file)
+    assert code == 2 and "config.json says 301 tokens, vocab.json has 300" in err
+
+
+def test_evaluate_says_what_is_wrong(command, model_folder, text_file, tmp_path):
+    code, _, err = command(evaluate_command.main, model_folder, tmp_path / "none", "--text", text_file)
+    assert code == 2 and "no model or folder" in err and err.count("\n") == 1

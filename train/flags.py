@@ -1,0 +1,87 @@
+"""The flags that `python -m train` and `python -m train.sweep` share."""
+
+import argparse
+from pathlib import Path
+
+from evaluate.flags import add_machine_flags, add_sampling_flags, add_text_flags, positive_int, share
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--model",
+        default="gpt2",
+        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a "
+        "folder with config.json, model.safetensors, vocab.json and merges.txt (default: %(default)s)",
+    )
+    group.add_argument(
+        "--samples",
+        type=positive_int,
+        default=800,
+        metavar="N",
+        help="optimizer steps, each on one batch; 20 to 50 are a trial (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-size", type=positive_int, default=16, metavar="B", help="windows in a batch (default: %(default)s)"
+    )
+    group.add_argument(
+        "--seq-len", type=positive_int, default=256, metavar="T", help="input tokens in a window (default: %(default)s)"
+    )
+    group.add_argument(
+        "--weight-decay",
+        type=share,
+        default=0.01,
+        metavar="W",
+        help="AdamW's decoupled decay, of every parameter (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help="probability; GPT-2 was pretrained with 0.1, the exercise has none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--holdout",
+        type=share,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the text, its end, that is not trained on but measured; the exercise has 0 "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--general-text",
+        metavar="TEXT",
+        help="another text, on which forgetting is measured too: a UTF-8 file, voyage or gulliver (default: none)",
+    )
+    group.add_argument(
+        "--micro-batch",
+        type=positive_int,
+        metavar="N",
+        help="windows computed at a time: less memory, the same gradients (default: the whole batch)",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="make one kernel of AdamW's operations with torch's compiler: a step of GPT-2 takes 2.5 %% less, the start "
+        "3 to 20 s more; CPU only, needs a C++ compiler (default: off)",
+    )
+    add_text_flags(parser)
+    add_sampling_flags(parser)
+    add_machine_flags(parser)
+
+
+def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder for the outcome, new or of the same run; what was interrupted there goes on (default: {default})",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
+    parser.add_argument(
+        "--no-save-model",
+        dest="save_model",
+        action="store_false",
+        help="keep only result.json of each run, not the model (default: keep both)",
+    )

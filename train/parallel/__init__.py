@@ -1,0 +1,1 @@
+"""Several processes: a sweep's runs, or one run's batches."""

@@ -1,0 +1,152 @@
+"""Several processes, started by torchrun: a sweep shares its runs out, one run shares its batches out.
+
+A sweep's workers never talk to each other: the claims on the run folders (claim.py) keep them apart. The
+processes of one run are a `Team`. They hold the same weights, each takes its part of every batch, and DDP
+averages their gradients while they are still being made (Li et al. 2020, "PyTorch Distributed").
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TextIO
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from model.gpt2 import GPT2
+from train.adamw import AdamW
+from train.speed.step import loss_in
+
+WAIT = timedelta(hours=12)  # for the first process, which measures while the others have nothing to do
+
+
+def processes() -> tuple[int, int]:
+    """(rank, how many): torchrun says so in the environment; (0, 1) without it."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def own_device(name: str) -> str:
+    """The `--device` of this process: `auto` on a machine with several GPUs is the one of its place on it."""
+    if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return name
+
+
+class Prefixed:
+    """A stream that passes whole lines on, each with `prefix`; of a progress bar only what it shows in the end."""
+
+    def __init__(self, stream: TextIO, prefix: str):
+        self.stream, self.prefix, self.line = stream, prefix, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.line = (self.line + text).split("\n")
+        for line in lines:
+            shown = line.rstrip("\r").rsplit("\r", 1)[-1].rstrip()
+            if shown:
+                self.stream.write(f"{self.prefix}{shown}\n")
+        self.line = self.line.rsplit("\r", 1)[-1]
+        self.stream.flush()
+        return len(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def readable_output(rank: int) -> Iterator[None]:
+    """Several progress bars in one terminal overwrite each other: only the first process shows its own."""
+    if rank == 0:
+        yield
+        return
+    prefix = f"[process {rank}] "
+    with (
+        contextlib.redirect_stdout(Prefixed(sys.stdout, prefix)),
+        contextlib.redirect_stderr(Prefixed(sys.stderr, prefix)),
+    ):
+        yield
+
+
+class Loss(nn.Module):
+    """The loss as a module around the model: DDP watches the gradients of what its `forward` uses."""
+
+    def __init__(self, model: GPT2, loss_of: Callable[[GPT2, Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss_of(self.model, inputs, targets)
+
+
+def part_of(B: int, rank: int, size: int) -> slice:
+    """The windows of a batch of `B` that are this process's: none left out, as equal as can be."""
+    return slice(rank * B // size, (rank + 1) * B // size)
+
+
+class Team:
+    """The processes of one run, two or more; making it waits until all of them are there."""
+
+    def __init__(self, device: torch.device):
+        self.rank, self.size = processes()
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+
+    def leave(self) -> None:
+        """Say goodbye. A process that ends without it may abort, and torchrun then stops the others."""
+        dist.destroy_process_group()
+        # DDP keeps the group's threads alive. One of them may still have the last tensor in its hands, and to let
+        # go of it needs Python's lock, which it must get before Python shuts down and not while it does.
+        time.sleep(1)
+
+    def agree(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def share(self, optimizer: AdamW) -> None:
+        """Give every process the first one's step and moments; DDP does so with the weights."""
+        optimizer.steps = self.agree(optimizer.steps if self.rank == 0 else 0)
+        for moment in (*optimizer.m, *optimizer.v):
+            dist.broadcast(moment, 0)
+
+    def gradients(
+        self, model: GPT2, optimizer: AdamW, dtype: torch.dtype, micro_batch: int | None, seed: int
+    ) -> Callable[[GPT2, Tensor, Tensor], float]:
+        """A stand-in for `fast_gradients`: every process computes its part of the batch, all get all of the sum.
+
+        DDP takes the mean over the processes. So that it is the mean over the batch, whose parts may differ in
+        size, each part's mean loss is weighed with its share of the windows, times the number of processes.
+        """
+        # Gradients live in the buffers they are sent from: no second copy of them.
+        parallel = DistributedDataParallel(Loss(model, loss_in(dtype)), gradient_as_bucket_view=True)
+
+        def gradients(_: GPT2, inputs: Tensor, targets: Tensor) -> float:
+            B = len(inputs)
+            own = part_of(B, self.rank, self.size)
+            inputs, targets = inputs[own], targets[own]
+            if model.config.dropout:
+                # A function of seed, step and process: other masks for other windows, and nothing to save.
+                rng = np.random.default_rng([9, seed, optimizer.steps, self.rank])
+                torch.manual_seed(int(rng.integers(2**63)))
+            total = torch.zeros((), device=inputs.device)
+            step = micro_batch or len(inputs)
+            for start in range(0, len(inputs), step):
+                part = slice(start, start + step)
+                last = start + step >= len(inputs)
+                with contextlib.nullcontext() if last else parallel.no_sync():
+                    loss = parallel(inputs[part], targets[part]) * (len(inputs[part]) / B)
+                    (loss * self.size).backward()
+                total += loss.detach()
+            dist.all_reduce(total)
+            return total.item()
+
+        return gradients

@@ -1,0 +1,1 @@
+"""A vocabulary and a small GPT-2 from nothing but a corpus."""

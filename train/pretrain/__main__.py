@@ -1,0 +1,4 @@
+from train.pretrain.pretraining import main
+
+if __name__ == "__main__":
+    main()

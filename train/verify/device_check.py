@@ -1,0 +1,94 @@
+"""Does this device compute the same model as the CPU? One forward pass on each, before the first training step.
+
+A device can be wrong without a word; Apple's has been. The CPU in float32 is the reference.
+
+Shape legend: B sequences, T tokens, V vocabulary, C width.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.gpt2 import GPT2
+from model.speed.empty import empty_model
+
+SEQUENCES, LENGTH = 2, 128  # B, and T at most: 64 GFLOP on the CPU for GPT-2 124M
+
+# How much of the logits may be rounding. float32 on a GPU is TF32 here: what enters a product has 11
+# significant bits, a relative step of 2^-10. bfloat16 has 8, a step of 2^-7, also between the products.
+# The roundings of all layers add up like a random walk. Seen on the CPU (TF32 imitated, cut and rounded),
+# with Lilliput and with random models of 12 and 48 layers: 0.4e-3 to 3e-3 and 6e-3 to 2e-2. The bounds are
+# five and six steps.
+NOISE = {torch.float32: 5e-3, torch.bfloat16: 5e-2}
+
+
+def compare_with_cpu(
+    model: GPT2,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    seed: int = 0,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Compare the logits of random tokens on `device` in `dtype` with those of the CPU in float32.
+
+    It catches what changes the logits by more than `NOISE`: a layer left out or with other weights, a wrong
+    mask, scrambled memory, NaN; leaving out one layer of 48 changes them by 15 %. It cannot see what is as
+    small as rounding, such as the erf-GELU in place of the tanh one (0.01 to 0.05 %), nor weights that were
+    already wrong when they are copied back from `device`, nor a fault of the backward pass or the optimizer:
+    `python -m train.verify` has ten whole steps for those.
+
+    Args:
+        model: float32, on any device; neither changed nor moved.
+        dtype: of weights and activations on `device`: float32 or bfloat16.
+        seed: of the random tokens.
+        forward: maps token ids (B, T) to logits (B, T, V), in place of the model on `device`. Without it
+            nothing is done where `device` is the CPU.
+
+    Raises:
+        ValueError: the device's logits differ from the CPU's by more than the noise of `dtype`.
+    """
+    device = torch.device(device)
+    if device.type == "cpu" and forward is None:
+        return
+    config = model.config
+    # 8: the generator of these tokens.
+    tokens = np.random.default_rng([8, seed]).integers(
+        config.vocab_size, size=(SEQUENCES, min(LENGTH, config.block_size))
+    )
+    tokens = torch.from_numpy(tokens)  # (B, T)
+    with torch.no_grad():
+        reference = logits_on(model, "cpu", torch.float32)(tokens)  # (B, T, V)
+        found = (forward or logits_on(model, device, dtype))(tokens)  # (B, T, V)
+    error = relative_error(found, reference)
+    if not error <= NOISE[dtype]:  # this way round a NaN is an error too
+        raise ValueError(
+            f"{device} in {str(dtype).removeprefix('torch.')} does not compute what the CPU does: the logits differ by "
+            f"{100 * error:.2g} %, rounding explains {100 * NOISE[dtype]:g} %; use --device cpu"
+        )
+
+
+def logits_on(model: GPT2, device: torch.device | str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The forward pass of a copy of `model` in `dtype` on `device`: token ids (B, T) to logits (B, T, V)."""
+    copy = empty_model(model.config)
+    copy.load_state_dict({name: p.detach().to(device, dtype) for name, p in model.named_parameters()}, assign=True)
+    # As in training and sampling: the part that all logits have in common, -30 to -100 in GPT-2, is taken off
+    # before bfloat16 rounds them.
+    weight = model.wte.weight.detach().to(device)
+    head = (weight - weight.mean(0)).to(dtype)  # (V, C)
+    return lambda tokens: F.linear(copy.transform(copy.embed(tokens.to(device))), head)
+
+
+def relative_error(found: Tensor, reference: Tensor) -> float:
+    """|found - reference| / |reference| over the vocabulary, mean over all positions; 0.01 is one per cent.
+
+    Both (B, T, V) and centred first, as softmax does not see what all logits of a position have in common.
+    The mean of the positions' own errors, not the error of all together: GPT-2's first position holds numbers
+    of thousands that cancel in the last layer, and its rounding would stand for that of all.
+    """
+    found, reference = (z.float().cpu() for z in (found, reference))
+    found, reference = (z - z.mean(-1, keepdim=True) for z in (found, reference))
+    return ((found - reference).norm(dim=-1) / reference.norm(dim=-1)).mean().item()
