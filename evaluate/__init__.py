@@ -1,5 +1,5 @@
 """What a model writes, measured."""
 
-from evaluate.ratio import frequent_token_ratio, most_frequent_tokens
+from evaluate.ratio import Sampling, frequent_token_ratio, most_frequent_tokens
 
-__all__ = ["frequent_token_ratio", "most_frequent_tokens"]
+__all__ = ["Sampling", "frequent_token_ratio", "most_frequent_tokens"]

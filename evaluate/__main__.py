@@ -5,11 +5,12 @@ python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
 
 from pathlib import Path
 
-from evaluate.flags import Parser, add_machine_flags, add_sampling_flags, add_text_flags
+from evaluate.flags import Parser, add_machine_flags, add_sampling_flags, add_text_flags, filled
 from evaluate.measures.reference import write
+from evaluate.ratio import Sampling
 from evaluate.results import RESULT_FILE, read_result
 from evaluate.setup import open_setup
-from model.device import device_of
+from model.device import Machine
 from model.pretrained import load_pretrained
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     add_machine_flags(parser)
     args = parser.parse_args()
     try:
-        device = device_of(args.device)
+        sampling, machine = filled(Sampling, vars(args)), filled(Machine, vars(args))
         opened = []  # all of them before the first is measured: a wrong name shall not cost the time of the others
         for folder in args.folders:
             text, raw = text_of(folder, args.text, args.raw_text)
@@ -44,10 +45,10 @@ def main() -> None:
     rows = ["| model | text | ratio (95 %) | the book's own |", "|---|---|---|---|"]
     for folder, setup in opened:
         try:
-            model = load_pretrained(setup.folder).to(device)
+            model = load_pretrained(setup.folder).to(machine.device)
         except (ValueError, OSError) as error:
             parser.error(str(error))
-        measured = write(setup, model, args, device, folder).ratio
+        measured = write(setup, model, sampling, machine, folder).ratio
         low, high = measured.ratio_ci
         name = setup.book.name + (" (as served)" if setup.book.raw else "")
         rows.append(f"| {folder} | {name} | {measured.ratio:.3f} ({low:.3f} to {high:.3f}) | {setup.book_ratio:.3f} |")

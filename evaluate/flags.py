@@ -1,17 +1,43 @@
-"""The door of every command: a parser that answers in one line, and the checks on values typed by people."""
+"""The door of every command: a parser that answers in one line, checks on values typed by people, and flags that
+several commands share. Flags take their defaults from the fields of the settings that they fill."""
 
 import argparse
+import dataclasses
 import math
 import sys
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+from evaluate.ratio import Sampling
+from model.device import Machine
+
+Settings = TypeVar("Settings")
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """argparse's own, which adds the default to each help; not where the help says itself what happens without."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return action.help if "(default: " in action.help else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage around it, and exits with 2."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"formatter_class": Formatter} | kwargs)
+
     def error(self, message: str) -> NoReturn:
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def filled(settings: type[Settings], values: dict) -> Settings:
+    """A dataclass of settings with those of `values`, by name, that are its fields, or fields of its fields."""
+    found = {
+        field.name: filled(field.type, values) if dataclasses.is_dataclass(field.type) else values[field.name]
+        for field in dataclasses.fields(settings)
+    }
+    return settings(**found)
 
 
 def positive_int(text: str) -> int:
@@ -61,7 +87,7 @@ def add_text_flags(parser: argparse.ArgumentParser, default: str | None = "gulli
         default=default,
         metavar="TEXT",
         help="gulliver (fetched once and cached), voyage (shipped) or the path of a UTF-8 file"
-        + (" (default: %(default)s)" if default else " (default: the run's own text, else gulliver)"),
+        + ("" if default else " (default: the run's own text, else gulliver)"),
     )
     group.add_argument(
         "--raw-text",
@@ -74,31 +100,33 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--eval-sequences",
+        dest="sequences",
         type=positive_int,
-        default=256,
+        default=Sampling.sequences,
         metavar="N",
-        help="texts to write, each from a random token; the exercise writes 10 (default: %(default)s)",
+        help="texts to write, each from a random token; the exercise writes 10",
     )
     group.add_argument(
         "--eval-tokens",
+        dest="new_tokens",
         type=positive_int,
-        default=100,
+        default=Sampling.new_tokens,
         metavar="N",
-        help="new tokens in each text (default: %(default)s)",
+        help="new tokens in each text",
     )
     group.add_argument(
         "--top-k",
         type=whole_number,
-        default=50,
+        default=Sampling.top_k,
         metavar="K",
-        help="sample among the K most likely tokens; 0: among all (default: %(default)s)",
+        help="sample among the K most likely tokens; 0: among all",
     )
     group.add_argument(
         "--temperature",
         type=temperature,
-        default=1.0,
+        default=Sampling.temperature,
         metavar="T",
-        help="divides the logits; 0: always the most likely token (default: %(default)s)",
+        help="divides the logits; 0: always the most likely token",
     )
 
 
@@ -107,31 +135,19 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--seed",
         type=whole_number,
-        default=0,
+        default=Sampling.seed,
         metavar="N",
-        help="of batches, start tokens, sampling and dropout (default: %(default)s)",
+        help="of batches, start tokens, sampling and dropout",
     )
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="of the matrix products; weights and moments are always float32; auto: bfloat16 where the hardware has it "
-        "(default: %(default)s)",
+        default=Machine.dtype,
+        help="of the matrix products; weights and moments are always float32; auto: bfloat16 where the hardware has it",
     )
     group.add_argument(
         "--device",
-        default="auto",
+        default=Machine.device,
         help="auto (cuda if there, else cpu), cpu, cuda, cuda:N, or mps, which is known to give wrong GPT-2 results "
-        "silently (default: %(default)s)",
+        "silently",
     )
-
-
-def sampling_of(args: argparse.Namespace) -> dict:
-    """The sampling flags as keyword arguments of `frequent_token_ratio`."""
-    return {
-        "sequences": args.eval_sequences,
-        "new_tokens": args.eval_tokens,
-        "temperature": args.temperature,
-        "top_k": args.top_k or None,
-        "seed": args.seed,
-    }

@@ -26,6 +26,17 @@ def share_among(tokens: Tensor, frequent: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How a model writes. The defaults are the exercise's own, but for the number of texts."""
+
+    sequences: int = 256  # texts, each from a random token; the exercise writes 10
+    new_tokens: int = 100  # in each text
+    temperature: float = 1.0  # divides the logits; 0: always the most likely token
+    top_k: int = 50  # drawn among so many most likely tokens; 0: among all
+    seed: int = 0  # of start tokens and draws
+
+
+@dataclass(frozen=True)
 class Ratio:
     ratio: float  # share of all new tokens that are among the frequent ones
     ratio_ci: tuple[float, float]  # its 95 % interval
@@ -36,13 +47,9 @@ class Ratio:
 def frequent_token_ratio(
     model: Callable[[Tensor], Tensor],
     frequent: Sequence[int],
+    sampling: Sampling = Sampling(),
     *,
-    sequences: int = 256,
-    new_tokens: int = 100,
-    temperature: float = 1.0,
-    top_k: int | None = 50,
     banned: Sequence[int] = (),
-    seed: int = 0,
     device: torch.device | str = "cpu",
     watch: Callable[[Tensor], None] | None = None,
     after_token: Callable[[int], None] | None = None,
@@ -50,7 +57,7 @@ def frequent_token_ratio(
     """Let `model` write from random tokens, and count.
 
     Each sequence starts from one token drawn uniformly from the vocabulary; the start is not
-    counted. Start tokens and sampling depend on `seed` alone, so every model is asked the same.
+    counted. Start tokens and draws depend on `sampling.seed` alone, so every model is asked the same.
 
     Args:
         model: maps token ids (B, T) to logits (B, T, V).
@@ -65,18 +72,18 @@ def frequent_token_ratio(
         with evaluating(model):
             vocab_size = model(torch.zeros(1, 1, dtype=torch.long, device=device)).shape[-1]
     # 3: the generator of start tokens.
-    starts = np.random.default_rng([3, seed]).integers(vocab_size, size=(sequences, 1))
+    starts = np.random.default_rng([3, sampling.seed]).integers(vocab_size, size=(sampling.sequences, 1))
     starts = torch.from_numpy(starts).to(device)
     groups = []
-    for first in range(0, sequences, GROUP):
+    for first in range(0, sampling.sequences, GROUP):
         prompts = starts[first : first + GROUP]
         texts = generate(
             model,
             prompts,
-            new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
+            sampling.new_tokens,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k or None,
+            seed=sampling.seed,
             first_row=first,
             banned=banned,
             watch=watch,
@@ -85,7 +92,7 @@ def frequent_token_ratio(
         groups.append(texts.cpu())
     tokens = torch.cat(groups)  # (sequences, 1 + new_tokens)
     shares = share_among(tokens[:, 1:], frequent)  # (sequences,)
-    return Ratio(shares.mean().item(), bootstrap_interval(shares.numpy(), seed), shares.tolist(), tokens)
+    return Ratio(shares.mean().item(), bootstrap_interval(shares.numpy(), sampling.seed), shares.tolist(), tokens)
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:

@@ -4,10 +4,73 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 RESULT_FILE = "result.json"
+
+Interval = tuple[float, float]  # 95 %, low and high
+
+
+class Evaluation(TypedDict):
+    """What was measured of a model; every share is from 0 to 1. evaluate/measures says how."""
+
+    ratio: float  # share of the written tokens that are among the book's 100 most frequent
+    ratio_ci: Interval
+    shares: list[float]  # the same, text by text
+    expected_ratio: float  # the probability that the sampler gave those tokens, mean over the steps
+    expected_ratio_ci: Interval
+    texts: list[str]  # the first of them, start token included
+    letters_ratio: float  # the ratio among tokens of letters
+    letters_ratio_ci: Interval
+    divergence: float  # Jensen-Shannon, from the text that is trained on, bits
+    divergence_ci: Interval
+    copied: float  # share of the written tokens in copied runs
+    copied_ci: Interval
+    longest_copy: dict  # tokens; passage; position in the text, in tokens
+    novelty: list[float]  # share of new n-grams, n = 1 to 10
+    distinct: list[float]  # different n-grams as a share of all, n = 1 to 3, over `distinct_texts` texts
+    distinct_texts: int
+    repeated: float  # share of 4-grams that came before in the same text
+    base_perplexity: float  # of the written texts, under the base model
+    extraction: dict  # training, held_out: share of the text's own tokens, or None; each with its _ci
+    held_out: dict | None  # loss (nats per token); perplexity, None where it is beyond all floats
+    forgetting: dict  # base_texts, general: kl, loss_increase (nats per token), each with its _ci
+    weight_change: dict[str, float]  # part of the model: length of the change as a share of its length
+    continuations: list[dict]  # of each prompt: pieces, frequent (bool for each piece), copies
+    seconds: float
+
+
+class Checkpoint(TypedDict):
+    """What was measured of a model on its way."""
+
+    sample: int  # trained on so many
+    held_out_loss: NotRequired[float]  # nats per token
+    kl: NotRequired[float]  # from the base model on its own texts, nats per token
+    copied: NotRequired[float]  # share
+
+
+class Result(TypedDict):
+    """A finished run, as `result.json` has it."""
+
+    lr: float
+    samples: int  # asked for
+    seed: int  # of batches and dropout
+    train_loss: list[float]  # of each sample before its step, nats per token
+    held_out_loss: list[tuple[int, float]]  # sample, nats per token; empty where nothing was held out
+    checkpoints: list[Checkpoint]
+    diverged: dict | None  # sample, what ("loss" or "gradient"), lr, dtype, device
+    before: Evaluation  # of the base model
+    after: Evaluation | None  # None: diverged
+    book: dict  # those of the same measures that a text has by itself, of the held-out text
+    prompts: list[str]  # pieces of the book whose `continuations` are shown side by side
+    book_ratio: float  # share of the book's own tokens among its 100 most frequent
+    book_tokens: int
+    held_out_tokens: int
+    settings: dict  # by the names of the flags; with model and text as they were found
+    identity: dict  # what tells this run from others; see train/lasting/folder.py
+    environment: dict  # versions, machine, and `seconds`: before, training, after
 
 
 def lr_label(lr: float) -> str:

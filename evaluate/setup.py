@@ -18,7 +18,8 @@ from model.speed.empty import empty_model
 
 @dataclass(frozen=True)
 class Setup:
-    model: str  # as it was named: gpt2, or a folder's name
+    asked: dict  # model, text, raw_text and general_text as they were asked for
+    model: str  # its name: gpt2, or a folder's name
     folder: Path  # its four files
     config: GPT2Config
     tokenizer: object  # a tiktoken Encoding
@@ -27,6 +28,7 @@ class Setup:
     held_out: int  # of these, the last so many are never trained on
     frequent: list[int]  # its most frequent ones, of the whole book as in the exercise, whatever is held out
     book_ratio: float  # share of the book's own tokens that are among them: what a perfect imitator would reach
+    general: Book | None  # another text, on which forgetting is measured too
 
     @property
     def training_tokens(self) -> Tensor:
@@ -48,7 +50,15 @@ class Setup:
         return identity
 
 
-def open_setup(model: str, text: str, *, raw_text: bool, holdout: float = 0.0, frequent_tokens: int = 100) -> Setup:
+def open_setup(
+    model: str,
+    text: str,
+    *,
+    raw_text: bool = False,
+    general_text: str | None = None,
+    holdout: float = 0.0,
+    frequent_tokens: int = 100,
+) -> Setup:
     """Open model folder, tokenizer and book, and check that they fit together. No weights are read yet.
 
     Args:
@@ -69,17 +79,18 @@ def open_setup(model: str, text: str, *, raw_text: bool, holdout: float = 0.0, f
     book = load_book(text, raw=raw_text)
     tokens = torch.tensor(tokenizer.encode_ordinary(book.text))
     frequent = most_frequent_tokens(tokens, frequent_tokens)
-    name = model if model in (*HUB, "lilliput") else folder.resolve().name
     return Setup(
-        name,
-        folder,
-        config,
-        tokenizer,
-        book,
-        tokens,
-        round(holdout * len(tokens)),
-        frequent,
-        share_among(tokens, frequent).item(),
+        asked={"model": str(model), "text": str(text), "raw_text": raw_text, "general_text": general_text},
+        model=model if model in (*HUB, "lilliput") else folder.resolve().name,
+        folder=folder,
+        config=config,
+        tokenizer=tokenizer,
+        book=book,
+        tokens=tokens,
+        held_out=round(holdout * len(tokens)),
+        frequent=frequent,
+        book_ratio=share_among(tokens, frequent).item(),
+        general=load_book(general_text) if general_text else None,
     )
 
 

@@ -1,5 +1,7 @@
 """What the machine has: the device that computes, and the precision that it is fastest in."""
 
+from dataclasses import dataclass
+
 import torch
 
 
@@ -35,3 +37,25 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a model is computed, and in which precision. Names are looked up as it is made.
+
+    Raises:
+        ValueError: this machine does not have the device.
+    """
+
+    device: torch.device | str = "auto"
+    dtype: torch.dtype | str = "auto"  # of the matrix products; weights, moments and updates are always float32
+
+    def __post_init__(self):
+        if isinstance(self.device, str):
+            object.__setattr__(self, "device", device_of(self.device))
+        if isinstance(self.dtype, str):
+            object.__setattr__(self, "dtype", dtype_of(self.dtype, self.device))
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")

@@ -11,11 +11,13 @@ from tests.bench_theirs import serve  # noqa: E402
 def prepare(task: dict):
     import torch
 
-    from evaluate.flags import dtype_of
-    from evaluate.ratio import frequent_token_ratio
+    from model.device import dtype_of
+    from evaluate.ratio import Sampling, frequent_token_ratio
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.speed.step import CompiledAdamW, FastAdamW, fast_gradients, keep_memory
+    from train.speed.adamw import CompiledAdamW, FastAdamW
+    from train.speed.memory import keep_memory
+    from train.speed.step import fast_gradients
 
     device = torch.device(task["device"])
     keep_memory()
@@ -32,8 +34,7 @@ def prepare(task: dict):
             frequent_token_ratio(
                 cast_copy(model, dtype),
                 range(100),
-                sequences=task["sequences"],
-                new_tokens=task["new_tokens"],
+                Sampling(task["sequences"], task["new_tokens"]),
                 banned=[model.config.vocab_size - 1],
                 device=device,
             )

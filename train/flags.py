@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from evaluate.flags import add_machine_flags, add_sampling_flags, add_text_flags, positive_int, share
+from train.settings import Training
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
@@ -12,42 +13,41 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="gpt2",
         help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a "
-        "folder with config.json, model.safetensors, vocab.json and merges.txt (default: %(default)s)",
+        "folder with config.json, model.safetensors, vocab.json and merges.txt",
     )
     group.add_argument(
         "--samples",
         type=positive_int,
-        default=800,
+        default=Training.samples,
         metavar="N",
-        help="optimizer steps, each on one batch; 20 to 50 are a trial (default: %(default)s)",
+        help="optimizer steps, each on one batch; 20 to 50 are a trial",
     )
     group.add_argument(
-        "--batch-size", type=positive_int, default=16, metavar="B", help="windows in a batch (default: %(default)s)"
+        "--batch-size", type=positive_int, default=Training.batch_size, metavar="B", help="windows in a batch"
     )
     group.add_argument(
-        "--seq-len", type=positive_int, default=256, metavar="T", help="input tokens in a window (default: %(default)s)"
+        "--seq-len", type=positive_int, default=Training.seq_len, metavar="T", help="input tokens in a window"
     )
     group.add_argument(
         "--weight-decay",
         type=share,
-        default=0.01,
+        default=Training.weight_decay,
         metavar="W",
-        help="AdamW's decoupled decay, of every parameter (default: %(default)s)",
+        help="AdamW's decoupled decay, of every parameter",
     )
     group.add_argument(
         "--dropout",
         type=share,
-        default=0.0,
+        default=Training.dropout,
         metavar="P",
-        help="probability; GPT-2 was pretrained with 0.1, the exercise has none (default: %(default)s)",
+        help="probability; GPT-2 was pretrained with 0.1, the exercise has none",
     )
     group.add_argument(
         "--holdout",
         type=share,
-        default=0.1,
+        default=Training.holdout,
         metavar="SHARE",
-        help="share of the text, its end, that is not trained on but measured; the exercise has 0 "
-        "(default: %(default)s)",
+        help="share of the text, its end, that is not trained on but measured; the exercise has 0",
     )
     group.add_argument(
         "--general-text",
@@ -78,7 +78,9 @@ def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="FOLDER",
         help=f"folder for the outcome, new or of the same run; what was interrupted there goes on (default: {default})",
     )
-    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete what an earlier run left in that folder (default: leave it)"
+    )
     parser.add_argument(
         "--no-save-model",
         dest="save_model",

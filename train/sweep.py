@@ -3,11 +3,10 @@
 python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 """
 
-import argparse
 import time
 from pathlib import Path
 
-from evaluate.flags import Parser, positive_float, positive_int
+from evaluate.flags import Parser, filled, positive_float, positive_int
 from evaluate.plot import plot_all
 from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
@@ -16,7 +15,7 @@ from train.flags import add_out_flags, add_training_flags
 from train.lasting.claim import claimed
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
-from train.lasting.run import Opening, begin, open_run, prepare, run
+from train.lasting.run import Plan, Request, begin, open_plan, prepare, run
 from train.parallel.team import processes, readable_output
 
 POLL = 1.0  # seconds between two looks at what other processes are at
@@ -43,7 +42,7 @@ def main() -> None:
         default=1,
         metavar="N",
         help="repeat every learning rate with N different orders of batches, from --seed on: how much of a difference "
-        "is chance? (default: %(default)s)",
+        "is chance?",
     )
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES")
     add_training_flags(parser)
@@ -55,24 +54,25 @@ def main() -> None:
         parser.error("--overwrite is for one process; delete the folder first, then start the others")
     with readable_output(rank), ending_in_one_line() as signals:
         try:
-            setup, device = open_run(args)
-            folder = args.out or default_folder(setup, args)
-            common = common_identity(setup, args, device)
+            plan = open_plan(filled(Request, vars(args)))
+            folder = args.out or default_folder(plan.setup, plan.training)
+            common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
             grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
             jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
-            work(prepare(setup, device, args, folder, jobs, common), args, jobs, signals, rank)
+            prepare(plan, folder, jobs, args.overwrite, common)
+            work(plan, jobs, signals, rank)
             if rank == 0:
                 report(folder)
         except (ValueError, OSError) as error:
             parser.error(str(error))
 
 
-def work(opening: Opening, args: argparse.Namespace, jobs: list[Job], signals: Signals, rank: int) -> None:
+def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
     """Do every job that is not finished and that no other process has; the first process stays until all are finished.
 
     Each process walks the jobs from a place of its own. One that dies leaves its job to whoever comes by next.
     """
-    start, told = None, False
+    yardstick, told = None, False
     offset = rank % len(jobs)
     walk = [*enumerate(jobs, start=1)][offset:] + [*enumerate(jobs, start=1)][:offset]
     for i, job in walk:
@@ -85,8 +85,8 @@ def work(opening: Opening, args: argparse.Namespace, jobs: list[Job], signals: S
                 if not ours or job.finished:
                     continue
                 print(title(job, i, jobs), flush=True)
-                start = start or begin(opening, args)
-                run(start, args, job, signals)
+                yardstick = yardstick or begin(plan)
+                run(plan, yardstick, job, signals)
                 mine += 1
         if not mine and rank > 0:
             return

@@ -1,22 +1,20 @@
 """All that is measured about a model, put together: what stands under `before` and `after` in a result file.
 
 Each measure is a function of its own, in ratio.py, style.py, copying.py, forgetting.py, variety.py and
-loss.py; here they meet the book, the base model and the flags.
+loss.py; here they meet the book and the base model.
 
 Shape legend: S texts, N tokens in each, the start token not counted, V vocabulary.
 """
 
-import argparse
 import codecs
+import dataclasses
 import math
 import time
 from functools import partial
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from evaluate.flags import sampling_of
 from evaluate.loss import text_loss
 from evaluate.measures.copying import copied_runs, copied_share, extraction, longest_copied, novelty
 from evaluate.measures.forgetting import divergence_from_base, logits_of
@@ -30,8 +28,7 @@ from evaluate.measures.style import (
 )
 from evaluate.measures.variety import distinct, perplexity_under, repeated
 from evaluate.ratio import bootstrap_interval, frequent_token_ratio, share_among
-from evaluate.setup import Setup
-from model.device import dtype_of
+from evaluate.results import Checkpoint, Evaluation
 from model.gpt2 import GPT2
 from model.sampling import cast_copy, evaluating, generate
 
@@ -39,61 +36,34 @@ TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the resu
 CONTEXT_SHOWN = 12  # tokens of the book to both sides of a copied run
 
 
-def evaluation(
-    reference: Reference,
-    model: GPT2,
-    written: Written,
-    args: argparse.Namespace,
-    device: torch.device,
-    change: dict[str, float],
-    title: str,
-) -> dict:
-    """All measures of `model`, as a result file keeps them; README.md says what each of them means.
+def evaluation(reference: Reference, model: GPT2, written: Written, change: dict[str, float], title: str) -> Evaluation:
+    """All measures of `model`, as a result file keeps them; this room's README.md says what each of them means.
 
     Args:
         written: what it wrote.
         change: its `weight_change` from the base model, 0 for that model itself.
     """
     began = time.monotonic()
-    setup, texts = reference.setup, written.texts
-    rounded = cast_copy(model, dtype_of(args.dtype, device))
-    with tqdm(total=6, desc=title, unit="measure", leave=False) as progress:
-        found = {
-            "ratio": written.ratio.ratio,
-            "ratio_ci": written.ratio.ratio_ci,
-            "shares": written.ratio.shares,
-            "expected_ratio": float(written.masses.mean()),
-            "expected_ratio_ci": bootstrap_interval(written.masses),
-            "texts": [setup.tokenizer.decode(row) for row in written.ratio.tokens[:TEXTS_KEPT].tolist()],
-        }
-        found |= measures_of_texts(reference, texts, intervals=True)
-        progress.update()
-        found["base_perplexity"] = perplexity_under(reference.base, written.ratio.tokens.to(device))
-        progress.update()
-        found["extraction"] = extraction_of(reference, rounded, args.seed, device)
-        progress.update()
-        found["held_out"] = None
-        if setup.held_out:
-            loss = held_out_loss(setup, rounded, args, device)
-            # exp(709) is the largest float there is; a model that exploded may be beyond.
-            found["held_out"] = {"loss": loss, "perplexity": math.exp(loss) if loss < 709 else None}
-        progress.update()
-        found["forgetting"] = {"base_texts": forgetting_of(reference, rounded, reference.base_texts)}
-        if reference.general_texts is not None:
-            found["forgetting"]["general"] = forgetting_of(reference, rounded, reference.general_texts)
-        found["weight_change"] = change
-        progress.update()
-        continued = generate(
-            rounded,
-            reference.prompts,
-            reference.book_continuations.shape[1],
-            temperature=args.temperature,
-            top_k=args.top_k or None,
-            seed=args.seed,
-            banned=[setup.tokenizer.eot_token],
-        )[:, reference.prompts.shape[1] :]
-        found["continuations"] = [continuation(reference, row) for row in continued.cpu()]
-        progress.update()
+    tokenizer, tokens = reference.setup.tokenizer, written.ratio.tokens
+    rounded = cast_copy(model, reference.machine.dtype)
+    measures = {
+        "base_perplexity": lambda: perplexity_under(reference.base, tokens.to(reference.machine.device)),
+        "extraction": lambda: extraction_of(reference, rounded),
+        "held_out": lambda: held_out_of(reference, rounded),
+        "forgetting": lambda: forgetting_of(reference, rounded),
+        "weight_change": lambda: change,
+        "continuations": lambda: continuations_of(reference, rounded),
+    }
+    found = {
+        "ratio": written.ratio.ratio,
+        "ratio_ci": written.ratio.ratio_ci,
+        "shares": written.ratio.shares,
+        "expected_ratio": float(written.masses.mean()),
+        "expected_ratio_ci": bootstrap_interval(written.masses),
+        "texts": [tokenizer.decode(row) for row in tokens[:TEXTS_KEPT].tolist()],
+    } | measures_of_texts(reference, written.texts, intervals=True)
+    for name, measure in tqdm(measures.items(), title, unit="measure", leave=False):
+        found[name] = measure()
     return found | {"seconds": time.monotonic() - began}
 
 
@@ -127,28 +97,61 @@ def measures_of_texts(reference: Reference, texts: Tensor, intervals: bool) -> d
     return found
 
 
-def extraction_of(reference: Reference, model: GPT2, seed: int, device: torch.device) -> dict:
+def extraction_of(reference: Reference, model: GPT2) -> dict:
     """`extraction` on the text that is trained on and on what is held out, each with its interval; None where it
     is too short."""
-    found = {}
-    for name, tokens in (
-        ("training", reference.setup.training_tokens),
-        ("held_out", reference.setup.held_out_tokens),
-    ):
-        shares = extraction(model, tokens.to(device), seed=seed, banned=[reference.setup.tokenizer.eot_token])
+    setup, found = reference.setup, {}
+    for name, tokens in (("training", setup.training_tokens), ("held_out", setup.held_out_tokens)):
+        tokens = tokens.to(reference.machine.device)
+        shares = extraction(model, tokens, seed=reference.sampling.seed, banned=[setup.tokenizer.eot_token])
         found[name] = float(shares.mean()) if len(shares) else None
         found[f"{name}_ci"] = bootstrap_interval(shares) if len(shares) else None
     return found
 
 
-def forgetting_of(reference: Reference, model: GPT2, texts: Tensor) -> dict:
-    kl, increase = divergence_from_base(reference.base, model, texts)  # (S,) each, nats per token
-    return {
-        "kl": float(kl.mean()),
-        "kl_ci": bootstrap_interval(kl),
-        "loss_increase": float(increase.mean()),
-        "loss_increase_ci": bootstrap_interval(increase),
-    }
+def held_out_of(reference: Reference, model: GPT2) -> dict | None:
+    """Loss (nats per token) and perplexity of the text that was held out; None where nothing was."""
+    if not reference.setup.held_out:
+        return None
+    loss = held_out_loss(reference, model)
+    # exp(709) is the largest float there is; a model that exploded may be beyond.
+    return {"loss": loss, "perplexity": math.exp(loss) if loss < 709 else None}
+
+
+def held_out_loss(reference: Reference, model: GPT2) -> float:
+    """`text_loss` of the text that was held out, in nats per token."""
+    tokens = reference.setup.held_out_tokens.to(reference.machine.device)
+    return text_loss(partial(logits_of, model), tokens, reference.seq_len)
+
+
+def forgetting_of(reference: Reference, model: GPT2) -> dict:
+    """KL from the base model and increase of the loss, in nats per token, on each kind of text there is."""
+    found = {}
+    for kind, texts in (("base_texts", reference.base_texts), ("general", reference.general_texts)):
+        if texts is not None:
+            kl, increase = divergence_from_base(reference.base, model, texts)  # (S,) each, nats per token
+            found[kind] = {
+                "kl": float(kl.mean()),
+                "kl_ci": bootstrap_interval(kl),
+                "loss_increase": float(increase.mean()),
+                "loss_increase_ci": bootstrap_interval(increase),
+            }
+    return found
+
+
+def continuations_of(reference: Reference, model: GPT2) -> list[dict]:
+    """How `model` goes on after each prompt, with the same luck as every other model."""
+    sampling, prompts = reference.sampling, reference.prompts
+    rows = generate(
+        model,
+        prompts,
+        reference.book_continuations.shape[1],
+        temperature=sampling.temperature,
+        top_k=sampling.top_k or None,
+        seed=sampling.seed,
+        banned=[reference.setup.tokenizer.eot_token],
+    )
+    return [continuation(reference, row) for row in rows[:, prompts.shape[1] :].cpu()]
 
 
 def continuation(reference: Reference, tokens: Tensor) -> dict:
@@ -174,11 +177,6 @@ def decode_pieces(tokenizer, tokens: list[int]) -> list[str]:
     return pieces
 
 
-def held_out_loss(setup: Setup, rounded: GPT2, args: argparse.Namespace, device: torch.device) -> float:
-    """`text_loss` of the text that was held out, in nats per token."""
-    return text_loss(partial(logits_of, rounded), setup.held_out_tokens.to(device), args.seq_len)
-
-
 def book_evaluation(reference: Reference) -> dict:
     """The same measures of the book's own held-out text: what a perfect imitator, who did not copy, would reach."""
     found = {"continuations": [continuation(reference, row) for row in reference.book_continuations]}
@@ -187,37 +185,34 @@ def book_evaluation(reference: Reference) -> dict:
         found |= measures_of_texts(reference, texts, intervals=False)
         found["ratio"] = share_among(texts, reference.setup.frequent).mean().item()
         found["texts"] = len(texts)
-        device = reference.base.wte.weight.device
         if texts.shape[1] > 1:
-            found["base_perplexity"] = perplexity_under(reference.base, texts.to(device))
+            found["base_perplexity"] = perplexity_under(reference.base, texts.to(reference.machine.device))
     return found
 
 
-def checkpoint(
-    reference: Reference, model: GPT2, args: argparse.Namespace, device: torch.device, sample: int, texts: int
-) -> dict:
+def checkpoint(reference: Reference, model: GPT2, sample: int, texts: int) -> Checkpoint:
     """What is measured again and again during training. It changes no training number: sampling has its own generator.
 
     Args:
         sample: how many the model was trained on.
         texts: so many stand for all of them; 0: only the held-out loss.
     """
-    setup = reference.setup
-    found, steps = {"sample": sample}, bool(setup.held_out) + 2 * bool(texts)
+    setup, sampling = reference.setup, reference.sampling
+    found, count = {"sample": sample}, bool(setup.held_out) + 2 * bool(texts)
     with (
-        tqdm(total=steps, desc=f"measuring at sample {sample}", unit="measure", leave=False) as progress,
+        tqdm(total=count, desc=f"measuring at sample {sample}", unit="measure", leave=False) as progress,
         evaluating(model),
     ):  # in float32 `rounded` is the model itself, in the middle of its training
-        rounded = cast_copy(model, dtype_of(args.dtype, device))
+        rounded = cast_copy(model, reference.machine.dtype)
         if setup.held_out:
-            found["held_out_loss"] = held_out_loss(setup, rounded, args, device)
+            found["held_out_loss"] = held_out_loss(reference, rounded)
             progress.update()
         if texts:
             kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
             progress.update()
-            sampling = sampling_of(args) | {"sequences": min(texts, args.eval_sequences)}
-            banned = [setup.tokenizer.eot_token]
-            written = frequent_token_ratio(rounded, setup.frequent, **sampling, banned=banned, device=device)
+            few = dataclasses.replace(sampling, sequences=min(texts, sampling.sequences))
+            banned, device = [setup.tokenizer.eot_token], reference.machine.device
+            written = frequent_token_ratio(rounded, setup.frequent, few, banned=banned, device=device)
             copied = copied_share(written.tokens[:, 1:], reference.index)
             found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
             progress.update()

@@ -3,7 +3,6 @@
 Shape legend: S texts, N new tokens in each, B texts generated together, V vocabulary, P prompts, M tokens of a text.
 """
 
-import argparse
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.book import load_book
-from evaluate.flags import sampling_of
 from evaluate.measures.copying import SourceIndex
 from evaluate.measures.style import letter_tokens, sampler_mass
-from evaluate.ratio import Ratio, frequent_token_ratio
+from evaluate.ratio import Ratio, Sampling, frequent_token_ratio
 from evaluate.setup import Setup
-from model.device import dtype_of
+from model.device import Machine
 from model.gpt2 import GPT2
 from model.sampling import cast_copy
 
@@ -42,6 +39,9 @@ class Reference:
     """What every model of a sweep is held against; made once, with the base model."""
 
     setup: Setup
+    sampling: Sampling  # of the texts for the ratio, and of the continuations
+    seq_len: int  # window of the losses over texts, in tokens
+    machine: Machine
     base: GPT2  # the base model, in the dtype of the matrix products
     base_texts: Tensor  # (S, 1 + N) what it wrote, its start tokens first
     general_texts: Tensor | None  # (G, T) of `--general-text`
@@ -52,69 +52,73 @@ class Reference:
     book_texts: Tensor | None  # (S', N) the held-out text in pieces as long as what the models write
 
 
-def write(setup: Setup, model: GPT2, args: argparse.Namespace, device: torch.device, title: str) -> Written:
-    """Let `model` write as the flags in `args` say, with a progress bar. It is cast to the dtype of the flags."""
+def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title: str) -> Written:
+    """Let `model` write from random tokens, with a progress bar. It is cast to the machine's dtype."""
     mask = torch.zeros(setup.config.vocab_size, dtype=torch.bool)
     mask[setup.frequent] = True
-    mask = mask.to(device)
+    mask = mask.to(machine.device)
     masses = []  # one (B,) for each step of each group
 
     def watch(logits: Tensor) -> None:
-        masses.append(sampler_mass(logits, mask, args.temperature, args.top_k or None).cpu())
+        masses.append(sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None).cpu())
 
-    with tqdm(total=args.eval_sequences * args.eval_tokens, desc=title, unit="token", leave=False) as progress:
+    with tqdm(total=sampling.sequences * sampling.new_tokens, desc=title, unit="token", leave=False) as progress:
         ratio = frequent_token_ratio(
-            cast_copy(model, dtype_of(args.dtype, device)),
+            cast_copy(model, machine.dtype),
             setup.frequent,
-            **sampling_of(args),
+            sampling,
             banned=[setup.tokenizer.eot_token],
-            device=device,
+            device=machine.device,
             watch=watch,
             after_token=progress.update,
         )
-    groups = (masses[i : i + args.eval_tokens] for i in range(0, len(masses), args.eval_tokens))
+    groups = (masses[i : i + sampling.new_tokens] for i in range(0, len(masses), sampling.new_tokens))
     return Written(ratio, torch.cat([torch.stack(group).mean(0) for group in groups]).numpy())
 
 
-def read_general_text(setup: Setup, args: argparse.Namespace) -> Tensor | None:
-    """The first windows (G, T) of `--general-text`, None where none is named.
+def general_windows(setup: Setup, seq_len: int) -> Tensor | None:
+    """The first windows (G, T) of the general text, None where there is none.
 
     Raises:
-        ValueError, FileNotFoundError: it cannot be used.
+        ValueError: it is too short.
     """
-    if not args.general_text:
+    if setup.general is None:
         return None
-    tokens = torch.tensor(setup.tokenizer.encode_ordinary(load_book(args.general_text).text))
-    windows = pieces(tokens, args.seq_len)[:GENERAL_TEXTS]
-    if not len(windows) or args.seq_len < 2:
+    tokens = torch.tensor(setup.tokenizer.encode_ordinary(setup.general.text))
+    windows = pieces(tokens, seq_len)[:GENERAL_TEXTS]
+    if not len(windows) or seq_len < 2:
         raise ValueError(
-            f"--general-text {args.general_text} has {len(tokens)} tokens, fewer than a window of --seq-len "
-            f"{args.seq_len} (2 at least); use a longer text"
+            f"--general-text {setup.asked['general_text']} has {len(tokens)} tokens, fewer than a window of --seq-len "
+            f"{seq_len} (2 at least); use a longer text"
         )
     return windows
 
 
 def open_reference(
-    setup: Setup, base: GPT2, written: Written, general: Tensor | None, args: argparse.Namespace, device: torch.device
+    setup: Setup, base: GPT2, written: Written, sampling: Sampling, seq_len: int, machine: Machine
 ) -> Reference:
     """What the models after training will be held against.
 
     Args:
         base: the base model; `written` is what it wrote.
-        general: from `read_general_text`.
+        seq_len: window of the losses over texts, in tokens.
     """
     prompts, continuations = pick_prompts(setup.held_out_tokens if setup.held_out else setup.tokens, setup.tokenizer)
-    book_texts = pieces(setup.held_out_tokens, args.eval_tokens)
+    book_texts = pieces(setup.held_out_tokens, sampling.new_tokens)
+    general = general_windows(setup, seq_len)
     return Reference(
-        setup,
-        cast_copy(base, dtype_of(args.dtype, device)),
-        written.ratio.tokens.to(device),
-        None if general is None else general.to(device),
-        SourceIndex(setup.training_tokens),
-        letter_tokens(setup.tokenizer, setup.config.vocab_size),
-        prompts.to(device),
-        continuations,
-        book_texts if len(book_texts) else None,
+        setup=setup,
+        sampling=sampling,
+        seq_len=seq_len,
+        machine=machine,
+        base=cast_copy(base, machine.dtype),
+        base_texts=written.ratio.tokens.to(machine.device),
+        general_texts=None if general is None else general.to(machine.device),
+        index=SourceIndex(setup.training_tokens),
+        letters=letter_tokens(setup.tokenizer, setup.config.vocab_size),
+        prompts=prompts.to(machine.device),
+        book_continuations=continuations,
+        book_texts=book_texts if len(book_texts) else None,
     )
 
 

@@ -1,34 +1,31 @@
 """The folders of runs and sweeps: which run is in one, whether it may go on there, and whether there is room."""
 
-import argparse
 import contextlib
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from data.book import load_book
 from evaluate.plot import FIGURE_FILES
 from evaluate.rate.comparison import RATINGS_FILE
+from evaluate.ratio import Sampling
 from evaluate.report.page import REPORT_FILE
 from evaluate.results import RESULT_FILE, lr_label, read_result
 from evaluate.setup import Setup, parameter_count
 from evaluate.table import TABLE_FILE
-from model.device import dtype_of
+from model.device import Machine
 from model.hub import MODEL_FILES
 from train.lasting.claim import LOCK_FILE, claimed
 from train.lasting.keeper import STATE_FILE
 from train.lasting.state import load_state
+from train.settings import Training
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, STATE_FILE, LOCK_FILE)
 SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *FIGURE_FILES)
 WRITTEN = (*RUN_FILES, *SWEEP_FILES)  # everything that run and sweep folders hold
 PROBE = ".probe"
-# What changes no number, or is told apart in another way.
-NO_SETTINGS = ("out", "overwrite", "save_model", "device", "dtype", "lr", "lrs", "seed", "seeds")
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,28 @@ class Job:
         return (self.folder / RESULT_FILE).is_file()
 
 
-def common_identity(setup: Setup, args: argparse.Namespace, device: torch.device) -> dict:
+def named_settings(setup: Setup, training: Training, sampling: Sampling) -> dict:
+    """What a run was asked to do, by the names of the flags; without its learning rate."""
+    writing = {
+        "eval_sequences": sampling.sequences,
+        "eval_tokens": sampling.new_tokens,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+    }
+    return setup.asked | dataclasses.asdict(training) | writing
+
+
+def common_identity(setup: Setup, training: Training, sampling: Sampling, machine: Machine) -> dict:
     """What changes the numbers of a run, apart from its learning rate and seed: flat, and as JSON has it."""
-    general = load_book(args.general_text).sha256 if args.general_text else None
-    found = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS} | {
+    found = named_settings(setup, training, sampling) | {
         "model_sha256": setup.model_identity["sha256"],
         "text_sha256": setup.book.sha256,
-        "general_text_sha256": general,
-        "dtype": str(dtype_of(args.dtype, device)).removeprefix("torch."),
-        "sampling_seed": args.seed,
+        "general_text_sha256": setup.general.sha256 if setup.general else None,
+        "dtype": machine.dtype_name,
+        "sampling_seed": sampling.seed,
     }
-    return json.loads(json.dumps(found, default=str))
+    del found["seed"]
+    return found
 
 
 def jobs_of(
@@ -223,7 +231,7 @@ def check_room(folder: Path, setup: Setup, jobs: list[Job], save_model: bool, at
         )
 
 
-def default_folder(setup: Setup, args: argparse.Namespace) -> Path:
+def default_folder(setup: Setup, training: Training) -> Path:
     """Where runs of these settings go if nothing is said."""
-    parts = [setup.model, setup.book.name + ("-raw" if args.raw_text else ""), str(args.samples)]
-    return Path("runs") / "-".join(parts + ([f"seed{args.seed}"] if args.seed else []))
+    parts = [setup.model, setup.book.name + ("-raw" if setup.book.raw else ""), str(training.samples)]
+    return Path("runs") / "-".join(parts + ([f"seed{training.seed}"] if training.seed else []))

@@ -10,29 +10,20 @@ from conftest import make_text
 
 import train.__main__ as train_command
 from data import load_tokenizer
-from evaluate.flags import Parser, add_machine_flags, add_sampling_flags
 from evaluate.measures.measure import book_evaluation, checkpoint, decode_pieces, evaluation, measures_of_texts
 from evaluate.measures.reference import open_reference, pick_prompts, write
+from evaluate.ratio import Sampling
 from evaluate.setup import open_setup
 from model import load_pretrained
+from model.device import Machine
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def args():
-    parser = Parser()
-    add_sampling_flags(parser)
-    add_machine_flags(parser)
-    flags = ["--eval-sequences", "70", "--eval-tokens", "9", "--top-k", "7", "--temperature", "0.8"]
-    namespace = parser.parse_args([*flags, "--dtype", "float32", "--seed", "3"])
-    namespace.seq_len = 16
-    return namespace
+SAMPLING = Sampling(sequences=70, new_tokens=9, top_k=7, temperature=0.8, seed=3)
+MACHINE = Machine("cpu", "float32")
 
 
 @pytest.fixture
 def setup(model_folder, text_file):
-    return open_setup(str(model_folder), str(text_file), raw_text=False, holdout=0.2)
+    return open_setup(str(model_folder), str(text_file), holdout=0.2)
 
 
 @pytest.fixture
@@ -41,13 +32,13 @@ def base(model_folder):
 
 
 @pytest.fixture
-def reference(setup, base, args):
-    return open_reference(setup, base, write(setup, base, args, CPU, ""), None, args, CPU)
+def reference(setup, base):
+    return open_reference(setup, base, write(setup, base, SAMPLING, MACHINE, ""), SAMPLING, 16, MACHINE)
 
 
-def test_the_expected_ratio_is_the_samplers_mass_over_all_steps(setup, base, args):
+def test_the_expected_ratio_is_the_samplers_mass_over_all_steps(setup, base):
     """Against a full pass over the finished texts, the sampler's rule written out in NumPy; 70 texts are two groups."""
-    written = write(setup, base, args, CPU, "")
+    written = write(setup, base, SAMPLING, MACHINE, "")
     tokens = written.ratio.tokens
     with torch.no_grad():
         logits = base.double()(tokens[:, :-1]).numpy()
@@ -63,9 +54,9 @@ def test_the_expected_ratio_is_the_samplers_mass_over_all_steps(setup, base, arg
     assert abs(written.masses.mean() - written.ratio.ratio) < 0.08  # the same mean, less noise
 
 
-def test_the_base_model_has_forgotten_and_changed_nothing(setup, base, reference, args):
-    written = write(setup, base, args, CPU, "")
-    found = evaluation(reference, base, written, args, CPU, {"wte": 0.0}, "")
+def test_the_base_model_has_forgotten_and_changed_nothing(setup, base, reference):
+    written = write(setup, base, SAMPLING, MACHINE, "")
+    found = evaluation(reference, base, written, {"wte": 0.0}, "")
     assert found["forgetting"] == {
         "base_texts": {"kl": 0.0, "kl_ci": (0.0, 0.0), "loss_increase": 0.0, "loss_increase_ci": (0.0, 0.0)}
     }
@@ -73,13 +64,13 @@ def test_the_base_model_has_forgotten_and_changed_nothing(setup, base, reference
     json.dumps(found, allow_nan=False)
 
 
-def test_another_model_is_held_against_the_base(setup, base, reference, args):
+def test_another_model_is_held_against_the_base(setup, base, reference):
     other = load_pretrained(setup.folder)
     with torch.no_grad():
         for p in other.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
-    written = write(setup, other, args, CPU, "")
-    found = evaluation(reference, other, written, args, CPU, {}, "")
+    written = write(setup, other, SAMPLING, MACHINE, "")
+    found = evaluation(reference, other, written, {}, "")
     inputs, targets = reference.base_texts[:, :-1], reference.base_texts[:, 1:, None]
     with torch.no_grad():
         log_p, log_q = (m.double()(inputs).log_softmax(-1) for m in (base, other))
@@ -152,10 +143,10 @@ def test_pieces_are_whole_characters(tokenizer_folder):
     assert "".join(broken).startswith("a Ł and ") and "�" in broken[-1]
 
 
-def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference, args):
-    found = checkpoint(reference, base, args, CPU, 5, 4)
+def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference):
+    found = checkpoint(reference, base, 5, 4)
     assert found["sample"] == 5 and found["kl"] == 0.0 and set(found) == {"sample", "held_out_loss", "kl", "copied"}
-    assert set(checkpoint(reference, base, args, CPU, 5, 0)) == {"sample", "held_out_loss"}
+    assert set(checkpoint(reference, base, 5, 0)) == {"sample", "held_out_loss"}
 
 
 def test_a_general_text_is_measured_and_a_short_one_refused(command, model_folder, text_file, tmp_path):

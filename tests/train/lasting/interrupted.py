@@ -15,8 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import evaluate.measures.yardstick as yardstick  # noqa: E402
 import train.__main__ as command  # noqa: E402
 import train.lasting.keeper  # noqa: E402
+import train.lasting.outcome  # noqa: E402
 import train.lasting.run  # noqa: E402
 import train.lasting.state  # noqa: E402
 import train.loop  # noqa: E402
@@ -59,11 +61,11 @@ def cases() -> dict:
         "killed while writing": ("chain", lambda: (save_every(2), at_call(train.lasting.state, "settle", 3, KILL))),
         "ctrl-c": ("chain", lambda: at_call(train.loop, "sample_batch", 2, CTRL_C)),
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
-        "killed in the evaluation": ("chain", lambda: at_call(train.lasting.run, "evaluation", 2, KILL)),
-        "killed before the result": ("chain", lambda: at_call(train.lasting.run, "write_json", 2, KILL)),
+        "killed in the evaluation": ("chain", lambda: at_call(yardstick, "evaluation", 2, KILL)),
+        "killed before the result": ("chain", lambda: at_call(train.lasting.outcome, "write_json", 1, KILL)),
         "finished": ("chain", lambda: None),
         "ctrl-c twice": ("twice", lambda: at_call(train.loop, "sample_batch", 3, CTRL_C, CTRL_C)),
-        "ctrl-c before training": ("early", lambda: at_call(train.lasting.run, "evaluation", 1, CTRL_C)),
+        "ctrl-c before training": ("early", lambda: at_call(yardstick, "evaluation", 1, CTRL_C)),
         "full disk": ("full", full_disk),
     }
 

@@ -17,13 +17,13 @@ from conftest import make_text
 import train.__main__ as train_command
 from data import load_tokenizer
 from model import load_pretrained
-from train import AdamW, finetune, sweep
+from train import AdamW, Training, finetune, sweep
 from train.lasting.claim import claimed
 from train.lasting.folder import new_folder
 from train.lasting.interruption import Interrupted, Signals
 from train.lasting.keeper import Keeper, is_due
 from train.lasting.state import load_state, save_state
-from train.loop import plain_gradients
+from train.loop import plain_gradients, steps
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)
@@ -165,7 +165,9 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
 
 def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_file, tmp_path):
     tokens = torch.tensor(load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8")))
-    settings = {"lr": 1e-2, "batch_size": 3, "seq_len": 8}
+
+    def train(model, optimizer, samples):
+        return list(steps(model, tokens, optimizer, Training(samples, batch_size=3, seq_len=8)))
 
     def fresh(seed):
         model = load_pretrained(model_folder, dropout=0.3)
@@ -175,14 +177,14 @@ def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_fi
 
     model, optimizer, keeper = fresh(1)
     assert keeper.restore() is None
-    finetune(model, tokens, samples=3, optimizer=optimizer, **settings)
+    train(model, optimizer, 3)
     assert keeper.save({"train_loss": [1.5]})
-    expected = finetune(model, tokens, samples=6, optimizer=optimizer, **settings)
+    expected = train(model, optimizer, 6)
     straight, optimizer, _ = fresh(1)
-    assert finetune(straight, tokens, samples=6, optimizer=optimizer, **settings)[3:] == expected
+    assert train(straight, optimizer, 6)[3:] == expected
     other, optimizer, keeper = fresh(2)
     assert keeper.restore() == {"train_loss": [1.5]} and optimizer.steps == 3
-    assert finetune(other, tokens, samples=6, optimizer=optimizer, **settings) == expected
+    assert train(other, optimizer, 6) == expected
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(p, q)
     keeper.identity = {"lr": 1e-3}
@@ -210,7 +212,7 @@ def unfinished(command, arguments, tmp_path, monkeypatch):
 
     calls = []
     with monkeypatch.context() as patched:
-        patched.setattr("train.lasting.run.fast_gradients", lambda *_: pulls_the_plug)
+        patched.setattr("train.parallel.team.fast_gradients", lambda *_: pulls_the_plug)
         code, _, err = command(train_command.main, *arguments)
     assert code == 143, err
     return tmp_path / "out"
@@ -277,7 +279,7 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
         raise AssertionError("the base model is evaluated for nothing")
 
     with monkeypatch.context() as patched:
-        patched.setattr("train.lasting.run.write", never)
+        patched.setattr("evaluate.measures.yardstick.write", never)
         code, printed, err = command(sweep.main, *arguments, "--lrs", "1e30")
     assert code == 0 and "| 1e-3 |" in printed and "| diverged |" in printed, err  # the other rate is in the table
     # With more seeds, the run that is there keeps its name and is not made twice.
@@ -383,7 +385,7 @@ def test_a_gradient_that_is_no_number_stops_the_loop_before_the_step(model_folde
             model.h[1].mlp.c_fc.weight.grad[3, 2] = math.inf
         return loss
 
-    losses = finetune(model, tokens, lr=1e-3, samples=9, batch_size=2, seq_len=8, gradients=gradients)
+    losses = finetune(model, tokens, 1e-3, Training(samples=9, batch_size=2, seq_len=8), gradients)
     assert losses == calls[:2] and len(calls) == 3 and all(map(math.isfinite, calls))
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -400,7 +402,7 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
         return loss
 
     calls = []
-    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: gradients)
+    monkeypatch.setattr("train.parallel.team.fast_gradients", lambda *_: gradients)
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and "| diverged |" in printed
     assert f"at 1e-4 (float32 on cpu) the {what} after sample 2 is not finite: diverged" in printed

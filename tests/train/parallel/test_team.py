@@ -144,8 +144,8 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
         monkeypatch.setattr(sweep, "claimed", claimed)
         monkeypatch.setattr(sweep.time, "sleep", sleep)
         monkeypatch.setattr(sweep, "begin", lambda *_: "start")
-        monkeypatch.setattr(sweep, "run", lambda start, args, job, signals: (seen.append(str(job.seed)), finish(job)))
-        sweep.work(None, None, jobs, None, rank)
+        monkeypatch.setattr(sweep, "run", lambda plan, start, job, signals: (seen.append(str(job.seed)), finish(job)))
+        sweep.work(None, jobs, None, rank)
         return seen
 
     assert walk(0) == ["0", "1", "waits"]

@@ -11,14 +11,14 @@ from conftest import make_text
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import load_tokenizer, sample_batch
-from evaluate import frequent_token_ratio
+from evaluate import Sampling, frequent_token_ratio
 from model import generate, load_pretrained
-from model.device import dtype_of, fastest_dtype
+from model.device import Machine, dtype_of, fastest_dtype
 from model.sampling import KeyValueCache, cast_copy, evaluating
 from model.speed.centred import centred_head
-from train import AdamW, finetune
+from train import AdamW, Training, finetune
 from train.lasting.run import notes_on
-from train.loop import plain_gradients
+from train.loop import plain_gradients, steps
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients
@@ -198,11 +198,10 @@ def test_memory_is_flat_in_samples(model_folder, tokens, gradients):
     """After every sample as many tensors are alive as after the first: no loss keeps its graph."""
     alive = []
 
-    def count(sample, loss):
+    model = load_pretrained(model_folder)
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    for _ in steps(model, tokens, optimizer, Training(samples=5, batch_size=2, seq_len=8), gradients):
         alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
-
-    settings = {"lr": 1e-3, "samples": 5, "batch_size": 2, "seq_len": 8}
-    finetune(load_pretrained(model_folder), tokens, gradients=gradients, after_sample=count, **settings)
     assert alive == [alive[0]] * 5
 
 
@@ -211,15 +210,13 @@ def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
     curves = {}
     for dtype in (torch.float32, torch.bfloat16):
         model = load_pretrained(model_folder)
-        settings = {"lr": 3e-3, "samples": 100, "batch_size": 8, "seq_len": 16}
-        optimizer = FastAdamW(model.parameters(), lr=settings["lr"])
-        curves[dtype] = np.array(
-            finetune(model, tokens, gradients=fast_gradients(dtype), optimizer=optimizer, **settings)
-        )
+        settings = Training(samples=100, batch_size=8, seq_len=16)
+        optimizer = FastAdamW(model.parameters(), lr=3e-3)
+        curves[dtype] = np.array(list(steps(model, tokens, optimizer, settings, fast_gradients(dtype))))
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert curves[torch.float32][-1] < curves[torch.float32][0] - 2
     np.testing.assert_allclose(curves[torch.bfloat16], curves[torch.float32], rtol=0.02)
-    plain = finetune(load_pretrained(model_folder), tokens, **settings)
+    plain = finetune(load_pretrained(model_folder), tokens, 3e-3, settings)
     np.testing.assert_allclose(curves[torch.float32], plain, rtol=1e-3)
 
 
@@ -266,9 +263,9 @@ def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
     frequent = (
         generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
     )
-    settings = {"sequences": 200, "new_tokens": 20, "top_k": 50, "seed": 1}
-    exact = frequent_token_ratio(model, frequent.tolist(), **settings)
-    rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), **settings)
+    settings = Sampling(sequences=200, new_tokens=20, top_k=50, seed=1)
+    exact = frequent_token_ratio(model, frequent.tolist(), settings)
+    rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), settings)
     low, high = exact.ratio_ci
     assert 0.1 < exact.ratio < 0.9 and low <= rounded.ratio <= high
 
@@ -294,8 +291,8 @@ def test_which_dtype_auto_means(monkeypatch):
 def test_imitated_bfloat16_is_named(native, monkeypatch):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": native})
     setup, cpu = SimpleNamespace(book=SimpleNamespace(notes=()), model="gpt2"), torch.device("cpu")
-    assert any("imitates" in note for note in notes_on(setup, torch.bfloat16, cpu)) != native
-    assert not notes_on(setup, torch.float32, cpu)
+    assert any("imitates" in note for note in notes_on(setup, Machine(cpu, torch.bfloat16))) != native
+    assert not notes_on(setup, Machine(cpu, torch.float32))
 
 
 def test_bfloat16_loss_is_the_loss(model_folder, tokens):

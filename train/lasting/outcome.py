@@ -1,0 +1,108 @@
+"""What a run leaves behind: `result.json`, put together in one place, and the model."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from evaluate.measures.yardstick import Yardstick
+from evaluate.results import RESULT_FILE, Evaluation, Result, write_json
+from model.device import Machine
+from model.gpt2 import GPT2
+from model.hub import MODEL_FILES
+from model.pretrained import save_pretrained
+from train.lasting.folder import IDENTITY_FILE, Job, named_settings, tidy
+from train.lasting.keeper import STATE_FILE
+from train.lasting.state import settle
+from train.settings import Training
+
+
+def result_of(
+    yardstick: Yardstick,
+    training: Training,
+    job: Job,
+    record: dict,
+    after: Evaluation | None,
+    diverged: str | None,
+) -> Result:
+    """Everything that is known of a finished run.
+
+    Args:
+        record: its `train_loss`, `checkpoints` and `seconds` of training.
+        diverged: what is not a finite number, "loss" or "gradient", if it is so.
+    """
+    reference, setup, machine = yardstick.reference, yardstick.setup, yardstick.machine
+    losses, checkpoints = record["train_loss"], record["checkpoints"]
+    seconds = {"before": yardstick.before["seconds"], "training": record["seconds"]}
+    found = {
+        "lr": job.lr,
+        "model_name": setup.model,
+        "model_identity": setup.model_identity,
+        "text_name": setup.book.name,
+        "text_sha256": setup.book.sha256,
+        "text_notes": setup.book.notes,
+    }
+    end = {"sample": len(losses), "what": diverged, "lr": job.lr}
+    return {
+        "lr": job.lr,
+        "samples": training.samples,
+        "seed": job.seed,
+        "train_loss": losses,
+        "held_out_loss": [[c["sample"], c["held_out_loss"]] for c in checkpoints if "held_out_loss" in c],
+        "checkpoints": checkpoints,
+        "diverged": diverged and end | {"dtype": machine.dtype_name, "device": str(machine.device)},
+        "before": yardstick.before,
+        "after": after,
+        "book": yardstick.book,
+        "prompts": [setup.tokenizer.decode(row) for row in reference.prompts.tolist()],
+        "book_ratio": setup.book_ratio,
+        "book_tokens": len(setup.tokens),
+        "held_out_tokens": setup.held_out,
+        "settings": named_settings(setup, training, reference.sampling) | found,
+        "identity": job.identity,
+        "environment": environment(machine) | {"seconds": seconds | ({"after": after["seconds"]} if after else {})},
+    }
+
+
+def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_folder: Path) -> Result:
+    """Write the model, if any, and the result; only when both are on the disk, the state may go.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        if model is not None:
+            save_pretrained(model, folder, tokenizer_folder=tokenizer_folder)
+            for name in MODEL_FILES:
+                settle(folder / name)
+        write_json(folder / RESULT_FILE, result)
+    except SafetensorError as error:  # a full disk is one of these to safetensors
+        raise OSError(str(error)) from None
+    settle(folder / RESULT_FILE)
+    settle(folder)
+    for name in (STATE_FILE, IDENTITY_FILE):
+        (folder / name).unlink(missing_ok=True)
+    tidy(folder)
+    return result
+
+
+def environment(machine: Machine) -> dict:
+    """What the numbers were made with."""
+    packages = ("torch", "numpy", "tiktoken", "safetensors", "huggingface_hub")
+    if machine.device.type == "cuda":
+        device_name = torch.cuda.get_device_name(machine.device)
+    else:
+        device_name = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "platform": platform.platform(),
+        "device": str(machine.device),
+        "device_name": device_name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "dtype": machine.dtype_name,
+    }
