@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluate.flags import Parser, filled, positive_float
 from evaluate.results import lr_label, read_result
 from evaluate.table import table
-from train.flags import add_out_flags, add_training_flags
+from train.flags import add_out_flags, add_request_flags
 from train.lasting.claim import claimed
 from train.lasting.folder import Job, common_identity, default_folder
 from train.lasting.interruption import Signals, ending_in_one_line
@@ -24,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, constant")
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
-    add_training_flags(parser)
+    add_request_flags(parser)
     args = parser.parse_args()
     request = filled(Request, vars(args))
     rank, size = processes()

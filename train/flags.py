@@ -4,17 +4,27 @@ import argparse
 from pathlib import Path
 
 from evaluate.flags import add_machine_flags, add_sampling_flags, add_text_flags, positive_int, share
+from train.lasting.run import Request
 from train.settings import Training
+
+
+def add_request_flags(parser: argparse.ArgumentParser) -> None:
+    """Everything that a `Request` says."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=Request.model,
+        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a "
+        "folder with config.json, model.safetensors, vocab.json and merges.txt",
+    )
+    add_training_flags(parser)
+    add_text_flags(parser)
+    add_sampling_flags(parser)
+    add_machine_flags(parser)
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
-    group.add_argument(
-        "--model",
-        default="gpt2",
-        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a "
-        "folder with config.json, model.safetensors, vocab.json and merges.txt",
-    )
     group.add_argument(
         "--samples",
         type=positive_int,
@@ -66,9 +76,6 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         help="make one kernel of AdamW's operations with torch's compiler: a step of GPT-2 takes 2.5 %% less, the start "
         "3 to 20 s more; CPU only, needs a C++ compiler (default: off)",
     )
-    add_text_flags(parser)
-    add_sampling_flags(parser)
-    add_machine_flags(parser)
 
 
 def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:

@@ -11,7 +11,7 @@ from evaluate.plot import plot_all
 from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
-from train.flags import add_out_flags, add_training_flags
+from train.flags import add_out_flags, add_request_flags
 from train.lasting.claim import claimed
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
@@ -45,7 +45,7 @@ def main() -> None:
         "is chance?",
     )
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES")
-    add_training_flags(parser)
+    add_request_flags(parser)
     args = parser.parse_args()
     if len(set(map(lr_label, args.lrs))) < len(args.lrs):
         parser.error("--lrs names a learning rate twice; give each once")
