@@ -11,8 +11,8 @@ from tests.bench_theirs import serve  # noqa: E402
 def prepare(task: dict):
     import torch
 
-    from model.device import dtype_of
     from evaluate.ratio import Sampling, frequent_token_ratio
+    from model.device import dtype_of
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
     from train.speed.adamw import CompiledAdamW, FastAdamW

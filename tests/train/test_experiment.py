@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
+from conftest import VOCAB
 
 import train.__main__ as train_command
 from evaluate import Sampling
-from model import load_pretrained
+from model import generate, load_pretrained, save_pretrained
 from train import experiment
 
 
@@ -46,3 +47,17 @@ def test_what_diverges_writes_nothing(model_folder, text_file):
     sampling = Sampling(sequences=2, new_tokens=2)
     found = experiment(1e30, 9, model=model_folder, text=text_file, batch_size=2, seq_len=8, sampling=sampling)
     assert found.after is None and len(found.losses) < 9 and all(map(math.isfinite, found.losses))
+
+
+def test_the_end_of_text_is_never_written(model_folder, text_file, tmp_path):
+    """A model that would write nothing but `<|endoftext|>`."""
+    model, end = load_pretrained(model_folder), VOCAB - 1
+    with torch.no_grad():
+        model.ln_f.weight.zero_()
+        model.ln_f.bias.copy_(model.wte.weight[end])
+        model.wte.weight[end] *= 3
+    save_pretrained(model, tmp_path, tokenizer_folder=model_folder)
+    few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=4, new_tokens=5)}
+    found = experiment(1e-6, 1, model=tmp_path, text=text_file, **few)
+    assert generate(load_pretrained(tmp_path), torch.zeros(1, 1, dtype=torch.long), 1, temperature=0)[0, 1] == end
+    assert not any((ratio.tokens[:, 1:] == end).any() for ratio in (found.before, found.after))
