@@ -6,10 +6,7 @@ Shape legend: B windows a batch, T input tokens a window.
 """
 
 import hashlib
-import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.book import USER_AGENT
+from data.download import cache_folder, cached_download
 from data.tokenizer import load_tokenizer
 from evaluate.flags import Parser
 from model.device import device_of
@@ -183,7 +180,7 @@ def read_shakespeare(file: Path | None) -> str:
         FileNotFoundError, ConnectionError, ValueError: with one line on what to do.
     """
     if file is None:
-        file = cached_shakespeare(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver")
+        file = cached_shakespeare(cache_folder())
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {str(file)!r}; name Tiny Shakespeare with --shakespeare FILE")
     try:
@@ -199,24 +196,13 @@ def cached_shakespeare(cache: Path, url: str = SHAKESPEARE_URL, sha256: str = SH
         ConnectionError: not in the cache, and cannot be fetched.
         ValueError: what came has another sha256.
     """
-    file = cache / "tinyshakespeare.txt"
-    if file.is_file():
-        return file
+
+    def fault(content: bytes) -> str:
+        found = hashlib.sha256(content).hexdigest()
+        return "" if found == sha256 else f": its sha256 is {found}, not {sha256}"
+
     elsewhere = f"download {url} elsewhere and name the file with --shakespeare FILE"
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
-        with urllib.request.urlopen(request, timeout=20) as response:
-            content = response.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise ConnectionError(f"cannot fetch Tiny Shakespeare ({error}); {elsewhere}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"what {url} sent is not Tiny Shakespeare: its sha256 is {found}, not {sha256}; {elsewhere}")
-    cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, file)
-    return file
+    return cached_download(cache / "tinyshakespeare.txt", url, "Tiny Shakespeare", fault, elsewhere)
 
 
 def load_what_fits(folder: Path, expected: Expected) -> tuple[GPT2, object]:
