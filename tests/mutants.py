@@ -246,7 +246,8 @@ TABLE = {
             ("counts.update(pattern.findall(text))", "counts.update(set(pattern.findall(text)))",
              "a word counts once a text"),
             ('word.encode("utf-8"): count for', 'word.encode("utf-8"): 1 for', "the counts of words are lost"),
-            ('f" ?[{ranges}]"', 'f"[{ranges}]"', "the space is cut off its word"),
+            ("regex.compile(WORD_PATTERN)", 'regex.compile(WORD_PATTERN.replace(" ?", ""))',
+             "the space is cut off its word"),
         ],
     },
     "data/tokenizer.py": {
