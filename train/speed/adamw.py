@@ -38,7 +38,7 @@ class FastAdamW(AdamW):
     count, takes every tensor whole.
     """
 
-    PIECE = 1 << 18  # numbers: 5 tensors of 1 MB; smaller ones cost more in calls than they save
+    PIECE = 1 << 18  # numbers: 6 tensors of 1 MB; smaller ones cost more in calls than they save
     update = staticmethod(adamw_update)
 
     @torch.no_grad()
