@@ -1,17 +1,15 @@
 """The text of the fine-tune: Project Gutenberg's *Gulliver's Travels*, or any UTF-8 file."""
 
 import hashlib
-import os
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+from data.download import cache_folder, cached_download
 
 GULLIVER_URL = "https://www.gutenberg.org/cache/epub/829/pg829.txt"
 # The file of 2023. Project Gutenberg mends its texts now and then, so another digest is no error.
 GULLIVER_SHA256 = "695e3237c3072d0d21a792aa1832f8494e734476a916d1a7fe3d5d6c6e9fc316"
-USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
 
 VOYAGE = Path(__file__).parent / "voyage.txt"  # a tale written for this project; see README.md
 
@@ -50,8 +48,7 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False, cache
     """
     notes = []
     if name_or_file == "gulliver":
-        cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver"
-        file, name = cached_gulliver(cache), "gulliver"
+        file, name = cached_gulliver(cache or cache_folder()), "gulliver"
     else:
         file = VOYAGE if name_or_file == "voyage" else Path(name_or_file)
         name = file.stem
@@ -83,20 +80,10 @@ def cached_gulliver(cache: Path, url: str = GULLIVER_URL) -> Path:
 
     Project Gutenberg shuts robots out: never call this in a loop or a test with the real `url`.
     """
-    file = cache / "pg829.txt"
-    if file.is_file():
-        return file
+
+    def fault(content: bytes) -> str:
+        framed = FRAME_START.search(content.decode("utf-8", errors="replace"))
+        return "" if framed else " (no Project Gutenberg markers in it)"
+
     elsewhere = f"download {url} with a browser and name the file with --text FILE"
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
-        with urllib.request.urlopen(request, timeout=20) as response:
-            content = response.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise ConnectionError(f"cannot fetch the book ({error}); {elsewhere}") from None
-    if not FRAME_START.search(content.decode("utf-8", errors="replace")):
-        raise ValueError(f"what {url} sent is not the book (no Project Gutenberg markers in it); {elsewhere}")
-    cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, file)
-    return file
+    return cached_download(cache / "pg829.txt", url, "the book", fault, elsewhere)

@@ -147,13 +147,13 @@ def gutenberg():
     """A server on this machine that sends whatever `page` holds, and notes how it was asked."""
 
     class State:
-        page, requests = FRAMED.encode("utf-8"), []
+        page, missing, requests = FRAMED.encode("utf-8"), 0, []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             State.requests.append(self.headers["User-Agent"])
             self.send_response(200)
-            self.send_header("Content-Length", str(len(State.page)))
+            self.send_header("Content-Length", str(len(State.page) + State.missing))
             self.end_headers()
             self.wfile.write(State.page)
 
@@ -188,3 +188,10 @@ def test_a_page_that_is_not_the_book_is_not_kept(gutenberg, tmp_path):
 def test_the_book_without_network(tmp_path):
     with pytest.raises(ConnectionError, match="cannot fetch the book .*--text FILE"):
         cached_gulliver(tmp_path, "http://127.0.0.1:9/pg829.txt")
+
+
+def test_a_book_that_breaks_off_is_not_kept(gutenberg, tmp_path):
+    gutenberg.missing = 10
+    with pytest.raises(ConnectionError, match="cannot fetch the book .*10 more expected.*--text FILE"):
+        cached_gulliver(tmp_path / "cache", gutenberg.url)
+    assert not (tmp_path / "cache").exists()

@@ -16,7 +16,8 @@ def claimed(folder: Path) -> Iterator[bool]:
     The claim is a lock that the system keeps and takes back when the process ends, however it ends: what a
     killed process leaves behind stops nobody. It holds between machines too where the disk they share does
     (NFSv4, Lustre, GPFS). Not to be nested for the same folder: POSIX forgets a lock as soon as its process
-    closes the file anywhere.
+    closes the file anywhere. The package filelock would leave the file, and takes one that was renamed under its
+    hands, as NFS does with a deleted file that is open, for the claim.
 
     Raises:
         OSError: the folder cannot be made, or its disk has no locks.

@@ -18,7 +18,7 @@ from model.device import Machine
 from model.hub import MODEL_FILES
 from train.lasting.claim import LOCK_FILE, claimed
 from train.lasting.keeper import STATE_FILE
-from train.lasting.state import load_state
+from train.lasting.state import differences, load_state
 from train.settings import Training
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
@@ -104,9 +104,7 @@ def identity_in(folder: Path) -> dict | None:
 
 def refuse_changes(folder: Path, wanted: dict, found: dict) -> None:
     """Raise a ValueError that names what differs between the run asked for and the one `found` in `folder`."""
-    names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
-    if names:
-        changes = ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
+    if changes := differences(wanted, found):
         raise ValueError(
             f"{folder} holds a run that differs: {changes}; repeat its settings, name another --out, "
             "or start anew with --overwrite"

@@ -61,6 +61,12 @@ def checksum(tensors: dict[str, Tensor], text: str) -> str:
     return digest.hexdigest()
 
 
+def differences(wanted: dict, found: dict) -> str:
+    """What differs between the settings asked for and those that were found, in words; empty where nothing does."""
+    names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    return ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
+
+
 def settle(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk and not only on their way."""
     if path.is_dir():

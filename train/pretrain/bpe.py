@@ -9,32 +9,17 @@ that contain the pair, so an index from pairs to words spares looking at the oth
 """
 
 import heapq
-import re
-import sys
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+
+import regex
 
 from data.tokenizer import WORD_PATTERN
 
 
-def word_pattern() -> re.Pattern[str]:
-    r"""GPT-2's word pattern for Python's own `re`, which lacks `\p{L}` (letters) and `\p{N}` (numbers)."""
-    pattern = WORD_PATTERN
-    for category in "LN":
-        members = [i for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i))[0] == category]
-        # Neighbouring code points become one range a-b.
-        starts = [i for i, before in zip(members, [-2, *members]) if i != before + 1]
-        ends = [i for i, after in zip(members, [*members[1:], -2]) if i != after - 1]
-        ranges = "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in zip(starts, ends))
-        name = rf"\p{{{category}}}"
-        pattern = pattern.replace(f" ?{name}", f" ?[{ranges}]").replace(name, ranges)  # the rest stand inside [ ]
-    return re.compile(pattern)
-
-
 def count_words(texts: Iterable[str]) -> Counter[bytes]:
     """How often each word, as UTF-8 bytes, occurs in `texts`."""
-    pattern = word_pattern()
+    pattern = regex.compile(WORD_PATTERN)  # Python's own re knows no \p{L}
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(pattern.findall(text))

@@ -1,6 +1,6 @@
 """The model card of a pretrained model: what it scores, what it writes, how it was made. All figures measured here.
 
-python -m train.card model/lilliput --work runs/lilliput/work --texts pg829.txt data/voyage.txt
+python -m train.pretrain.card model/lilliput --work runs/lilliput/work --texts pg829.txt data/voyage.txt
 """
 
 import argparse
@@ -75,33 +75,18 @@ def plot_training(training: dict, file: Path) -> None:
     figure.savefig(file)
 
 
-def card(folder: Path, training: dict, figures: dict, written: list[str], parameters: int, pilots: list[dict]) -> str:
-    """The card's text."""
+def how_it_was_made(training: dict, pilots: list[dict], size: int) -> str:
+    """The card's section on the corpus, the training and the choice of the size; `size` is the weights' in bytes."""
     settings, corpus = training["settings"], training["corpus"]
     held_out = corpus["held_out"]["texts"]
     names = "\n".join(corpus["train"]["texts"])
     flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if name != "float32")
-    rows = [
-        f"| {name} | {f['bytes']:,} | **{f['model']:.3f}** | {f['unigram']:.3f} | {f['bigram']:.3f} | {f['trigram']:.3f} |"
-        for name, f in figures.items()
-    ]
     pilot_rows = [
         f"| {p['settings']['n_layer']} | {p['settings']['n_embd']} | {p['settings']['vocab_size']:,} | {p['settings']['lr']:g} "
         f"| {p['parameters']:,} | {p['held_out_bits_per_byte'][-1][1]:.4f} |"
         for p in pilots
     ]
-    quoted = "\n\n".join("> " + text.replace("\n", "\n> ") for text in written)
-    size = (folder / "model.safetensors").stat().st_size
-    lines = f"""# {folder.name.capitalize()}
-
-A GPT-2 of {parameters:,} parameters that is small enough to ship: {settings["n_layer"]} layers, {settings["n_embd"]} wide,
-{settings["n_head"]} heads, a context of {settings["block_size"]} tokens, a vocabulary of {settings["vocab_size"]:,}. It exists so that the
-experiment of this project can be run anywhere in two minutes. It is a real pretrained language model,
-and it is not GPT-2: no figure made with it says anything about OpenAI's weights.
-
-This page is written by `python -m train.card`; every figure in it is measured.
-
-## How it was made
+    return f"""## How it was made
 
 ```
 python -m train.pretrain --corpus {corpus["corpus"]} {flags}
@@ -124,17 +109,42 @@ The size was chosen by trial, 300 steps each, on one set of held-out books (bits
 | layers | width | vocabulary | peak learning rate | parameters | held-out bits per byte |
 |---|---|---|---|---|---|
 {chr(10).join(pilot_rows)}
+"""
 
-## What it scores
 
-Bits per byte, lower is better, each text in windows of {settings["block_size"]} tokens read from a fresh start. Beside it the
+def what_it_scores(name: str, block_size: int, figures: dict) -> str:
+    """The card's section with the figures of `measure`, for the model called `name`."""
+    rows = [
+        f"| {text} | {f['bytes']:,} | **{f['model']:.3f}** | {f['unigram']:.3f} | {f['bigram']:.3f} | {f['trigram']:.3f} |"
+        for text, f in figures.items()
+    ]
+    return f"""## What it scores
+
+Bits per byte, lower is better, each text in windows of {block_size} tokens read from a fresh start. Beside it the
 n-grams that the same training tokens give (interpolated, discounted by 0.75). The unigram is what a
 GPT-2 of 0 layers could reach at best.
 
-| text | bytes | {folder.name} | unigram | bigram | trigram |
+| text | bytes | {name} | unigram | bigram | trigram |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
+"""
 
+
+def card(folder: Path, training: dict, figures: dict, written: list[str], parameters: int, pilots: list[dict]) -> str:
+    """The card's text."""
+    settings = training["settings"]
+    quoted = "\n\n".join("> " + text.replace("\n", "\n> ") for text in written)
+    return f"""# {folder.name.capitalize()}
+
+A GPT-2 of {parameters:,} parameters that is small enough to ship: {settings["n_layer"]} layers, {settings["n_embd"]} wide,
+{settings["n_head"]} heads, a context of {settings["block_size"]} tokens, a vocabulary of {settings["vocab_size"]:,}. It exists so that the
+experiment of this project can be run anywhere in two minutes. It is a real pretrained language model,
+and it is not GPT-2: no figure made with it says anything about OpenAI's weights.
+
+This page is written by `python -m train.pretrain.card`; every figure in it is measured.
+
+{how_it_was_made(training, pilots, (folder / "model.safetensors").stat().st_size)}
+{what_it_scores(folder.name, settings["block_size"], figures)}
 ## What it writes
 
 The first draw for each prompt (temperature 0.8, no top-k, seed 0), not chosen:
@@ -146,12 +156,27 @@ The first draw for each prompt (temperature 0.8, no top-k, seed 0), not chosen:
 Anything but this experiment and the study of the code. It has read nothing but old books: it knows no
 facts worth having, repeats the prejudices of its sources, and loses the thread after a clause or two.
 """
-    return lines
+
+
+def read_pilots(folder: Path, trials: list[Path]) -> list[dict]:
+    """What the card says of the trial runs in `trials`; without any, of those of the card that is in `folder`."""
+    if not trials:
+        kept = folder / "figures.json"
+        return json.loads(kept.read_text(encoding="utf-8")).get("pilots", []) if kept.is_file() else []
+    pilots = []
+    for trial in trials:
+        training = json.loads((trial / "training.json").read_text(encoding="utf-8"))
+        parameters = parameter_count(load_pretrained(trial).config)
+        pilots.append(
+            {"parameters": parameters, "settings": training["settings"]}
+            | {"held_out_bits_per_byte": training["held_out_bits_per_byte"]}
+        )
+    return pilots
 
 
 def main() -> None:
     parser = Parser(
-        prog="python -m train.card",
+        prog="python -m train.pretrain.card",
         description="Measure a pretrained model and write its card: README.md, figures.json and training.png.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -170,16 +195,7 @@ def main() -> None:
         model, tokenizer = load_pretrained(args.folder), load_tokenizer(args.folder)
         training = json.loads((args.folder / "training.json").read_text(encoding="utf-8"))
         books = {text: load_book(text) for text in args.texts}
-        kept = args.folder / "figures.json"
-        pilots = json.loads(kept.read_text(encoding="utf-8")).get("pilots", []) if kept.is_file() else []
-        pilots = [] if args.pilots else pilots
-        for folder in args.pilots:
-            pilot = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-            parameters = parameter_count(load_pretrained(folder).config)
-            pilots.append(
-                {"parameters": parameters, "settings": pilot["settings"]}
-                | {"held_out_bits_per_byte": pilot["held_out_bits_per_byte"]}
-            )
+        pilots = read_pilots(args.folder, args.pilots)
         held_out, train_tokens = np.load(args.work / "held_out.npy"), np.load(args.work / "train.npy")
     except (ValueError, OSError) as error:
         parser.error(str(error))

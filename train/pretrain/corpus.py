@@ -1,9 +1,16 @@
-"""A corpus of texts: a folder of `.txt` files, or a `.jsonl` or `.jsonl.xz` file with one text a line."""
+"""A corpus: a folder of `.txt` files, or a `.jsonl` or `.jsonl.xz` file with one text a line; read, and made tokens."""
 
 import json
 import lzma
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data.tokenizer import load_tokenizer, save_tokenizer
+from train.lasting.state import differences
+from train.pretrain.bpe import count_words, train_bpe
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
@@ -39,3 +46,58 @@ def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
         raise ValueError(f"{path}, line {number + 1} or after: not a JSON object with a text ({error!r})") from None
     if not number:
         raise ValueError(f"{path} is empty; a corpus needs at least one text")
+
+
+def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: int, seed: int) -> dict:
+    """Learn the vocabulary and tokenize the corpus, once: a second call finds the files in `folder`.
+
+    Whole texts are held out, drawn by `seed`; the vocabulary is learned without them too. Each text
+    starts with `<|endoftext|>`.
+
+    Raises:
+        ValueError: the files in `folder` were made of something else, or the corpus cannot be used.
+        FileNotFoundError: there is no corpus.
+
+    Returns:
+        names of the texts on both sides and the bytes and tokens of each; the tokens themselves go
+        to `train.npy` and `held_out.npy`, and the vocabulary to `vocab.json` and `merges.txt`.
+    """
+    summary_file = folder / "corpus.json"
+    made_of = {"corpus": corpus.name, "vocab_size": vocab_size, "held_out_texts": held_out_texts, "seed": seed}
+    if summary_file.is_file():
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+        refuse_changes(summary_file, made_of, {name: summary.get(name) for name in made_of})
+        return summary
+    texts = dict(read_corpus(corpus))
+    if held_out_texts >= len(texts):
+        raise ValueError(
+            f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer"
+        )
+    held_out = set(np.random.default_rng([5, seed]).choice(list(texts), size=held_out_texts, replace=False).tolist())
+    sides = {"train": [n for n in texts if n not in held_out], "held_out": [n for n in texts if n in held_out]}
+    words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text"))
+    save_tokenizer(folder, train_bpe(words, vocab_size))
+    summary = made_of | {side: tokenize(side, {n: texts[n] for n in names}, folder) for side, names in sides.items()}
+    summary_file.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return summary
+
+
+def tokenize(side: str, texts: dict[str, str], folder: Path) -> dict:
+    """Write the tokens of `texts` to `folder`, which has the tokenizer; returns names, bytes and tokens of them."""
+    tokenizer = load_tokenizer(folder)
+    rows = [
+        np.array([tokenizer.eot_token, *tokenizer.encode_ordinary(text)], dtype=np.uint16)
+        for text in tqdm(texts.values(), f"tokenizing, {side}", unit="text")
+    ]
+    np.save(folder / f"{side}.npy", np.concatenate(rows))
+    return {
+        "texts": list(texts),
+        "bytes": sum(len(text.encode("utf-8")) for text in texts.values()),
+        "tokens": sum(map(len, rows)),
+    }
+
+
+def refuse_changes(file: Path, wanted: dict, found: dict) -> None:
+    """Raise a ValueError that names what differs between the settings asked for and those that made `file`."""
+    if changes := differences(wanted, found):
+        raise ValueError(f"{file} was made with other settings: {changes}; use them, or another --out")

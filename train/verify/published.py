@@ -6,10 +6,6 @@ Shape legend: B windows a batch, T input tokens a window.
 """
 
 import hashlib
-import os
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.book import USER_AGENT
+from data.download import cache_folder, cached_download
 from data.tokenizer import load_tokenizer
-from evaluate.flags import Parser
-from model.device import device_of
 from model.gpt2 import GPT2
-from model.hub import HUB, file_sha256, model_folder
+from model.hub import HUB, file_sha256
 from model.pretrained import load_pretrained
 from model.sampling import cast_copy, generate
 from train.adamw import AdamW
@@ -183,7 +177,7 @@ def read_shakespeare(file: Path | None) -> str:
         FileNotFoundError, ConnectionError, ValueError: with one line on what to do.
     """
     if file is None:
-        file = cached_shakespeare(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver")
+        file = cached_shakespeare(cache_folder())
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {str(file)!r}; name Tiny Shakespeare with --shakespeare FILE")
     try:
@@ -199,24 +193,13 @@ def cached_shakespeare(cache: Path, url: str = SHAKESPEARE_URL, sha256: str = SH
         ConnectionError: not in the cache, and cannot be fetched.
         ValueError: what came has another sha256.
     """
-    file = cache / "tinyshakespeare.txt"
-    if file.is_file():
-        return file
+
+    def fault(content: bytes) -> str:
+        found = hashlib.sha256(content).hexdigest()
+        return "" if found == sha256 else f": its sha256 is {found}, not {sha256}"
+
     elsewhere = f"download {url} elsewhere and name the file with --shakespeare FILE"
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
-        with urllib.request.urlopen(request, timeout=20) as response:
-            content = response.read()
-    except (urllib.error.URLError, OSError) as error:
-        raise ConnectionError(f"cannot fetch Tiny Shakespeare ({error}); {elsewhere}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"what {url} sent is not Tiny Shakespeare: its sha256 is {found}, not {sha256}; {elsewhere}")
-    cache.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, file)
-    return file
+    return cached_download(cache / "tinyshakespeare.txt", url, "Tiny Shakespeare", fault, elsewhere)
 
 
 def load_what_fits(folder: Path, expected: Expected) -> tuple[GPT2, object]:
@@ -238,56 +221,3 @@ def load_what_fits(folder: Path, expected: Expected) -> tuple[GPT2, object]:
             "tokens are too small for the checks; name a folder with GPT-2's four files, or --model gpt2"
         )
     return model, tokenizer
-
-
-def main() -> None:
-    parser = Parser(
-        prog="python -m train.verify",
-        description="Is this GPT-2? Checks the weights, what they write and ten training steps against published "
-        "values. Exit code 0: all as published; 1: something else was found; 2: wrong input.",
-    )
-    parser.add_argument(
-        "--model",
-        default="gpt2",
-        help="gpt2 (fetched once and cached) or a folder with its config.json, model.safetensors, vocab.json and "
-        "merges.txt (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--shakespeare",
-        type=Path,
-        metavar="FILE",
-        help="Tiny Shakespeare's input.txt, for the training steps (default: fetched once and cached)",
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="auto (cuda if there, else cpu), cpu, cuda, cuda:N or mps (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the matrix products; the published values are float32's, and bfloat16 rounds too much to be sure to "
-        "reach them (default: %(default)s)",
-    )
-    args = parser.parse_args()
-    expected = official()
-    try:
-        if args.model in HUB and args.model != "gpt2":
-            raise ValueError(f"nothing is known of {args.model} here; use --model gpt2 or a folder with its four files")
-        device = device_of(args.device)
-        folder = model_folder(args.model)
-        text = read_shakespeare(args.shakespeare)
-        model, tokenizer = load_what_fits(folder, expected)
-        batch = batch_tokens(text, tokenizer, expected.batch_size * expected.seq_len + 1)
-        model.to(device)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    passed = []
-    for check in verify(folder, model, tokenizer, batch, expected, getattr(torch, args.dtype)):
-        print(check, flush=True)
-        passed.append(check.passed)
-    if not all(passed):
-        print(f"{passed.count(False)} of {len(passed)} checks FAILED: other weights, another text or a wrong {device}")
-        sys.exit(1)
-    print(f"all {len(passed)} checks passed: this is GPT-2, and {device} computes it as others do")

@@ -8,10 +8,12 @@ import pytest
 import torch
 from conftest import make_text
 
+import train.pretrain.__main__ as pretrain_command
 import train.pretrain.pretraining as pretraining
 from data import load_tokenizer
 from evaluate.measures.ngram import NGram
 from model import load_pretrained
+from train import AdamW
 from train.lasting.state import load_state, save_state
 
 FLAGS = "--vocab-size 290 --n-layer 1 --n-head 2 --n-embd 8 --block-size 16 --batch-size 4 --steps 8 --warmup 2 --held-out 2"
@@ -29,7 +31,8 @@ def corpus(tmp_path):
 @pytest.fixture
 def pretrain(command, corpus):
     def call(out, *more):
-        return command(pretraining.main, "--corpus", corpus, "--out", out, *FLAGS.split(), "--evaluate-every", 2, *more)
+        flags = "--corpus", corpus, "--out", out, *FLAGS.split(), "--evaluate-every", 2
+        return command(pretrain_command.main, *flags, *more)
 
     return call
 
@@ -77,16 +80,32 @@ def test_it_writes_a_model_folder_that_learned_something(pretrain, tmp_path, cor
 
 
 def test_biases_and_norms_do_not_decay(pretrain, tmp_path, monkeypatch):
-    groups = []
-    original = pretraining.AdamW
+    """Like two AdamW, one of matrices that decays and one of vectors that does not, bit for bit."""
+    generator = torch.Generator().manual_seed(3)
+    start = [torch.randn(shape, generator=generator) for shape in ((3, 4), (4,), (5, 2), (1,))]
+    ours, theirs = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    settings = {"lr": 0.1, "betas": (0.9, 0.95)}
+    sparing = pretraining.SparingAdamW(ours, weight_decay=0.5, **settings)
+    pair = AdamW(theirs[::2], weight_decay=0.5, **settings), AdamW(theirs[1::2], weight_decay=0.0, **settings)
+    for step in range(5):
+        for p, q in zip(ours, theirs):
+            p.grad = q.grad = torch.randn(p.shape, generator=generator)
+        sparing.lr = pair[0].lr = pair[1].lr = 0.1 / (step + 1)
+        for optimizer in (sparing, *pair):
+            optimizer.step()
+        assert all(map(torch.equal, ours, theirs))
 
-    def note(parameters, lr, **settings):
-        groups.append(({p.dim() for p in parameters}, settings["weight_decay"], len(parameters)))
-        return original(parameters, lr, **settings)
+    made = []
+    original = pretraining.SparingAdamW
 
-    monkeypatch.setattr(pretraining, "AdamW", note)
-    pretrain(tmp_path / "model")
-    assert groups == [({2}, 0.1, 6), ({1}, 0.0, 10)]
+    def note(parameters, lr, **given):
+        parameters = list(parameters)
+        made.append(([p.dim() for p in parameters].count(2), len(parameters), given["weight_decay"]))
+        return original(parameters, lr, **given)
+
+    monkeypatch.setattr(pretraining, "SparingAdamW", note)
+    assert pretrain(tmp_path / "model", "--weight-decay", "0.3")[0] == 0
+    assert made == [(6, 16, 0.3)]
 
 
 def test_stopped_and_started_again_is_the_same_run(pretrain, tmp_path, monkeypatch):
@@ -118,12 +137,19 @@ def test_stopped_and_started_again_is_the_same_run(pretrain, tmp_path, monkeypat
 def test_other_settings_do_not_go_on(pretrain, tmp_path):
     pretrain(tmp_path / "model")
     code, _, err = pretrain(tmp_path / "model", "--lr", "0.5")
-    assert code == 2 and err.endswith("other settings: lr (0.002, not 0.5); use them, or another --out\n")
+    assert code == 2 and err.endswith("other settings: lr was 0.002, is 0.5; use them, or another --out\n")
     code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
-    assert code == 2 and "vocab_size (290, not 280)" in err
+    assert code == 2 and "vocab_size was 290, is 280" in err
     (tmp_path / "model" / "work" / "state.safetensors").unlink()
     code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
-    assert code == 2 and "corpus.json was made with other settings: vocab_size (290, not 280)" in err
+    assert code == 2 and "corpus.json was made with other settings: vocab_size was 290, is 280" in err
+
+
+def test_a_state_of_an_earlier_version_is_refused_in_one_line(pretrain, tmp_path):
+    pretrain(tmp_path / "model")
+    save_state(tmp_path / "model" / "work" / "state.safetensors", {"w": torch.zeros(1)}, {"step": 4, "settings": {}})
+    code, _, err = pretrain(tmp_path / "model")
+    assert code == 2 and "saved by an earlier version; delete it to start anew" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from model import load_pretrained
 from model.gpt2 import GPT2
 from model.hub import HUB
 from train import AdamW
+from train.verify import __main__ as verify_command
 from train.verify import published as verify
 from train.verify.published import batch_tokens, cached_shakespeare, official, read_shakespeare
 
@@ -116,9 +117,9 @@ def failed(command, monkeypatch, expected, model_folder, tmp_path):
     def call(model=model_folder, text=PLAYS, expected=expected, dtype="float32"):
         file = tmp_path / "plays.txt"
         file.write_text(text, encoding="utf-8")
-        monkeypatch.setattr(verify, "official", lambda: expected)
+        monkeypatch.setattr(verify_command, "official", lambda: expected)
         code, out, _ = command(
-            verify.main, "--model", model, "--shakespeare", file, "--device", "cpu", "--dtype", dtype
+            verify_command.main, "--model", model, "--shakespeare", file, "--device", "cpu", "--dtype", dtype
         )
         *lines, conclusion = out.splitlines()
         assert len(lines) == 3 * len(CHECKS)
@@ -151,9 +152,9 @@ def test_line_ends_of_windows_are_the_same_text(failed):
 def test_what_is_printed(command, monkeypatch, expected, model_folder, tmp_path):
     """Expected and found, the numbers themselves, for a check that fails and for one that does not."""
     wrong = dataclasses.replace(expected, parameters=1234, losses=(7.0, *expected.losses[1:]))
-    monkeypatch.setattr(verify, "official", lambda: wrong)
+    monkeypatch.setattr(verify_command, "official", lambda: wrong)
     (tmp_path / "plays.txt").write_text(PLAYS, encoding="utf-8")
-    code, out, _ = command(verify.main, "--model", model_folder, "--shakespeare", tmp_path / "plays.txt")
+    code, out, _ = command(verify_command.main, "--model", model_folder, "--shakespeare", tmp_path / "plays.txt")
     lines = out.splitlines()
     assert code == 1
     assert lines[0] == "ok      sha256 of model.safetensors"
@@ -336,7 +337,7 @@ def test_the_published_values():
     ],
 )
 def test_wrong_input_is_one_line(command, model_folder, arguments, message):
-    code, out, err = command(verify.main, "--model", model_folder, *arguments)
+    code, out, err = command(verify_command.main, "--model", model_folder, *arguments)
     assert (code, out) == (2, "")
     assert re.search(message, err) and err.startswith("error: ") and err.count("\n") == 1
 
@@ -344,8 +345,8 @@ def test_wrong_input_is_one_line(command, model_folder, arguments, message):
 def test_wrong_texts_and_models_are_one_line(command, monkeypatch, expected, model_folder, tmp_path):
     def error(content: bytes, known) -> str:
         (tmp_path / "plays.txt").write_bytes(content)
-        monkeypatch.setattr(verify, "official", lambda: known)
-        code, out, err = command(verify.main, "--model", model_folder, "--shakespeare", tmp_path / "plays.txt")
+        monkeypatch.setattr(verify_command, "official", lambda: known)
+        code, out, err = command(verify_command.main, "--model", model_folder, "--shakespeare", tmp_path / "plays.txt")
         assert (code, out, err.count("\n")) == (2, "", 1)
         return err
 
@@ -368,8 +369,8 @@ def test_a_tokenizer_of_another_model(command, monkeypatch, expected, official_w
     smaller["wte.weight"] = smaller["wte.weight"][:-1]
     folder = write_model(tmp_path / "model", smaller, tokenizer_folder, vocab_size=VOCAB - 1)
     (tmp_path / "plays.txt").write_text(PLAYS, encoding="utf-8")
-    monkeypatch.setattr(verify, "official", lambda: expected)
-    code, _, err = command(verify.main, "--model", folder, "--shakespeare", tmp_path / "plays.txt")
+    monkeypatch.setattr(verify_command, "official", lambda: expected)
+    code, _, err = command(verify_command.main, "--model", folder, "--shakespeare", tmp_path / "plays.txt")
     assert code == 2 and "config.json says 299 tokens, vocab.json has 300" in err
 
 

@@ -1,0 +1,43 @@
+"""One polite download: asked for once, checked, then kept in the cache."""
+
+import os
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+
+USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: below `XDG_CACHE_HOME`, or `~/.cache` where that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver"
+
+
+def cached_download(file: Path, url: str, title: str, fault: Callable[[bytes], str], elsewhere: str) -> Path:
+    """`file`, made by one plain request to `url` if it is not there yet.
+
+    Args:
+        title: what is fetched, in the words of an error.
+        fault: what is wrong with the bytes that came, as it follows on "is not `title`"; empty if nothing is.
+        elsewhere: what to do where it cannot be had here.
+
+    Raises:
+        ConnectionError: not there, and cannot be fetched.
+        ValueError: something else came; it is not kept.
+    """
+    if file.is_file():
+        return file
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})
+        with urllib.request.urlopen(request, timeout=20) as response:
+            content = response.read()
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(f"cannot fetch {title} ({error}); {elsewhere}") from None
+    if found := fault(content):
+        raise ValueError(f"what {url} sent is not {title}{found}; {elsewhere}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # a name of its own: nobody reads half a file
+    part.write_bytes(content)
+    os.replace(part, file)
+    return file
