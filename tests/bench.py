@@ -7,7 +7,6 @@ took over 1.5 times its own median is left out and counted. Memory is the most t
 since it started. Writes bench.json and bench.md.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -208,9 +207,7 @@ def report(results: dict) -> str:
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m tests.bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter, description=__doc__
-    )
+    parser = Parser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--turns", type=positive_int, default=3, help="counted turns of each side")
     parser.add_argument("--only", default="", help="only what has this in its name; an empty word: everything")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -1,10 +1,8 @@
 """A vocabulary and a small GPT-2 from nothing but a corpus."""
 
-import argparse
-import dataclasses
 from pathlib import Path
 
-from evaluate.flags import Parser, positive_float, positive_int
+from evaluate.flags import Parser, filled, positive_float, positive_int
 from model.device import device_of
 from train.lasting.interruption import ending_in_one_line
 from train.pretrain.corpus import prepare_corpus
@@ -16,7 +14,6 @@ def open_parser() -> Parser:
         prog="python -m train.pretrain",
         description="Train a byte-level BPE vocabulary and a small GPT-2 on a corpus. The same command again goes on "
         "where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--corpus", type=Path, required=True, help="folder of .txt files, or a .jsonl(.xz) file")
     parser.add_argument("--out", type=Path, default=Path("runs/lilliput"), help="the model folder to write")
@@ -49,7 +46,7 @@ def main() -> None:
     with ending_in_one_line():  # the next start goes on from the last state
         try:
             device = device_of(args.device)
-            recipe = Recipe(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)})
+            recipe = filled(Recipe, vars(args))
             work.mkdir(parents=True, exist_ok=True)
             check_state(work, recipe)
             corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)

@@ -3,7 +3,6 @@
 python -m train.pretrain.card model/lilliput --work runs/lilliput/work --texts pg829.txt data/voyage.txt
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -178,7 +177,6 @@ def main() -> None:
     parser = Parser(
         prog="python -m train.pretrain.card",
         description="Measure a pretrained model and write its card: README.md, figures.json and training.png.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="the model folder, with training.json")
     parser.add_argument("--work", type=Path, required=True, help="the work folder of the pretraining")

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from data import load_tokenizer, sample_batch
 from evaluate import Sampling, frequent_token_ratio
 from model import generate, load_pretrained
-from model.device import Machine, dtype_of, fastest_dtype
+from model.device import Machine
 from model.sampling import KeyValueCache, cast_copy, evaluating
 from model.speed.centred import centred_head
 from train import AdamW, Training, finetune
@@ -267,23 +267,6 @@ def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
     rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), settings)
     low, high = exact.ratio_ci
     assert 0.1 < exact.ratio < 0.9 and low <= rounded.ratio <= high
-
-
-def test_which_dtype_auto_means(monkeypatch):
-    cpu = torch.device("cpu")
-    for capabilities, expected in (
-        ({}, torch.float32),
-        ({"avx512_bf16": False}, torch.float32),
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-    ):
-        monkeypatch.setattr("torch.cpu.get_capabilities", lambda capabilities=capabilities: capabilities)
-        assert fastest_dtype(cpu) == dtype_of("auto", cpu) == expected
-    for capability, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
-        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, capability=capability: capability)
-        assert fastest_dtype(torch.device("cuda")) == expected
-    assert fastest_dtype(torch.device("mps")) == torch.float32
-    assert dtype_of("bfloat16", torch.device("mps")) == torch.bfloat16 and dtype_of("float32", cpu) == torch.float32
 
 
 @pytest.mark.parametrize("native", [True, False])
