@@ -554,7 +554,7 @@ TABLE = {
         "train/pretrain/test_pretrain.py": [
             ("peak * (step + 1) / warmup", "peak * step / warmup", "the first step has a rate of zero"),
             ("(step - warmup) / (steps - warmup)", "step / steps", "the rate jumps where it begins to fall"),
-            ("if length > longest:", "if True:", "short gradients are stretched"),
+            ("    clip_grad_norm_(model.parameters(), recipe.clip)\n", "", "gradients of any length"),
             ("if p.dim() == 2:", "if True:", "biases and norms decay"),
             ("1 - self.lr * self.decay_of_matrices", "1 - self.decay_of_matrices", "decay without the rate"),
             ("record = keeper.restore()", "record = None", "a state that is there is not gone on from"),

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from data.batches import sample_batch
@@ -92,19 +93,6 @@ class SparingAdamW(AdamW):
             if p.dim() == 2:  # the moments never see the decay, so it may as well come before them
                 p.mul_(1 - self.lr * self.decay_of_matrices)
         super().step()
-
-
-def clip_gradients(parameters: Iterable[Tensor], longest: float) -> float:
-    """Scale all gradients by one factor so that their joint length is at most `longest`; returns the length before.
-
-    One bad batch then cannot throw the model far (Pascanu et al. 2013).
-    """
-    gradients = [p.grad for p in parameters]
-    length = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
-    if length > longest:
-        for gradient in gradients:
-            gradient.mul_(longest / length)
-    return length
 
 
 def check_state(work: Path, recipe: Recipe) -> None:
@@ -226,7 +214,9 @@ def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe,
     with training_precision(model, recipe):
         loss = chunked_next_token_loss(model, inputs.to(device), targets.to(device))
     loss.backward()
-    clip_gradients(model.parameters(), recipe.clip)
+    # All gradients are scaled by one factor where their joint length is over the limit: one bad batch then cannot
+    # throw the model far (Pascanu et al. 2013).
+    clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()
     optimizer.zero_grad()
     return loss.item()
