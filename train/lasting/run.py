@@ -83,7 +83,7 @@ def open_plan(request: Request) -> Plan:
     """
     training, machine = request.training, Machine(own_device(request.device), request.dtype)
     if training.compile and machine.device.type != "cpu":
-        raise ValueError(f"--compile is for the CPU: on {machine.device} AdamW takes all tensors at once; leave it out")
+        raise ValueError(f"--compile is for the CPU: on {machine.device} it was never tried; leave it out")
     keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
     setup = open_setup(
