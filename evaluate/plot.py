@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from evaluate.flags import Parser
 from evaluate.report.figures import (
     BOOK,
+    curve_label,
     label_once,
     legend_beside,
     loss_limit,
@@ -23,7 +24,6 @@ from evaluate.report.figures import (
     plot_final_held_out,
     plot_forgetting,
     plot_weight_change,
-    run_label,
 )
 from evaluate.results import describe, find_results, lr_label
 
@@ -68,7 +68,7 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         style = styles[result["lr"]]
         samples = np.arange(1, len(losses) + 1)
         width = max(1, len(losses) // 20) | 1
-        label = label_once(ax, run_label(result))
+        label = label_once(ax, curve_label(result))
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
         ax.plot(
             samples,
@@ -92,7 +92,7 @@ def limit_losses(ax: Axes, results: list[dict]) -> None:
 
 
 def lowest_loss(results: list[dict]) -> float:
-    held_out = (loss for result in results for _, loss in result.get("held_out_loss", []))
+    held_out = (loss for result in results for _, loss in result["held_out_loss"])
     return min([*(loss for result in results for loss in result["train_loss"]), *held_out])
 
 
@@ -156,7 +156,7 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
         style, losses = styles[result["lr"]], result["train_loss"]
         width = max(1, len(losses) // 20) | 1
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
-        label = label_once(ax, run_label(result))
+        label = label_once(ax, curve_label(result))
         ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=label)
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -186,15 +186,13 @@ def plot_all(results: list[dict], folder: Path) -> list[Path]:
     plot_ratio(right, results, styles)
     figure.savefig(folder / FIGURE_FILE)
     files = [folder / FIGURE_FILE]
-    held_out = [result for result in results if result.get("held_out_loss")]
-    finished = [result for result in results if (result["after"] or {}).get("weight_change")]
-    traced = [result for result in results if result.get("checkpoints")]
-    # Older results, and those of a sweep that holds nothing out, lack some of the figures.
+    held_out = [result for result in results if result["held_out_loss"]]
+    finished = [result for result in results if result["after"]]
     for file, panel, usable in (
         (HELD_OUT_FILE, plot_held_out, held_out),
         (FINAL_FILE, plot_final_held_out, held_out),
-        (FORGETTING_FILE, plot_forgetting, [result for result in traced if result in held_out]),
-        (COPYING_FILE, plot_copying, traced),
+        (FORGETTING_FILE, plot_forgetting, held_out),
+        (COPYING_FILE, plot_copying, results),
         (WEIGHTS_FILE, plot_weight_change, finished),
     ):
         if usable:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluate.ratio import bootstrap_interval
+
 RESULT_FILE = "result.json"
 
 
@@ -76,23 +78,6 @@ def final_loss(result: dict) -> float:
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
-def over_fitted_since(result: dict) -> int | None:
-    """The sample of the lowest held-out loss, if the run over-fits after it, else None.
-
-    The rule: at the end the held-out loss stands more than 1 % above its lowest value, and the
-    training loss at the end is below what it was around that sample (the ten batches about it).
-    """
-    if len(result.get("held_out_loss", [])) < 2:
-        return None
-    samples, losses = zip(*result["held_out_loss"])
-    lowest = int(np.argmin(losses))
-    # Before the first step there is one training loss to compare with, that of the first batch.
-    then = slice(samples[lowest] - 5, samples[lowest] + 5) if samples[lowest] > 5 else slice(0, samples[lowest] + 1)
-    if losses[-1] > 1.01 * losses[lowest] and final_loss(result) < np.mean(result["train_loss"][then]):
-        return samples[lowest]
-    return None
-
-
 def describe(results: list[dict]) -> str:
     """Model, text and size of the runs in one line, for captions: no figure shall be taken for another's."""
     result, seeds = results[0], sorted({result["seed"] for result in results})
@@ -104,3 +89,13 @@ def describe(results: list[dict]) -> str:
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
         f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
     )
+
+
+def paired_difference(first: dict, second: dict) -> tuple[float, tuple[float, float]]:
+    """Mean of second - first over the sequences, with its 95 % interval.
+
+    Sequence i of both began with the same token and the same luck: what the two have in common
+    cancels, and the interval is that of the difference itself.
+    """
+    difference = np.array(second["shares"]) - np.array(first["shares"])
+    return float(difference.mean()), bootstrap_interval(difference)

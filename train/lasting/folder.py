@@ -11,7 +11,7 @@ import torch
 
 from data.book import load_book
 from evaluate.plot import FIGURE_FILES
-from evaluate.rate.comparison import RATINGS_FILE
+from evaluate.rate.ratings import RATINGS_FILE
 from evaluate.report.page import REPORT_FILE
 from evaluate.results import RESULT_FILE, lr_label, read_result
 from evaluate.setup import Setup, parameter_count

@@ -13,10 +13,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from evaluate.rate.comparison import RATINGS_FILE, draw_comparisons, open_contest, read_ratings, usable_ratings
 
 from evaluate.rate import comparison as rate
 from evaluate.rate import statistics as preference
-from evaluate.rate.comparison import RATINGS_FILE, draw_comparisons, open_contest, read_ratings, usable_ratings
 from evaluate.rate.statistics import QUESTIONS, bradley_terry, krippendorff_alpha, summary, wilson_interval
 from evaluate.results import find_results, write_json
 
