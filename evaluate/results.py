@@ -42,21 +42,31 @@ def read_result(folder: Path) -> dict:
     return result
 
 
+def run_folders(paths: Iterable[str | Path]) -> list[Path]:
+    """The run folders among `paths` and right below them, each once.
+
+    Raises:
+        FileNotFoundError: a path is no folder, or no result is in or right below it.
+    """
+    found = []
+    for path in map(Path, paths):
+        folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
+        if not folders:
+            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or right below it; name a run or sweep folder")
+        found += folders
+    return list({folder.resolve(): folder for folder in found}.values())
+
+
 def find_results(paths: Iterable[str | Path]) -> list[dict]:
     """The results in run folders and sweep folders (which hold run folders).
 
     The largest learning rate comes first, and of one learning rate the lowest seed.
 
     Raises:
-        FileNotFoundError: a path is no folder, or no result is in or right below it.
+        FileNotFoundError: see `run_folders`.
         ValueError: a result is damaged, or they are of different models or texts and cannot share a figure.
     """
-    results = []
-    for path in map(Path, paths):
-        folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
-        if not folders:
-            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or right below it; name a run or sweep folder")
-        results += map(read_result, folders)
+    results = list(map(read_result, run_folders(paths)))
     for what, key in (("model", "model"), ("text", "text")):
         found = sorted({result["settings"][key] for result in results})
         if len(found) > 1:

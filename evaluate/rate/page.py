@@ -20,13 +20,12 @@ def page(contest: Contest, comparisons: list[Comparison], seed: int, pairs: int)
 
 def on_page(contest: Contest, comparisons: list[Comparison]) -> list[dict]:
     """What a page has to know of each comparison; whose texts they are is not among it."""
-    shown = []
-    for prompt, left, right, _ in comparisons:
-        texts = {
-            "prompt": contest.prompts[prompt],
-            "left": contest.texts[left][prompt],
-            "right": contest.texts[right][prompt],
+    return [
+        {
+            "prompt": readable(contest.prompts[prompt]),
+            "left": readable(contest.texts[left][prompt]),
+            "right": readable(contest.texts[right][prompt]),
         }
-        texts = {place: readable(text) for place, text in texts.items()}
-        shown.append(texts | checksums(contest, prompt, left, right))
-    return shown
+        | checksums(contest, prompt, left, right)
+        for prompt, left, right, _ in comparisons
+    ]

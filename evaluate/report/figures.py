@@ -99,22 +99,12 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
     """Share of the written tokens that lie in runs copied from the training text, against sample."""
     for result in results:
         points = [(c["sample"], 100 * c["copied"]) for c in result["checkpoints"] if "copied" in c]
-        ax.plot(
-            *zip(*points),
-            **styles[result["lr"]],
-            linewidth=1.8,
-            markersize=5,
-            label=label_once(ax, lr_label(result["lr"])),
-        )
+        style = styles[result["lr"]] | {"label": label_once(ax, lr_label(result["lr"]))}
+        ax.plot(*zip(*points), **style, linewidth=1.8, markersize=5)
     ax.axhline(100 * results[0]["before"]["copied"], color=BASE, linewidth=1.4, linestyle=":", label="base model")
     if "copied" in results[0]["book"]:
-        ax.axhline(
-            100 * results[0]["book"]["copied"],
-            color=BOOK,
-            linewidth=1.2,
-            linestyle="--",
-            label="the book's own\nheld-out text",
-        )
+        dashed = {"color": BOOK, "linewidth": 1.2, "linestyle": "--"}
+        ax.axhline(100 * results[0]["book"]["copied"], **dashed, label="the book's own\nheld-out text")
     ax.set(
         xlabel="samples trained on (optimizer steps)",
         ylabel="written tokens in copied runs of 13 or more (%)",
@@ -127,15 +117,9 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
 def plot_weight_change(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
     """How far each part of the model has moved: the length of the change as a share of that of the weights."""
     for result in results:
-        change = result["after"]["weight_change"]
-        ax.plot(
-            range(len(change)),
-            [100 * share for share in change.values()],
-            **styles[result["lr"]],
-            linewidth=1.5,
-            markersize=6,
-            label=label_once(ax, lr_label(result["lr"])),
-        )
+        shares = [100 * share for share in result["after"]["weight_change"].values()]
+        style = styles[result["lr"]] | {"label": label_once(ax, lr_label(result["lr"]))}
+        ax.plot(range(len(shares)), shares, **style, linewidth=1.5, markersize=6)
     parts = list(results[0]["after"]["weight_change"])
     ax.set(
         xticks=range(len(parts)),

@@ -6,17 +6,17 @@ its looks in report.css; here and beside it is worked out what it shows.
 
 import base64
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from evaluate.measures.copying import LEAST
 from evaluate.plot import plot_all
 from evaluate.rate.contest import open_contest
 from evaluate.rate.outcome import remarks
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.statistics import WORDING, summary
 from evaluate.report.making import making, settings_that_differ
-from evaluate.report.meanings import MEANINGS
 from evaluate.report.tables import (
     FURTHER_COLUMNS,
     MAIN_COLUMNS,
@@ -28,7 +28,7 @@ from evaluate.report.tables import (
 )
 from evaluate.report.texts import longest_copies, texts
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
-from evaluate.results import RESULT_FILE, describe, find_results, lr_label, run_label
+from evaluate.results import RESULT_FILE, describe, find_results, lr_label, read_result, run_folders, run_label
 from evaluate.table import sampling_noise, training_noise
 from evaluate.template import template
 from model.hub import file_sha256
@@ -45,34 +45,25 @@ def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[P
     Raises:
         ValueError, OSError: with one line on what to do.
     """
-    find_results(folders)  # says what is wrong with the folders
-    files = result_files(folders)
-    runs = [(result_file, find_results([result_file.parent])[0]) for result_file in files]
-    results = find_results([result_file.parent for result_file in files])
-    seen = set()
-    for result_file, result in runs:
-        run = (result["lr"], result["seed"])
-        if run in seen:
+    runs = run_folders(folders)
+    results = find_results(runs)
+    files: dict[str, tuple[Path, str]] = {}  # {run: (file, sha256)}
+    for folder in runs:
+        result = read_result(folder)
+        label = run_label(result, results)
+        if label in files:
             raise ValueError(
-                f"{result_file.parent} is a second run at {lr_label(run[0])} with seed {run[1]}; "
+                f"{folder} is a second run at {lr_label(result['lr'])} with seed {result['seed']}; "
                 "name runs that differ in learning rate or seed"
             )
-        seen.add(run)
-    sums = [(run_label(result, results), Path(*f.parts[-3:]), file_sha256(f)) for f, result in runs]
+        file_of_run = folder / RESULT_FILE
+        files[label] = Path(*file_of_run.parts[-3:]), file_sha256(file_of_run)
     with tempfile.TemporaryDirectory() as folder:
         pictures = plot_all(results, Path(folder)) if pictures is None else pictures
         figures = [(picture.stem, data_url(picture)) for picture in pictures]
     ratings = [folder / RATINGS_FILE for folder in map(Path, folders) if (folder / RATINGS_FILE).is_file()]
-    file.write_text(page(results, figures, sums, read_ratings(ratings)), encoding="utf-8")
+    file.write_text(page(results, figures, files, read_ratings(ratings)), encoding="utf-8")
     return file
-
-
-def result_files(folders: Iterable[str | Path]) -> list[Path]:
-    """The result file of every run in run folders and sweep folders, each once."""
-    files = []
-    for folder in map(Path, folders):
-        files += [folder / RESULT_FILE] if (folder / RESULT_FILE).is_file() else sorted(folder.glob(f"*/{RESULT_FILE}"))
-    return list({file.resolve(): file for file in files}.values())
 
 
 def data_url(picture: Path) -> str:
@@ -80,14 +71,14 @@ def data_url(picture: Path) -> str:
 
 
 def page(
-    results: list[dict], figures: list[tuple[str, str]], files: list[tuple[str, Path, str]], ratings: list[dict]
+    results: list[dict], figures: list[tuple[str, str]], files: dict[str, tuple[Path, str]], ratings: list[dict]
 ) -> str:
     """The whole page.
 
     Args:
         results: as `find_results` gives them.
         figures: (name, data URL) of each picture.
-        files: (run, file, sha256) of each result file.
+        files: {run: (result file, sha256)}.
         ratings: as `read_ratings` gives them.
     """
     verdicts, not_made = judge(results)
@@ -109,7 +100,7 @@ def page(
         texts=texts(results),
         longest_copies=longest_copies(results),
         ratings=preferences(results, ratings) if ratings else None,
-        meanings=MEANINGS,
+        least_copy=LEAST,
         files=files,
         **making(results),
     )
