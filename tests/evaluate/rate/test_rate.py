@@ -494,7 +494,7 @@ def test_the_page_is_blind_and_its_answers_are_understood(runs, typed, tmp_path)
         assert name not in html
     assert html.count("</script>") == 1
     data = page_data(html)
-    assert html == file.read_text(encoding="utf-8") and len(data["comparisons"]) == 12
+    assert len(data["comparisons"]) == 12 and tuple(data["wording"]) == QUESTIONS
     lines = [
         {"rater": "berta", "seed": data["seed"], "pairs": data["pairs"], "number": number}
         | {"answers": dict(zip(data["wording"], KEYS[3 * number : 3 * number + 3]))}

@@ -303,6 +303,7 @@ def test_how_it_was_made(folder, tmp_path):
     html, page = write(tmp_path, folder)
     for result in folder.glob("*/result.json"):
         assert hashlib.sha256(result.read_bytes()).hexdigest() in html
+    assert "runs of at least 13 tokens" in html
     assert "ab" * 32 in html and "cd" * 32 in html and "3.11.2" in html and "1.5 (training 1.0, after 0.5)" in html
 
 
