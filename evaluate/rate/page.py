@@ -5,7 +5,7 @@ from pathlib import Path
 from evaluate.rate.contest import Comparison, Contest, checksums
 from evaluate.rate.session import readable
 from evaluate.rate.statistics import WORDING
-from evaluate.template import template
+from evaluate.template import fill
 
 
 def page(contest: Contest, comparisons: list[Comparison], seed: int, pairs: int) -> str:
@@ -15,7 +15,7 @@ def page(contest: Contest, comparisons: list[Comparison], seed: int, pairs: int)
         seed, pairs: what the `comparisons` were drawn by.
     """
     data = {"pairs": pairs, "seed": seed, "wording": WORDING, "comparisons": on_page(contest, comparisons)}
-    return template(Path(__file__).with_name("rate.html")).render(data=data)
+    return fill(Path(__file__).with_name("rate.html"), data=data)
 
 
 def on_page(contest: Contest, comparisons: list[Comparison]) -> list[dict]:

@@ -30,7 +30,7 @@ from evaluate.report.texts import longest_copies, texts
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
 from evaluate.results import RESULT_FILE, describe, find_results, lr_label, read_result, run_folders, run_label
 from evaluate.table import sampling_noise, training_noise
-from evaluate.template import template
+from evaluate.template import fill
 from model.hub import file_sha256
 
 REPORT_FILE = "report.html"
@@ -82,7 +82,8 @@ def page(
         ratings: as `read_ratings` gives them.
     """
     verdicts, not_made = judge(results)
-    return template(Path(__file__).with_name("report.html")).render(
+    return fill(
+        Path(__file__).with_name("report.html"),
         subject=describe(results),
         count=len(results),
         answer=answer(results, verdicts, not_made),
