@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from evaluate.flags import Parser
 from evaluate.report.figures import (
     BOOK,
+    curve_label,
     label_once,
     legend_beside,
     loss_limit,
@@ -23,7 +24,6 @@ from evaluate.report.figures import (
     plot_final_held_out,
     plot_forgetting,
     plot_weight_change,
-    run_label,
 )
 from evaluate.results import describe, find_results, lr_label
 
@@ -68,17 +68,10 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
         style = styles[result["lr"]]
         samples = np.arange(1, len(losses) + 1)
         width = max(1, len(losses) // 20) | 1
-        label = label_once(ax, run_label(result))
+        label = label_once(ax, curve_label(result))
         ax.plot(samples, losses, color=style["color"], alpha=0.25, linewidth=0.8)
-        ax.plot(
-            samples,
-            smooth(losses, width),
-            **style,
-            label=label,
-            linewidth=1.8,
-            markevery=max(1, len(losses) // 12),
-            markersize=5,
-        )
+        marks = {"markevery": max(1, len(losses) // 12), "markersize": 5}
+        ax.plot(samples, smooth(losses, width), **style, label=label, linewidth=1.8, **marks)
     ax.set(xlabel="sample (optimizer step)", ylabel="training loss (nats per token)", title="Training loss")
     limit_losses(ax, results)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -92,7 +85,7 @@ def limit_losses(ax: Axes, results: list[dict]) -> None:
 
 
 def lowest_loss(results: list[dict]) -> float:
-    held_out = (loss for result in results for _, loss in result.get("held_out_loss", []))
+    held_out = (loss for result in results for _, loss in result["held_out_loss"])
     return min([*(loss for result in results for loss in result["train_loss"]), *held_out])
 
 
@@ -103,25 +96,13 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
     """
     lrs = list(dict.fromkeys(result["lr"] for result in results))
     for i, lr in enumerate(lrs):
-        runs = [result for result in results if result["lr"] == lr]
+        runs, colour = [result for result in results if result["lr"] == lr], styles[lr]["color"]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
             measured = [run[when] for run in runs if run[when]]
-            colour = styles[lr]["color"]
-            if not measured:
+            if measured:
+                draw_bar(ax, i + offset, measured, colour, before=when == "before")
+            else:
                 ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
-                continue
-            ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
-            ratio = float(np.mean(ratios))
-            face = colour if when == "after" else "white"
-            ax.bar(i + offset, ratio, 0.36, facecolor=face, edgecolor=colour, hatch="" if when == "after" else "///")
-            error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
-            ax.errorbar(i + offset, ratios[0], error, color="#333333", capsize=4)
-            if when == "after" and len(ratios) > 1:
-                ax.plot(i + offset + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
-            # The book's line must not cross the number.
-            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-            top = max(high, *ratios) + 0.008
-            ax.text(i + offset, top, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
     book = results[0]["book_ratio"]
     line = ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2)
     tops = [r[when]["ratio_ci"][1] for r in results for when in ("before", "after") if r[when]]
@@ -135,19 +116,23 @@ def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None
         ylim=(0, min(1.12, 1.25 * max([*tops, book]))),
     )
     grey = {"edgecolor": "#555555"}
-    handles = [
-        Patch(facecolor="white", hatch="///", **grey),
-        Patch(facecolor="#999999", **grey),
-        line,
-    ]
-    ax.legend(
-        handles,
-        ["before", "after", f"the book itself: {book:.3f}"],
-        loc="upper center",
-        ncols=3,
-        fontsize=8,
-        frameon=False,
-    )
+    handles = [Patch(facecolor="white", hatch="///", **grey), Patch(facecolor="#999999", **grey), line]
+    labels = ["before", "after", f"the book itself: {book:.3f}"]
+    ax.legend(handles, labels, loc="upper center", ncols=3, fontsize=8, frameon=False)
+
+
+def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool) -> None:
+    """One bar of `plot_ratio`: of `measured`, an evaluation for each seed, all of them before training or after."""
+    ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
+    ratio = float(np.mean(ratios))
+    ax.bar(x, ratio, 0.36, facecolor="white" if before else colour, edgecolor=colour, hatch="///" if before else "")
+    error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
+    ax.errorbar(x, ratios[0], error, color="#333333", capsize=4)
+    if not before and len(ratios) > 1:
+        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
+    # The book's line must not cross the number.
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    ax.text(x, max(high, *ratios) + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
 
 
 def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
@@ -156,7 +141,7 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
         style, losses = styles[result["lr"]], result["train_loss"]
         width = max(1, len(losses) // 20) | 1
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.1, linestyle="--")
-        label = label_once(ax, run_label(result))
+        label = label_once(ax, curve_label(result))
         ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=5, label=label)
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="loss (nats per token)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -186,15 +171,13 @@ def plot_all(results: list[dict], folder: Path) -> list[Path]:
     plot_ratio(right, results, styles)
     figure.savefig(folder / FIGURE_FILE)
     files = [folder / FIGURE_FILE]
-    held_out = [result for result in results if result.get("held_out_loss")]
-    finished = [result for result in results if (result["after"] or {}).get("weight_change")]
-    traced = [result for result in results if result.get("checkpoints")]
-    # Older results, and those of a sweep that holds nothing out, lack some of the figures.
+    held_out = [result for result in results if result["held_out_loss"]]
+    finished = [result for result in results if result["after"]]
     for file, panel, usable in (
         (HELD_OUT_FILE, plot_held_out, held_out),
         (FINAL_FILE, plot_final_held_out, held_out),
-        (FORGETTING_FILE, plot_forgetting, [result for result in traced if result in held_out]),
-        (COPYING_FILE, plot_copying, traced),
+        (FORGETTING_FILE, plot_forgetting, held_out),
+        (COPYING_FILE, plot_copying, results),
         (WEIGHTS_FILE, plot_weight_change, finished),
     ):
         if usable:

@@ -8,6 +8,8 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from evaluate.ratio import bootstrap_interval
+
 RESULT_FILE = "result.json"
 
 Interval = tuple[float, float]  # 95 %, low and high
@@ -103,21 +105,31 @@ def read_result(folder: Path) -> dict:
     return result
 
 
+def run_folders(paths: Iterable[str | Path]) -> list[Path]:
+    """The run folders among `paths` and right below them, each once.
+
+    Raises:
+        FileNotFoundError: a path is no folder, or no result is in or right below it.
+    """
+    found = []
+    for path in map(Path, paths):
+        folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
+        if not folders:
+            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or right below it; name a run or sweep folder")
+        found += folders
+    return list({folder.resolve(): folder for folder in found}.values())
+
+
 def find_results(paths: Iterable[str | Path]) -> list[dict]:
     """The results in run folders and sweep folders (which hold run folders).
 
     The largest learning rate comes first, and of one learning rate the lowest seed.
 
     Raises:
-        FileNotFoundError: a path is no folder, or no result is in or right below it.
+        FileNotFoundError: see `run_folders`.
         ValueError: a result is damaged, or they are of different models or texts and cannot share a figure.
     """
-    results = []
-    for path in map(Path, paths):
-        folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
-        if not folders:
-            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or right below it; name a run or sweep folder")
-        results += map(read_result, folders)
+    results = list(map(read_result, run_folders(paths)))
     for what, key in (("model", "model"), ("text", "text")):
         found = sorted({result["settings"][key] for result in results})
         if len(found) > 1:
@@ -139,23 +151,6 @@ def final_loss(result: dict) -> float:
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
-def over_fitted_since(result: dict) -> int | None:
-    """The sample of the lowest held-out loss, if the run over-fits after it, else None.
-
-    The rule: at the end the held-out loss stands more than 1 % above its lowest value, and the
-    training loss at the end is below what it was around that sample (the ten batches about it).
-    """
-    if len(result.get("held_out_loss", [])) < 2:
-        return None
-    samples, losses = zip(*result["held_out_loss"])
-    lowest = int(np.argmin(losses))
-    # Before the first step there is one training loss to compare with, that of the first batch.
-    then = slice(samples[lowest] - 5, samples[lowest] + 5) if samples[lowest] > 5 else slice(0, samples[lowest] + 1)
-    if losses[-1] > 1.01 * losses[lowest] and final_loss(result) < np.mean(result["train_loss"][then]):
-        return samples[lowest]
-    return None
-
-
 def describe(results: list[dict]) -> str:
     """Model, text and size of the runs in one line, for captions: no figure shall be taken for another's."""
     result, seeds = results[0], sorted({result["seed"] for result in results})
@@ -167,3 +162,13 @@ def describe(results: list[dict]) -> str:
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
         f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
     )
+
+
+def paired_difference(first: dict, second: dict) -> tuple[float, tuple[float, float]]:
+    """Mean of second - first over the sequences, with its 95 % interval.
+
+    Sequence i of both began with the same token and the same luck: what the two have in common
+    cancels, and the interval is that of the difference itself.
+    """
+    difference = np.array(second["shares"]) - np.array(first["shares"])
+    return float(difference.mean()), bootstrap_interval(difference)

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from evaluate.ratio import bootstrap_interval
-from evaluate.results import describe, final_loss, lr_label, over_fitted_since, run_label
+from evaluate.report.verdicts import judge
+from evaluate.results import describe, final_loss, lr_label, paired_difference, run_label
 
 TABLE_FILE = "table.md"
 
 
 def table(results: list[dict]) -> str:
     """A Markdown table, one learning rate a row, of `results` sorted as `find_results` does."""
-    held_out = any(result.get("held_out_loss") for result in results)
+    held_out = any(result["held_out_loss"] for result in results)
     titles = ["learning rate", "training loss: first", "last tenth"]
     titles += ["held-out loss: first", "lowest (at sample)", "last"] if held_out else []
     titles += ["ratio before (95 %)", "ratio after (95 %)", "minutes"]
@@ -19,7 +19,7 @@ def table(results: list[dict]) -> str:
         losses = result["train_loss"]
         row = [run_label(result, results), f"{losses[0]:.3f}" if losses else ""]
         row.append(f"{final_loss(result):.3f}" if result["after"] else f"not finite after sample {len(losses)}")
-        if held_out and not result.get("held_out_loss"):
+        if held_out and not result["held_out_loss"]:
             row += ["", "", ""]
         elif held_out:
             lowest = min(result["held_out_loss"], key=lambda pair: pair[1])
@@ -36,9 +36,11 @@ def table(results: list[dict]) -> str:
         f"The book's own tokens: {results[0]['book_ratio']:.3f}. Losses in nats per token.",
         "",
         *answer(results),
+        "",
+        "What loss and ratio cannot show; README.md says what each measure means:",
+        "",
+        *beyond(results),
     ]
-    if results[0]["before"].get("divergence") is not None:
-        lines += ["", "What loss and ratio cannot show; README.md says what each measure means:", "", *beyond(results)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,13 +51,13 @@ def beyond(results: list[dict]) -> list[str]:
     titles += ["distinct-2", "repeated 4-grams (%)"]
     rows = [titles, ["---"] * len(titles)]
     measured = [("base model", results[0]["before"])]
-    finished = [result for result in results if (result["after"] or {}).get("divergence") is not None]
-    measured += [(run_label(result, results), result["after"]) for result in finished]
-    if (results[0].get("book") or {}).get("divergence") is not None:
+    measured += [(run_label(result, results), result["after"]) for result in results if result["after"]]
+    if "divergence" in results[0]["book"]:  # something is held out, and long enough
         measured.append(("the book, held out", results[0]["book"]))
     for name, found in measured:
+        # The book as its own imitator has no loss, no expected ratio and nothing to forget.
         perplexity = (found.get("held_out") or {}).get("perplexity")
-        kl = found.get("forgetting", {}).get("base_texts", {}).get("kl")
+        kl = found["forgetting"]["base_texts"]["kl"] if "forgetting" in found else None
         rows.append(
             [
                 name,
@@ -81,6 +83,7 @@ def answer(results: list[dict]) -> list[str]:
     """What the numbers say, in sentences; what lies within the noise is said to do so."""
     names = {id(result): run_label(result, results) for result in results}
     differences = sampling_noise(results) + training_noise(results)
+    verdicts, _ = judge(results)
     sentences = [
         f"At {names[id(result)]} the training diverged: the loss is not a finite number."
         for result in results
@@ -94,18 +97,9 @@ def answer(results: list[dict]) -> list[str]:
         "Training loss at the end: " + " < ".join(f"{names[id(r)]} ({final_loss(r):.3f})" for r in by_loss) + "."
     )
     for result in results:
-        sample, name = over_fitted_since(result), names[id(result)]
-        if sample is not None:
-            losses = dict(result["held_out_loss"])
-            sentences.append(
-                f"At {name} it over-fits from sample {sample} on: the held-out loss rises from "
-                f"{losses[sample]:.3f} to {losses[result['samples']]:.3f} while the training loss goes on falling."
-            )
-        elif result.get("held_out_loss") and result["held_out_loss"][-1][1] > 1.01 * result["held_out_loss"][0][1]:
-            first, last = result["held_out_loss"][0][1], result["held_out_loss"][-1][1]
-            sentences.append(
-                f"At {name} the model ends worse than it began: held-out loss {first:.3f} before, {last:.3f} after."
-            )
+        mine = [v for v in verdicts if (v.lr, v.seed) == (result["lr"], result["seed"])]
+        # One is enough: what over-fits from the first sample on ends worse than it began.
+        sentences += [v.sentence for v in mine if v.name in ("over-fits", "ends worse than it began")][:1]
     for result in results:
         change, (low, high) = paired_difference(result["before"], result["after"])
         book = result["book_ratio"]
@@ -144,7 +138,7 @@ def training_noise(results: list[dict]) -> list[str]:
     lrs = list(dict.fromkeys(result["lr"] for result in results))
     measures = (("Ratio", lambda r: r["after"]["ratio"]), ("Held-out loss", lambda r: r["held_out_loss"][-1][1]))
     for one, other in zip(lrs, lrs[1:]):
-        for name, value in measures[: 2 if all(r.get("held_out_loss") for r in results) else 1]:
+        for name, value in measures[: 2 if all(r["held_out_loss"] for r in results) else 1]:
             a, b = ([value(r) for r in results if r["lr"] == lr] for lr in (one, other))
             if min(len(a), len(b)) > 1:
                 change = np.mean(a) - np.mean(b)
@@ -155,13 +149,3 @@ def training_noise(results: list[dict]) -> list[str]:
                     f"(+- {2 * error:.3f}), {verdict} of the training."
                 )
     return sentences
-
-
-def paired_difference(first: dict, second: dict) -> tuple[float, tuple[float, float]]:
-    """Mean of second - first over the sequences, with its 95 % interval.
-
-    Sequence i of both began with the same token and the same luck: what the two have in common
-    cancels, and the interval is that of the difference itself.
-    """
-    difference = np.array(second["shares"]) - np.array(first["shares"])
-    return float(difference.mean()), bootstrap_interval(difference)

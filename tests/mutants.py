@@ -603,16 +603,14 @@ TABLE = {
             ("if missing:", "if False:", "any JSON file passes for a result"),
             ("len(losses) // 10)", "len(losses) // 5)", "the last loss is over a fifth of the samples"),
             ('exp_digits=1).replace("e+", "e")', "exp_digits=2)", "learning rates as 1e-04"),
-            ("losses[-1] > 1.01 * losses[lowest]", "losses[-1] > losses[lowest]", "noise passes for over-fitting"),
-            (' and final_loss(result) < np.mean(result["train_loss"][then])', "", "mere harm passes for over-fitting"),
-        ],
-    },
-    "evaluate/table.py": {
-        "evaluate/test_evaluate.py": [
             ('np.array(second["shares"]) - np.array(first["shares"])',
              'np.array(first["shares"]) - np.array(second["shares"])', "differences with the wrong sign"),
             ("bootstrap_interval(difference)", 'bootstrap_interval(second["shares"] - np.sort(first["shares"]))',
              "the interval of the difference is not paired"),
+        ],
+    },
+    "evaluate/table.py": {
+        "evaluate/test_evaluate.py": [
             ("if low > 0 or high < 0:", "if True:", "noise is called a change"),
             ("if low > 0 or high < 0 else", "if True else", "noise is called a difference"),
             ("- book) < abs(", "- book) > abs(", "nearer and farther swapped"),
@@ -668,9 +666,22 @@ TABLE = {
         ],
     },
     "evaluate/report/verdicts.py": {
+        "evaluate/test_evaluate.py": [
+            ("losses[-1] > (1 + LOSS_CHANGE) * losses[lowest]", "losses[-1] > losses[lowest]",
+             "noise passes for over-fitting"),
+            (' and final_loss(result) < np.mean(result["train_loss"][then])', "", "mere harm passes for over-fitting"),
+        ],
         "evaluate/report/test_verdicts.py": [
             ("max(held_out[1], base[1])", "held_out[1]", "what the base model says as well is called memorised"),
             ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
+        ],
+    },
+    "evaluate/template.py": {
+        "evaluate/report/test_report.py": [
+            ("autoescape=True", "autoescape=False", "what a model writes becomes markup"),
+        ],
+        "evaluate/rate/test_rate.py": [
+            ('environment.policies["json.dumps_kwargs"] = {}', "pass", "the page asks in another order than it notes"),
         ],
     },
 }

@@ -12,7 +12,12 @@ from itertools import permutations
 
 import numpy as np
 
-QUESTIONS = ("coherence", "style", "originality")
+WORDING = {
+    "coherence": "which holds together better?",
+    "style": "which goes on more as the prompt began?",
+    "originality": "which has more ideas of its own?",
+}
+QUESTIONS = tuple(WORDING)
 POINTS = {"l": 1.0, "t": 0.5, "r": 0.0}  # what the left text gets of a comparison; the right one gets the rest
 OTHER_WAY = {"l": "r", "t": "t", "r": "l"}  # the same opinion once the sides are swapped
 FEW = 20  # comparisons of one participant: below, a share of one half is not known to within 0.2

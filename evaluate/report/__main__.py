@@ -1,4 +1,27 @@
-from evaluate.report.page import main
+"""python -m evaluate.report runs/gpt2-gulliver-800"""
+
+from pathlib import Path
+
+from evaluate.flags import Parser
+from evaluate.report.page import REPORT_FILE, write_report
+
+
+def main() -> None:
+    parser = Parser(
+        prog="python -m evaluate.report",
+        description="Write one page on finished runs: verdicts, figures, texts. It is a single file; needs no model.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=f"the page (default: {REPORT_FILE} in the first of RUNS)"
+    )
+    args = parser.parse_args()
+    try:
+        file = write_report(args.runs, args.out or Path(args.runs[0]) / REPORT_FILE)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(file)
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """The panels on what loss and ratio cannot show: over-fitting, forgetting, copying, the change of the weights.
 
-Every function draws one panel from result files; results without the figures are left out. The colour of a
+Every function draws one panel from result files. The colour of a
 learning rate comes from `style_of` in plot.py; the base model (before any fine-tuning) is grey, the book black.
 """
 
@@ -34,11 +34,11 @@ def off_the_scale(result: dict) -> bool:
     """Whether a run that ended with a finite loss ended above `loss_limit`."""
     if not result["train_loss"]:
         return False
-    held_out = result["held_out_loss"][-1][1] if result.get("held_out_loss") else 0.0
+    held_out = result["held_out_loss"][-1][1] if result["held_out_loss"] else 0.0
     return max(final_loss(result), held_out) > loss_limit([result])
 
 
-def run_label(result: dict) -> str:
+def curve_label(result: dict) -> str:
     """The run's learning rate, and why little of it may be seen."""
     name = lr_label(result["lr"])
     if not result["after"]:
@@ -81,7 +81,7 @@ def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) ->
     for result in results:
         path = [(c["held_out_loss"], c["kl"]) for c in result["checkpoints"] if {"held_out_loss", "kl"} <= c.keys()]
         style = styles[result["lr"]]
-        label = label_once(ax, run_label(result))
+        label = label_once(ax, curve_label(result))
         ax.plot(*zip(*path), **style, linewidth=1.5, markersize=4, label=label)
         ax.plot(*path[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
     ax.plot(results[0]["held_out_loss"][0][1], 0, "o", color=BASE, markersize=9, label="base model")
@@ -99,17 +99,12 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
     """Share of the written tokens that lie in runs copied from the training text, against sample."""
     for result in results:
         points = [(c["sample"], 100 * c["copied"]) for c in result["checkpoints"] if "copied" in c]
-        ax.plot(
-            *zip(*points),
-            **styles[result["lr"]],
-            linewidth=1.8,
-            markersize=5,
-            label=label_once(ax, lr_label(result["lr"])),
-        )
+        style = styles[result["lr"]] | {"label": label_once(ax, lr_label(result["lr"]))}
+        ax.plot(*zip(*points), **style, linewidth=1.8, markersize=5)
     ax.axhline(100 * results[0]["before"]["copied"], color=BASE, linewidth=1.4, linestyle=":", label="base model")
-    book = (results[0].get("book") or {}).get("copied")
-    if book is not None:
-        ax.axhline(100 * book, color=BOOK, linewidth=1.2, linestyle="--", label="the book's own\nheld-out text")
+    if "copied" in results[0]["book"]:
+        dashed = {"color": BOOK, "linewidth": 1.2, "linestyle": "--"}
+        ax.axhline(100 * results[0]["book"]["copied"], **dashed, label="the book's own\nheld-out text")
     ax.set(
         xlabel="samples trained on (optimizer steps)",
         ylabel="written tokens in copied runs of 13 or more (%)",
@@ -122,15 +117,9 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
 def plot_weight_change(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
     """How far each part of the model has moved: the length of the change as a share of that of the weights."""
     for result in results:
-        change = result["after"]["weight_change"]
-        ax.plot(
-            range(len(change)),
-            [100 * share for share in change.values()],
-            **styles[result["lr"]],
-            linewidth=1.5,
-            markersize=6,
-            label=label_once(ax, lr_label(result["lr"])),
-        )
+        shares = [100 * share for share in result["after"]["weight_change"].values()]
+        style = styles[result["lr"]] | {"label": label_once(ax, lr_label(result["lr"]))}
+        ax.plot(range(len(shares)), shares, **style, linewidth=1.5, markersize=6)
     parts = list(results[0]["after"]["weight_change"])
     ax.set(
         xticks=range(len(parts)),

@@ -1,7 +1,7 @@
 """What the figures of a sweep say: verdicts by stated rules on stated figures, each with its threshold named here.
 
-Every function here is a function of result files alone. A verdict whose figures are missing (older
-results, nothing held out) is not made, and `judge` says which those are.
+Every function here is a function of result files alone. A verdict whose figures are missing (nothing
+held out, a book too short) is not made, and `judge` says which those are.
 """
 
 import math
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluate.measures.copying import LEAST
-from evaluate.results import final_loss, lr_label, over_fitted_since, run_label
-from evaluate.table import paired_difference
+from evaluate.results import final_loss, lr_label, paired_difference, run_label
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
@@ -45,37 +44,26 @@ class NotMade:
     reason: str
 
 
-def look_up(measured: dict | None, *keys: str) -> object:
-    """The figure under `keys`, one inside the other, or None if it is not there."""
-    for key in keys:
-        measured = measured.get(key) if isinstance(measured, dict) else None
-    return measured
-
-
-def figure(measured: dict | None, *keys: str) -> object:
-    """`look_up` for a verdict that cannot do without.
+def figure(measured: dict, name: str) -> object:
+    """A figure that may be missing: the book may be too short for it, or nothing held out.
 
     Raises:
-        NotMeasured: it is not there.
+        NotMeasured: it is.
     """
-    value = look_up(measured, *keys)
-    if value is None:
-        raise NotMeasured(f"{'.'.join(keys)} is not in the result")
-    return value
+    if measured.get(name) is None:
+        raise NotMeasured(f"{name} is not in the result")
+    return measured[name]
 
 
 def held_out_loss(result: dict, when: str) -> float:
     """The loss on held-out text "before" or "after" training, in nats per token.
 
     Raises:
-        NotMeasured: nothing was held out, or not measured then.
+        NotMeasured: nothing was held out.
     """
-    loss = look_up(result, when, "held_out", "loss")
-    sample = {"before": 0, "after": result["samples"]}[when]
-    loss = dict(result.get("held_out_loss", [])).get(sample) if loss is None else loss
-    if loss is None:
+    if result[when]["held_out"] is None:
         raise NotMeasured("no held-out loss")
-    return loss
+    return result[when]["held_out"]["loss"]
 
 
 def percent(share: float) -> str:
@@ -104,14 +92,17 @@ def exploded(result: dict) -> Found:
 
 
 def over_fits(result: dict) -> Found:
-    if len(result.get("held_out_loss", [])) < 2:
+    if len(result["held_out_loss"]) < 2:
         raise NotMeasured("no held-out loss during training")
-    sample = over_fitted_since(result)
-    if sample is None:
-        return None
-    lowest, last = dict(result["held_out_loss"])[sample], result["held_out_loss"][-1][1]
-    rise = f"held-out loss {lowest:.3f} there, {last:.3f} at the end, while the training loss goes on falling"
-    return "over-fits", f"from sample {sample} on", rise
+    samples, losses = zip(*result["held_out_loss"])
+    lowest = int(np.argmin(losses))
+    since = samples[lowest]
+    # The ten batches about it; before the first step there is one training loss to compare with, the first batch's.
+    then = slice(since - 5, since + 5) if since > 5 else slice(0, since + 1)
+    if losses[-1] > (1 + LOSS_CHANGE) * losses[lowest] and final_loss(result) < np.mean(result["train_loss"][then]):
+        rise = f"held-out loss {losses[lowest]:.3f} there, {losses[-1]:.3f} at the end"
+        return "over-fits", f"from sample {since} on", f"{rise}, while the training loss goes on falling"
+    return None
 
 
 def ends_worse(result: dict) -> Found:
@@ -122,8 +113,8 @@ def ends_worse(result: dict) -> Found:
 
 
 def copies(result: dict) -> Found:
-    share, interval = figure(result, "after", "copied"), figure(result, "after", "copied_ci")
-    base, base_interval = figure(result, "before", "copied"), figure(result, "before", "copied_ci")
+    share, interval = result["after"]["copied"], result["after"]["copied_ci"]
+    base, base_interval = result["before"]["copied"], result["before"]["copied_ci"]
     if interval[0] > base_interval[1] and share > COPIED:
         mine, of_base = percent_with_interval(share, interval), percent_with_interval(base, base_interval)
         return "copies", "", f"{mine} of its tokens lie in copied runs; base model: {of_base}"
@@ -131,23 +122,23 @@ def copies(result: dict) -> Found:
 
 
 def memorised(result: dict) -> Found:
-    extraction = figure(result, "after", "extraction")
-    training, held_out = figure(extraction, "training_ci"), figure(extraction, "held_out_ci")
-    base = figure(result, "before", "extraction", "training_ci")
+    mine, of_base = result["after"]["extraction"], result["before"]["extraction"]
+    training, held_out = figure(mine, "training_ci"), figure(mine, "held_out_ci")
+    base = figure(of_base, "training_ci")
     if training[0] > max(held_out[1], base[1]):
         found = (
-            f"after prompts from the training text {percent_with_interval(figure(extraction, 'training'), training)} "
+            f"after prompts from the training text {percent_with_interval(mine['training'], training)} "
             "of its tokens are the book's own next ones, after held-out prompts "
-            f"{percent_with_interval(figure(extraction, 'held_out'), held_out)}; base model, training text: "
-            f"{percent_with_interval(figure(result, 'before', 'extraction', 'training'), base)}"
+            f"{percent_with_interval(mine['held_out'], held_out)}; base model, training text: "
+            f"{percent_with_interval(of_base['training'], base)}"
         )
         return "has memorised passages", "", found
     return None
 
 
 def forgets(result: dict) -> Found:
-    kl = figure(result, "after", "forgetting", "base_texts", "kl")
-    low, high = figure(result, "after", "forgetting", "base_texts", "kl_ci")
+    of_base_texts = result["after"]["forgetting"]["base_texts"]
+    kl, (low, high) = of_base_texts["kl"], of_base_texts["kl_ci"]
     if low > FORGETS:
         name = "forgets much" if low > FORGETS_MUCH else "forgets"
         return name, "", f"{kl:.3f} nats per token ({low:.3f} to {high:.3f}) away from the base model on its own texts"
@@ -157,7 +148,7 @@ def forgets(result: dict) -> Found:
 def loses_variety(result: dict) -> Found:
     mine, base, book = (
         (figure(measured, "distinct")[1], figure(measured, "repeated"))
-        for measured in (result["after"], result["before"], result.get("book"))
+        for measured in (result["after"], result["before"], result["book"])
     )
     # Against the base model too: nobody loses what he never had.
     fewer = mine[0] < DISTINCT * book[0] and mine[0] < base[0]
@@ -172,8 +163,8 @@ def loses_variety(result: dict) -> Found:
 
 
 def sounds(result: dict) -> Found:
-    value, (low, high) = figure(result, "after", "divergence"), figure(result, "after", "divergence_ci")
-    base, (base_low, base_high) = figure(result, "before", "divergence"), figure(result, "before", "divergence_ci")
+    value, (low, high) = result["after"]["divergence"], result["after"]["divergence_ci"]
+    base, (base_low, base_high) = result["before"]["divergence"], result["before"]["divergence_ci"]
     if base_low <= high and low <= base_high:
         return None
     name = "sounds more like the book" if high < base_low else "sounds less like the book"
@@ -182,7 +173,7 @@ def sounds(result: dict) -> Found:
 
 
 def indistinguishable(result: dict) -> Found:
-    kl = figure(result, "after", "forgetting", "base_texts", "kl")
+    kl = result["after"]["forgetting"]["base_texts"]["kl"]
     first, last = held_out_loss(result, "before"), held_out_loss(result, "after")
     change, (low, high) = paired_difference(result["before"], result["after"])
     if low <= 0 <= high and abs(last - first) < LOSS_CHANGE * first and kl < SAME_KL:
@@ -214,8 +205,8 @@ RULES_OF_ONE_RUN = (
     ),
     (
         "over-fits",
-        "at the end the held-out loss stands more than 1 % above its lowest value, and the training loss is lower than "
-        "it was there.",
+        f"at the end the held-out loss stands more than {100 * LOSS_CHANGE:g} % above its lowest value, and the training "
+        "loss is lower than it was there.",
         over_fits,
     ),
     (
@@ -280,7 +271,7 @@ def fits_best(results: list[dict]) -> Verdict:
     finished = [result for result in results if result["after"]]
     if len({result["lr"] for result in finished}) < 2:
         raise NotMeasured("fewer than two learning rates finished")
-    if len({(result.get("held_out_tokens"), result["settings"]["seq_len"]) for result in finished}) > 1:
+    if len({(result["held_out_tokens"], result["settings"]["seq_len"]) for result in finished}) > 1:
         raise NotMeasured("the held-out losses are of different texts or windows")
     losses: dict[float, list[float]] = {}
     for result in finished:

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from evaluate import Sampling, frequent_token_ratio, most_frequent_tokens, plot, table
 from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
-from evaluate.results import find_results, lr_label, over_fitted_since, write_json
+from evaluate.report.verdicts import judge
+from evaluate.results import find_results, lr_label, write_json
 from evaluate.setup import open_setup
 from model import load_pretrained
 
@@ -122,11 +123,25 @@ def test_text_loss_at_its_ends():
 
 
 def fake_result(lr, losses, before=0.4, after=0.5, **changes):
+    """A run with nothing held out."""
+
     def measured(ratio):
         return ratio and {
             "ratio": ratio,
             "ratio_ci": [ratio - 0.02, ratio + 0.02],
             "shares": [ratio - 0.1, ratio + 0.1] * 50,
+            "expected_ratio": ratio,
+            "divergence": 0.0123,
+            "divergence_ci": [0.01, 0.02],
+            "copied": 0.25,
+            "copied_ci": [0.2, 0.3],
+            "longest_copy": {"tokens": 41},
+            "extraction": {"training": 0.1, "training_ci": [0.0, 0.2], "held_out": None, "held_out_ci": None},
+            "held_out": None,
+            "forgetting": {"base_texts": {"kl": 0.3, "kl_ci": [0.2, 0.4]}},
+            "weight_change": {"wte": 0.1, "h.0": 0.2, "ln_f": 0.1},
+            "distinct": [0.2, 0.7, 0.9],
+            "repeated": 0.01,
         }
 
     return {
@@ -134,9 +149,13 @@ def fake_result(lr, losses, before=0.4, after=0.5, **changes):
         "samples": len(losses),
         "seed": 0,
         "train_loss": losses,
+        "held_out_loss": [],
+        "checkpoints": [{"sample": 0, "kl": 0.0, "copied": 0.0}],
         "before": measured(before),
         "after": measured(after),
+        "book": {},
         "book_ratio": 0.558,
+        "held_out_tokens": 0,
         "settings": {
             "model": "gpt2",
             "model_name": "gpt2",
@@ -213,7 +232,8 @@ def test_diverged_runs_are_named_everywhere(sweep_folder):
     text = table.table(results)
     assert "| 1e0 | 4.000 | not finite after sample 2 | 0.400 (0.380 to 0.420) | diverged |" in text
     assert "At 1e0 the training diverged" in text
-    assert plot.plot_all(results, sweep_folder) == [sweep_folder / "learning_rates.png"]
+    names = ("learning_rates.png", "copying.png", "weight_change.png")  # nothing is held out
+    assert plot.plot_all(results, sweep_folder) == [sweep_folder / name for name in names]
 
 
 def test_results_that_cannot_be_used(sweep_folder, tmp_path):
@@ -251,25 +271,12 @@ def test_every_learning_rate_has_its_colour_in_every_figure():
     assert len({style["color"] for style in crowded.values()}) == 3
 
 
-def full_result(lr, losses, held_out_losses):
-    """With everything that the figures want; KL is a tenth of the held-out loss."""
-    result = held_out(fake_result(lr, losses, samples=40), held_out_losses)
-    result["checkpoints"] = [
-        {"sample": sample, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0}
-        for sample, loss in result["held_out_loss"]
-    ]
-    for when in ("before", "after"):
-        if result[when]:
-            result[when] |= {"weight_change": {"wte": 0.1, "h.0": 0.2, "ln_f": 0.1}, "copied": 0.0}
-    return result
-
-
 def test_a_run_that_exploded_leaves_the_others_their_scale():
     """The base model's loss is 5: what is above 10 is off the scale."""
-    calm = full_result(1e-4, FALLING, [5.0, 4.5, 4.2, 4.1, 4.0])
-    wild = full_result(1e2, [5.0] + [9e5] * 39, [5.0, 9e5, 8e5, 7e5, 6e5])
-    just = full_result(1e-2, [5.0] + [9.9] * 39, [5.0, 9.0, 9.5, 9.8, 9.9])
-    gone = full_result(1e1, [5.0, 9.0], [5.0]) | {"after": None}
+    calm = held_out(fake_result(1e-4, FALLING), [5.0, 4.5, 4.2, 4.1, 4.0])
+    wild = held_out(fake_result(1e2, [5.0] + [9e5] * 39), [5.0, 9e5, 8e5, 7e5, 6e5])
+    just = held_out(fake_result(1e-2, [5.0] + [9.9] * 39), [5.0, 9.0, 9.5, 9.8, 9.9])
+    gone = held_out(fake_result(1e1, [5.0, 9.0], after=None, samples=40), [5.0])
     results = [wild, gone, just, calm]
     styles = plot.style_of([r["lr"] for r in results])
     for panel in (plot.plot_loss, plot.plot_held_out, plot.plot_final_held_out, plot.plot_forgetting):
@@ -379,7 +386,14 @@ def test_plot_command_needs_files_alone(sweep_folder):
 
 
 def held_out(result, losses):
-    return result | {"held_out_loss": [[10 * i, loss] for i, loss in enumerate(losses)]}
+    """`result` with these losses on held-out text, one every ten samples; KL is a tenth of them."""
+    points = [[10 * i, loss] for i, loss in enumerate(losses)]
+    checkpoints = [{"sample": sample, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0} for sample, loss in points]
+    changes = {"held_out_loss": points, "checkpoints": checkpoints, "held_out_tokens": 1000}
+    for when, loss in (("before", losses[0]), ("after", losses[-1])):
+        perplexity = math.exp(loss) if loss < 709 else None
+        changes[when] = result[when] and result[when] | {"held_out": {"loss": loss, "perplexity": perplexity}}
+    return result | changes
 
 
 FALLING = [5 - 0.1 * i for i in range(40)]
@@ -397,19 +411,28 @@ FALLING = [5 - 0.1 * i for i in range(40)]
     ],
 )
 def test_over_fitting_by_its_rule(training, losses, since):
-    result = held_out(fake_result(1e-3, training), losses)
-    assert over_fitted_since(result) == since
+    result = held_out(fake_result(1e-3, training), losses) if losses else fake_result(1e-3, training)
+    verdicts = {verdict.name: verdict for verdict in judge([result])[0]}
+    assert ("over-fits" in verdicts) == (since is not None)
     sentences = " ".join(table.answer([result]))
     assert ("over-fits from sample" in sentences) == (since is not None)
+    if since is not None:
+        assert verdicts["over-fits"].when == f"from sample {since} on"
+        assert f"- {verdicts['over-fits'].sentence}" in table.answer([result])
     assert ("ends worse than it began" in sentences) == (training[1] == 6.0)
+
+
+def test_the_answer_names_the_seed_that_over_fits():
+    gone = held_out(fake_result(1e-3, FALLING[:5], after=None), [5.0])
+    result = held_out(fake_result(1e-3, FALLING, seed=1), [5.0, 4.5, 4.2, 4.3, 4.6])
+    rise = "held-out loss 4.200 there, 4.600 at the end, while the training loss goes on falling."
+    assert f"- 1e-3, seed 1 over-fits from sample 20 on: {rise}" in table.answer([gone, result])
 
 
 def test_held_out_losses_in_table_and_figure(tmp_path):
     result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6])
     assert "| 5.000 | 1.250 | 5.000 | 4.200 (20) | 4.600 | 0.400" in table.table([result])
-    assert plot.plot_all([result], tmp_path) == [
-        tmp_path / name for name in ("learning_rates.png", "held_out_loss.png", "final_held_out_loss.png")
-    ]
+    assert plot.plot_all([result], tmp_path) == [tmp_path / name for name in plot.FIGURE_FILES]
     ax = Figure().subplots()
     plot.plot_held_out(ax, [result], plot.style_of([1e-3]))
     training, measured = ax.get_lines()
@@ -421,7 +444,7 @@ def test_held_out_losses_in_table_and_figure(tmp_path):
 def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
     mixed = [held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]), fake_result(1e-4, FALLING)]
     assert "| 1e-4 | 5.000 | 1.250 |  |  |  | 0.400" in table.table(mixed)
-    assert len(plot.plot_all(mixed, tmp_path)) == 3
+    assert plot.plot_all(mixed, tmp_path) == [tmp_path / name for name in plot.FIGURE_FILES]
 
 
 def test_plot_command_says_what_is_wrong(command, tmp_path):

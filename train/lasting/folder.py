@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate.plot import FIGURE_FILES
-from evaluate.rate.comparison import RATINGS_FILE
+from evaluate.rate.ratings import RATINGS_FILE
 from evaluate.ratio import Sampling
 from evaluate.report.page import REPORT_FILE
 from evaluate.results import RESULT_FILE, lr_label, read_result

@@ -10,6 +10,9 @@ import pytest
 
 from evaluate.plot import FIGURE_FILE
 from evaluate.report import page as report
+from evaluate.report.__main__ import main
+from evaluate.report.tables import number
+from evaluate.report.texts import flowing
 from evaluate.results import find_results, lr_label, write_json
 
 # The smallest picture there is: what is drawn is test_evaluate.py's business.
@@ -85,18 +88,6 @@ def result_of(lr, seed=0, **changes):
         },
         "environment": {"python": "3.11.2", "device_name": NASTY, "seconds": {"training": 60.0, "after": 30.0}},
     } | changes
-
-
-NEW = {"prompts", "checkpoints", "book", "held_out_tokens"}
-
-
-def older(result):
-    """`result` as it was before these measures were written."""
-    old = {key: value for key, value in result.items() if key not in NEW}
-    for when in ("before", "after"):
-        kept = ("ratio", "ratio_ci", "shares", "texts")
-        old[when] = old[when] and {key: old[when][key] for key in kept}
-    return old
 
 
 def sweep(folder, results):
@@ -183,11 +174,6 @@ def test_everything_is_escaped(folder, tmp_path):
         assert place + NASTY in text  # and it can be read as it was
 
 
-def test_markup_is_not_made_of_text():
-    assert report.element("p", "a < b", title='"') == '<p title="&quot;">a &lt; b</p>'
-    assert report.element("td", report.element("b", "&"), 7, data_label="x") == '<td data-label="x"><b>&amp;</b>7</td>'
-
-
 def rows(page_html):
     """The cells of the first table, as text."""
     table = re.search(r"<table.*?</table>", page_html, re.S)[0]
@@ -214,32 +200,22 @@ def test_the_table_has_base_runs_and_book(folder, tmp_path):
     assert "1e0 diverged after sample 2" in text and "Diverged, and wrote nothing: 1e0." in text
 
 
-def test_copies_and_frequent_tokens_are_marked():
+def test_copies_and_frequent_tokens_are_marked(tmp_path):
     copies = [{"start": 3, "tokens": 4, "passage": "second"}, {"start": 1, "tokens": 4, "passage": "first"}]
     copies.append({"start": 2, "tokens": 2, "passage": "inside the first"})
-    html = report.marked(continuation(copies), "c")
+    result = result_of(1e-3)
+    result["after"]["continuations"] = [continuation(copies), continuation()]
+    page, _ = write(tmp_path, sweep(tmp_path / "copies", [result]))
+    html = re.search(r'<article><h4>1e-3</h4><p class="text">(.*?)</p></article>', page, re.S)[1]
     first, second = re.findall(r"<mark[^>]*>(.*?)</mark>", html)
     assert first == ' father<span class="frequent"> was a</span> mercer' and second == " at"
     assert "The book: … first …" in html and "The book: … second …" in html and "inside" not in html
-    visible = re.sub(r"<[^>]*>", "", re.sub(r'<span id="c-.*?</span>', "", html))
+    visible = re.sub(r"<[^>]*>", "", re.sub(r'<span id="copy-.*?</span>', "", html))
     assert visible == "My father was a mercer at Bideford.\n\nI sailed"
 
 
 def test_single_line_ends_flow_and_empty_lines_stay():
-    assert report.flowing("\na\nb\n\nc\n") == " a b\n\nc " and report.flowing("") == ""
-
-
-def test_older_results_have_their_page(tmp_path, drawn):
-    folder = sweep(tmp_path / "old", [older(result_of(1e-3)), older(result_of(1e-4, held_out_loss=[]))])
-    html, page = write(tmp_path, folder)
-    text = "".join(page.text)
-    assert rows(html)[2][1:5] == ["3.001 (20.1)", "0.500 0.480 to 0.520", "–", "–"]
-    assert rows(html)[3][1] == "–" and rows(html)[-1][:3] == ["the book", "–", "0.558"]
-    assert "Not judged" in text and "copies (1e-3, 1e-4): after.copied is not in" in text
-    assert NASTY in text and "no texts after prompts" in text
-    bare = older(result_of(1e-5))
-    del bare["before"]["texts"], bare["after"]["texts"], bare["held_out_loss"]
-    assert "These results hold no texts." in "".join(write(tmp_path, sweep(tmp_path / "bare", [bare]))[1].text)
+    assert flowing("\na\nb\n\nc\n") == " a b\n\nc " and flowing("") == ""
 
 
 def test_without_a_held_out_part_the_book_still_speaks(tmp_path):
@@ -249,6 +225,9 @@ def test_without_a_held_out_part_the_book_still_speaks(tmp_path):
         result[when]["extraction"] |= {"held_out": None, "held_out_ci": None}
     html, page = write(tmp_path, sweep(tmp_path / "all", [result]))
     assert html.count("<h4>the book</h4>") == 2 and rows(html)[-1][:3] == ["the book", "–", "0.558"]
+    assert [row[1] for row in rows(html)[1:]] == ["–", "–", "–"]
+    text = "".join(page.text)
+    assert "Not judged" in text and "loses variety (1e-3): distinct is not in the result" in text
 
 
 SEEDS = ["1e-3, seed 0", "1e-3, seed 1", "1e-4, seed 0", "1e-4, seed 1"]
@@ -310,7 +289,7 @@ def test_novelty_stands_beside_the_books(folder, tmp_path):
 
 
 def test_what_exploded_has_no_thousandths():
-    assert [report.number(x) for x in (None, 0.1234, 9999.0, 193594.142)] == ["–", "0.123", "9999.000", "193,594"]
+    assert [number(x) for x in (None, 0.1234, 9999.0, 193594.142)] == ["–", "0.123", "9999.000", "193,594"]
 
 
 def test_what_else_differs_is_said(tmp_path):
@@ -324,6 +303,7 @@ def test_how_it_was_made(folder, tmp_path):
     html, page = write(tmp_path, folder)
     for result in folder.glob("*/result.json"):
         assert hashlib.sha256(result.read_bytes()).hexdigest() in html
+    assert "runs of at least 13 tokens" in html
     assert "ab" * 32 in html and "cd" * 32 in html and "3.11.2" in html and "1.5 (training 1.0, after 0.5)" in html
 
 
@@ -359,23 +339,23 @@ def test_ratings_are_shown_where_there_are_any(folder, tmp_path):
     assert "No ratings of these texts yet" in "".join(write(tmp_path, folder)[1].text)
 
 
-def test_ratings_of_older_results_cannot_be_told(tmp_path):
-    folder = sweep(tmp_path / "old", [older(result_of(1e-3))])
+def test_ratings_of_runs_with_other_prompts_cannot_be_told(tmp_path):
+    folder = sweep(tmp_path / "mixed", [result_of(1e-3), result_of(1e-4, prompts=["one", "two"])])
     (folder / "ratings.jsonl").write_text(json.dumps(rating("base", "1e-3", "r")) + "\n", encoding="utf-8")
     text = "".join(write(tmp_path, folder)[1].text)
-    assert "There are 1 ratings, but they cannot be told: the run at 1e-3 has no continuations" in text
+    assert "There are 1 ratings, but they cannot be told: the run at 1e-4 has other prompts" in text
 
 
 def test_the_command_and_its_errors(folder, tmp_path, command):
-    code, out, _ = command(report.main, folder)
+    code, out, _ = command(main, folder)
     assert code == 0 and out.strip() == str(folder / "report.html") and len(find_results([folder])) == 3
     assert sorted(file.name for file in folder.iterdir() if file.is_file()) == ["report.html"]
-    assert command(report.main, folder, "--out", tmp_path / "here.html")[0] == 0 and (tmp_path / "here.html").is_file()
+    assert command(main, folder, "--out", tmp_path / "here.html")[0] == 0 and (tmp_path / "here.html").is_file()
     again = sweep(tmp_path / "again", [result_of(1e-3)])
     for arguments, words in (
         ([tmp_path / "nowhere"], "no result.json"),
         ([folder, "--out", tmp_path / "no" / "page.html"], "No such file"),
         ([folder, again], "second run at 1e-3 with seed 0"),
     ):
-        code, _, err = command(report.main, *arguments)
+        code, _, err = command(main, *arguments)
         assert code == 2 and err.count("\n") == 1 and words in err
