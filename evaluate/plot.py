@@ -25,7 +25,7 @@ from evaluate.report.figures import (
     plot_forgetting,
     plot_weight_change,
 )
-from evaluate.results import describe, find_results, lr_label
+from evaluate.results import Result, describe, find_results, lr_label
 
 FIGURE_FILE = "learning_rates.png"
 HELD_OUT_FILE = "held_out_loss.png"
@@ -59,7 +59,7 @@ def smooth(values: list[float], width: int) -> np.ndarray:
     return np.array([np.mean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
 
 
-def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_loss(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Training loss against sample: the raw values faint, a running mean over a twentieth of them on top."""
     for result in results:
         losses = result["train_loss"]
@@ -78,18 +78,18 @@ def plot_loss(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
     legend_beside(ax)
 
 
-def limit_losses(ax: Axes, results: list[dict]) -> None:
+def limit_losses(ax: Axes, results: list[Result]) -> None:
     """Let a loss that exploded leave the picture at its top: on its scale all others would be one flat line."""
     if ax.get_ylim()[1] > loss_limit(results):
         ax.set_ylim(top=loss_limit(results), bottom=lowest_loss(results) - 0.05 * loss_limit(results))
 
 
-def lowest_loss(results: list[dict]) -> float:
+def lowest_loss(results: list[Result]) -> float:
     held_out = (loss for result in results for _, loss in result["held_out_loss"])
     return min([*(loss for result in results for loss in result["train_loss"]), *held_out])
 
 
-def plot_ratio(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_ratio(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share.
 
     Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
@@ -135,7 +135,7 @@ def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool
     ax.text(x, max(high, *ratios) + 0.008, f"{ratio:.3f}", ha="center", va="bottom", fontsize=8, bbox=behind)
 
 
-def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_held_out(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
     for result in results:
         style, losses = styles[result["lr"]], result["train_loss"]
@@ -152,7 +152,7 @@ def plot_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> N
     legend_beside(ax, further=(thick, thin))
 
 
-def new_figure(results: list[dict], width: float, panels: int) -> tuple[Figure, list[Axes]]:
+def new_figure(results: list[Result], width: float, panels: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, 4.8), dpi=150, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0].tolist()
     for ax in axes:
@@ -163,7 +163,7 @@ def new_figure(results: list[dict], width: float, panels: int) -> tuple[Figure, 
     return figure, axes
 
 
-def plot_all(results: list[dict], folder: Path) -> list[Path]:
+def plot_all(results: list[Result], folder: Path) -> list[Path]:
     """Write the figures of `results` (see `find_results`) to `folder`; returns their files."""
     styles = style_of([result["lr"] for result in results])
     figure, (left, right) = new_figure(results, 12, 2)

@@ -88,7 +88,7 @@ def write_json(file: Path, content: dict) -> None:
     os.replace(part, file)
 
 
-def read_result(folder: Path) -> dict:
+def read_result(folder: Path) -> Result:
     """The result of a finished run.
 
     Raises:
@@ -97,7 +97,7 @@ def read_result(folder: Path) -> dict:
     file = folder / RESULT_FILE
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
-        missing = {"lr", "samples", "train_loss", "before", "after", "settings", "environment"} - result.keys()
+        missing = Result.__required_keys__ - result.keys()
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{file} is damaged ({error}); delete it and run again") from None
     if missing:
@@ -120,7 +120,7 @@ def run_folders(paths: Iterable[str | Path]) -> list[Path]:
     return list({folder.resolve(): folder for folder in found}.values())
 
 
-def find_results(paths: Iterable[str | Path]) -> list[dict]:
+def find_results(paths: Iterable[str | Path]) -> list[Result]:
     """The results in run folders and sweep folders (which hold run folders).
 
     The largest learning rate comes first, and of one learning rate the lowest seed.
@@ -139,19 +139,19 @@ def find_results(paths: Iterable[str | Path]) -> list[dict]:
     return sorted(results, key=lambda result: (-result["lr"], result["seed"]))
 
 
-def run_label(result: dict, results: list[dict]) -> str:
+def run_label(result: Result, results: list[Result]) -> str:
     """The learning rate of one of `results`, and its seed where there are several."""
     several = len({other["seed"] for other in results}) > 1
     return lr_label(result["lr"]) + (f", seed {result['seed']}" if several else "")
 
 
-def final_loss(result: dict) -> float:
+def final_loss(result: Result) -> float:
     """Mean training loss over the last tenth of the samples, in nats: one batch alone says little."""
     losses = result["train_loss"]
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
-def describe(results: list[dict]) -> str:
+def describe(results: list[Result]) -> str:
     """Model, text and size of the runs in one line, for captions: no figure shall be taken for another's."""
     result, seeds = results[0], sorted({result["seed"] for result in results})
     settings = result["settings"]

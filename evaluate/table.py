@@ -3,12 +3,12 @@
 import numpy as np
 
 from evaluate.report.verdicts import judge
-from evaluate.results import describe, final_loss, lr_label, paired_difference, run_label
+from evaluate.results import Result, describe, final_loss, lr_label, paired_difference, run_label
 
 TABLE_FILE = "table.md"
 
 
-def table(results: list[dict]) -> str:
+def table(results: list[Result]) -> str:
     """A Markdown table, one learning rate a row, of `results` sorted as `find_results` does."""
     held_out = any(result["held_out_loss"] for result in results)
     titles = ["learning rate", "training loss: first", "last tenth"]
@@ -44,7 +44,7 @@ def table(results: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def beyond(results: list[dict]) -> list[str]:
+def beyond(results: list[Result]) -> list[str]:
     """A second table: copying, forgetting and variety, with the base model and the book as yardsticks."""
     titles = ["", "held-out perplexity", "expected ratio", "divergence from the book (bits)"]
     titles += ["copied (%)", "longest copy (tokens)", "KL from the base model (nats)"]
@@ -79,7 +79,7 @@ def ratio_with_interval(measured: dict) -> str:
     return f"{measured['ratio']:.3f} ({low:.3f} to {high:.3f})"
 
 
-def answer(results: list[dict]) -> list[str]:
+def answer(results: list[Result]) -> list[str]:
     """What the numbers say, in sentences; what lies within the noise is said to do so."""
     names = {id(result): run_label(result, results) for result in results}
     differences = sampling_noise(results) + training_noise(results)
@@ -111,7 +111,7 @@ def answer(results: list[dict]) -> list[str]:
     return [f"- {sentence}" for sentence in sentences + differences]
 
 
-def sampling_noise(results: list[dict]) -> list[str]:
+def sampling_noise(results: list[Result]) -> list[str]:
     """Neighbouring learning rates compared text by text, for each seed: is the difference one of luck in writing?"""
     names = {id(result): run_label(result, results) for result in results}
     results, sentences = [result for result in results if result["after"]], []
@@ -129,7 +129,7 @@ def sampling_noise(results: list[dict]) -> list[str]:
     return sentences
 
 
-def training_noise(results: list[dict]) -> list[str]:
+def training_noise(results: list[Result]) -> list[str]:
     """Neighbouring learning rates compared over their seeds: the batches' order is chance as well.
 
     A difference of means counts if it is more than two of its standard errors (Welch) away from zero.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluate.results import lr_label
+from evaluate.results import Result, lr_label
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Comparison(NamedTuple):
     repeat: bool  # shown before, with the sides swapped
 
 
-def open_contest(results: list[dict]) -> Contest:
+def open_contest(results: list[Result]) -> Contest:
     """The participants of `results` (see `find_results`); of several seeds of a learning rate the lowest.
 
     Raises:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from evaluate.results import final_loss, lr_label
+from evaluate.results import Result, final_loss, lr_label
 
 BASE, BOOK = "#777777", "black"
 SCALE = 2.0  # times the base model's loss: what is above is off the scale, whatever it is
@@ -24,13 +24,13 @@ def legend_beside(ax: Axes, title: str = "learning rate", further: Iterable[Line
     ax.legend(handles=handles, title=title, frameon=False, **place)
 
 
-def loss_limit(results: list[dict]) -> float:
+def loss_limit(results: list[Result]) -> float:
     """Where the axes of losses and of KL end, in nats per token, if a run went beyond."""
     first = [result["train_loss"][0] for result in results if result["train_loss"]]
     return SCALE * (float(np.mean(first)) if first else 1.0)
 
 
-def off_the_scale(result: dict) -> bool:
+def off_the_scale(result: Result) -> bool:
     """Whether a run that ended with a finite loss ended above `loss_limit`."""
     if not result["train_loss"]:
         return False
@@ -38,7 +38,7 @@ def off_the_scale(result: dict) -> bool:
     return max(final_loss(result), held_out) > loss_limit([result])
 
 
-def curve_label(result: dict) -> str:
+def curve_label(result: Result) -> str:
     """The run's learning rate, and why little of it may be seen."""
     name = lr_label(result["lr"])
     if not result["after"]:
@@ -51,7 +51,7 @@ def label_once(ax: Axes, text: str) -> str:
     return "_nolegend_" if text in [line.get_label() for line in ax.get_lines()] else text
 
 
-def plot_final_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_final_held_out(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Held-out loss at the end against the learning rate: the valley between too little and too much.
 
     Every run is a point, the mean over the seeds a line. A run that diverged has no loss, and one that
@@ -76,7 +76,7 @@ def plot_final_held_out(ax: Axes, results: list[dict], styles: dict[float, dict]
     legend_beside(ax)
 
 
-def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_forgetting(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Learning against forgetting: one path a run, from the base model (left: knows the book better)."""
     for result in results:
         path = [(c["held_out_loss"], c["kl"]) for c in result["checkpoints"] if {"held_out_loss", "kl"} <= c.keys()]
@@ -95,7 +95,7 @@ def plot_forgetting(ax: Axes, results: list[dict], styles: dict[float, dict]) ->
     legend_beside(ax, "learning rate\n(large mark: the end)")
 
 
-def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_copying(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Share of the written tokens that lie in runs copied from the training text, against sample."""
     for result in results:
         points = [(c["sample"], 100 * c["copied"]) for c in result["checkpoints"] if "copied" in c]
@@ -114,7 +114,7 @@ def plot_copying(ax: Axes, results: list[dict], styles: dict[float, dict]) -> No
     legend_beside(ax)
 
 
-def plot_weight_change(ax: Axes, results: list[dict], styles: dict[float, dict]) -> None:
+def plot_weight_change(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """How far each part of the model has moved: the length of the change as a share of that of the weights."""
     for result in results:
         shares = [100 * share for share in result["after"]["weight_change"].values()]

@@ -1,13 +1,13 @@
 """How the runs of a report were made: settings, machine, time."""
 
-from evaluate.results import lr_label, run_label
+from evaluate.results import Result, lr_label, run_label
 
 
-def settings_of(result: dict) -> dict:
+def settings_of(result: Result) -> dict:
     return result["settings"] | {"samples": result["samples"]}
 
 
-def settings_that_differ(results: list[dict]) -> list[str]:
+def settings_that_differ(results: list[Result]) -> list[str]:
     """Names of the settings and properties that are not the same in all runs."""
     everything = list(map(settings_of, results))
     names = dict.fromkeys(name for settings in everything for name in settings)
@@ -15,7 +15,7 @@ def settings_that_differ(results: list[dict]) -> list[str]:
     return [name for name in names if any(settings.get(name) != everything[0].get(name) for settings in everything)]
 
 
-def making(results: list[dict]) -> dict:
+def making(results: list[Result]) -> dict:
     """What report.html shows of it: the settings that differ by run, and those that do not once."""
     first, differing = results[0], settings_that_differ(results)
     listed = [name for name in differing if name not in ("lr", "seed")]  # these two name the run

@@ -28,7 +28,7 @@ from evaluate.report.tables import (
 )
 from evaluate.report.texts import longest_copies, texts
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
-from evaluate.results import RESULT_FILE, describe, find_results, lr_label, read_result, run_folders, run_label
+from evaluate.results import RESULT_FILE, Result, describe, find_results, lr_label, read_result, run_folders, run_label
 from evaluate.table import sampling_noise, training_noise
 from evaluate.template import fill
 from model.hub import file_sha256
@@ -71,7 +71,7 @@ def data_url(picture: Path) -> str:
 
 
 def page(
-    results: list[dict], figures: list[tuple[str, str]], files: dict[str, tuple[Path, str]], ratings: list[dict]
+    results: list[Result], figures: list[tuple[str, str]], files: dict[str, tuple[Path, str]], ratings: list[dict]
 ) -> str:
     """The whole page.
 
@@ -87,7 +87,7 @@ def page(
         subject=describe(results),
         count=len(results),
         answer=answer(results, verdicts, not_made),
-        differing=[name for name in settings_that_differ(results) if name not in ("lr", "seed", "out", "lrs")],
+        differing=[name for name in settings_that_differ(results) if name not in ("lr", "seed")],
         main_rows=figure_rows(MAIN_COLUMNS, results, verdicts),
         verdicts=verdicts,
         not_judged=not_judged(not_made),
@@ -120,7 +120,7 @@ def not_judged(not_made: list[NotMade]) -> list[str]:
     return lines
 
 
-def preferences(results: list[dict], ratings: list[dict]) -> dict:
+def preferences(results: list[Result], ratings: list[dict]) -> dict:
     """Who won the blind comparisons of `python -m evaluate.rate`."""
     try:
         contest = open_contest(results)

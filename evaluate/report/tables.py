@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from evaluate.report.verdicts import Verdict, in_words, percent, perplexity
-from evaluate.results import final_loss, run_label
+from evaluate.results import Result, final_loss, run_label
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def filled(columns: Columns, measured: dict) -> dict[str, list[str]]:
     return {title: write(measured) for title, write in columns.items()}
 
 
-def figure_rows(columns: Columns, results: list[dict], verdicts: list[Verdict]) -> list[Row]:
+def figure_rows(columns: Columns, results: list[Result], verdicts: list[Verdict]) -> list[Row]:
     """The base model, every run, the book: one row each."""
     bases = [(label, group[0]["before"]) for label, group in by_base(results)]
     rows = [Row(label, filled(columns, measured), yardstick=True) for label, measured in bases]
@@ -119,13 +119,13 @@ def figure_rows(columns: Columns, results: list[dict], verdicts: list[Verdict]) 
     return [*rows, Row(label, filled(columns, book), yardstick=True)]
 
 
-def verdicts_on(result: dict, verdicts: list[Verdict]) -> list[str]:
+def verdicts_on(result: Result, verdicts: list[Verdict]) -> list[str]:
     """The names of the `verdicts` on one run, and of those on its learning rate if it finished."""
     mine = [v for v in verdicts if v.lr == result["lr"] and v.seed in (None, result["seed"])]
     return [f"{v.name} {v.when}".strip() for v in mine if result["after"] or v.seed is not None]
 
 
-def by_base(results: list[dict]) -> list[tuple[str, list[dict]]]:
+def by_base(results: list[Result]) -> list[tuple[str, list[dict]]]:
     """(label of the base model, the runs compared with it) for every evaluation of the base model.
 
     There is one, unless sweeps with other luck are put together: the seeds of one sweep all share it.

@@ -4,7 +4,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from evaluate.report.tables import by_base
-from evaluate.results import run_label
+from evaluate.results import Result, run_label
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
 
@@ -20,13 +20,13 @@ class Prompt(NamedTuple):
     columns: list[tuple[str, list[Part]]]  # who wrote, and the continuation
 
 
-def texts(results: list[dict]) -> list[tuple[str, list[Prompt]]]:
+def texts(results: list[Result]) -> list[tuple[str, list[Prompt]]]:
     """(label, prompts) for each base model: to each prompt what it, the runs compared with it, and the book wrote."""
     groups = by_base(results)
     return [(base, prompts(group, results, number)) for number, (base, group) in enumerate(groups)]
 
 
-def prompts(group: list[dict], results: list[dict], number: int) -> list[Prompt]:
+def prompts(group: list[Result], results: list[Result], number: int) -> list[Prompt]:
     finished = [(run_label(result, results), result["after"]) for result in group if result["after"]]
     writers = [("base model", group[0]["before"]), *finished, ("the book", group[0]["book"])]
     shown = []
@@ -72,7 +72,7 @@ def joined(tokens: Pieces) -> Pieces:
     return [("".join(text for text, _ in group), frequent) for frequent, group in groups]
 
 
-def longest_copies(results: list[dict]) -> list[tuple[str, str]]:
+def longest_copies(results: list[Result]) -> list[tuple[str, str]]:
     """The longest run of tokens that each model took word for word from the training text: (label, passage)."""
     bases = [(label, group[0]["before"]) for label, group in by_base(results)]
     runs = [(run_label(result, results), result["after"]) for result in results if result["after"]]

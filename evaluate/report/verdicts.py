@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluate.measures.copying import LEAST
-from evaluate.results import final_loss, lr_label, paired_difference, run_label
+from evaluate.results import Result, final_loss, lr_label, paired_difference, run_label
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
@@ -55,7 +55,7 @@ def figure(measured: dict, name: str) -> object:
     return measured[name]
 
 
-def held_out_loss(result: dict, when: str) -> float:
+def held_out_loss(result: Result, when: str) -> float:
     """The loss on held-out text "before" or "after" training, in nats per token.
 
     Raises:
@@ -78,20 +78,20 @@ def percent_with_interval(share: float, interval: tuple[float, float]) -> str:
 Found = tuple[str, str, str] | None
 
 
-def diverged(result: dict) -> Found:
+def diverged(result: Result) -> Found:
     if result["after"]:
         return None
     return "diverged", f"after sample {len(result['train_loss'])}", "the loss is not a finite number from there on"
 
 
-def exploded(result: dict) -> Found:
+def exploded(result: Result) -> Found:
     first, last = result["train_loss"][0], final_loss(result)
     if last > first + EXPLODED:
         return "exploded", "", f"training loss {first:.3f} at the first sample, {last:.3f} over the last tenth"
     return None
 
 
-def over_fits(result: dict) -> Found:
+def over_fits(result: Result) -> Found:
     if len(result["held_out_loss"]) < 2:
         raise NotMeasured("no held-out loss during training")
     samples, losses = zip(*result["held_out_loss"])
@@ -105,14 +105,14 @@ def over_fits(result: dict) -> Found:
     return None
 
 
-def ends_worse(result: dict) -> Found:
+def ends_worse(result: Result) -> Found:
     first, last = held_out_loss(result, "before"), held_out_loss(result, "after")
     if last > (1 + LOSS_CHANGE) * first:
         return "ends worse than it began", "", f"held-out loss {first:.3f} before, {last:.3f} after"
     return None
 
 
-def copies(result: dict) -> Found:
+def copies(result: Result) -> Found:
     share, interval = result["after"]["copied"], result["after"]["copied_ci"]
     base, base_interval = result["before"]["copied"], result["before"]["copied_ci"]
     if interval[0] > base_interval[1] and share > COPIED:
@@ -121,7 +121,7 @@ def copies(result: dict) -> Found:
     return None
 
 
-def memorised(result: dict) -> Found:
+def memorised(result: Result) -> Found:
     mine, of_base = result["after"]["extraction"], result["before"]["extraction"]
     training, held_out = figure(mine, "training_ci"), figure(mine, "held_out_ci")
     base = figure(of_base, "training_ci")
@@ -136,7 +136,7 @@ def memorised(result: dict) -> Found:
     return None
 
 
-def forgets(result: dict) -> Found:
+def forgets(result: Result) -> Found:
     of_base_texts = result["after"]["forgetting"]["base_texts"]
     kl, (low, high) = of_base_texts["kl"], of_base_texts["kl_ci"]
     if low > FORGETS:
@@ -145,7 +145,7 @@ def forgets(result: dict) -> Found:
     return None
 
 
-def loses_variety(result: dict) -> Found:
+def loses_variety(result: Result) -> Found:
     mine, base, book = (
         (figure(measured, "distinct")[1], figure(measured, "repeated"))
         for measured in (result["after"], result["before"], result["book"])
@@ -162,7 +162,7 @@ def loses_variety(result: dict) -> Found:
     return None
 
 
-def sounds(result: dict) -> Found:
+def sounds(result: Result) -> Found:
     value, (low, high) = result["after"]["divergence"], result["after"]["divergence_ci"]
     base, (base_low, base_high) = result["before"]["divergence"], result["before"]["divergence_ci"]
     if base_low <= high and low <= base_high:
@@ -172,7 +172,7 @@ def sounds(result: dict) -> Found:
     return name, "", f"divergence {value:.4f} bits ({low:.4f} to {high:.4f}), {of_base}"
 
 
-def indistinguishable(result: dict) -> Found:
+def indistinguishable(result: Result) -> Found:
     kl = result["after"]["forgetting"]["base_texts"]["kl"]
     first, last = held_out_loss(result, "before"), held_out_loss(result, "after")
     change, (low, high) = paired_difference(result["before"], result["after"])
@@ -185,7 +185,7 @@ def indistinguishable(result: dict) -> Found:
     return None
 
 
-def trial(result: dict) -> Found:
+def trial(result: Result) -> Found:
     if result["samples"] < TRIAL:
         return "is only a trial", "", f"{result['samples']} samples are too few for an outcome"
     return None
@@ -262,7 +262,7 @@ FITS_BEST = (
 RULES = (FITS_BEST, *((name, words) for name, words, _ in RULES_OF_ONE_RUN))  # for readers
 
 
-def fits_best(results: list[dict]) -> Verdict:
+def fits_best(results: list[Result]) -> Verdict:
     """Which learning rate ends with the lowest held-out loss, and whether the runner-up is within the noise.
 
     Raises:
@@ -304,7 +304,7 @@ def perplexity(loss: float) -> str:
     return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def judge(results: list[dict]) -> tuple[list[Verdict], list[NotMade]]:
+def judge(results: list[Result]) -> tuple[list[Verdict], list[NotMade]]:
     """All verdicts on `results` (see `find_results`), and those that could not be made for lack of figures."""
     verdicts, not_made = [], []
     try:
@@ -328,7 +328,7 @@ def judge(results: list[dict]) -> tuple[list[Verdict], list[NotMade]]:
     return verdicts, not_made
 
 
-def answer(results: list[dict], verdicts: list[Verdict], not_made: list[NotMade]) -> list[str]:
+def answer(results: list[Result], verdicts: list[Verdict], not_made: list[NotMade]) -> list[str]:
     """The sweep in two or three sentences, put together from its verdicts."""
     best = [verdict for verdict in verdicts if verdict.seed is None]
     sentences = [verdict.sentence for verdict in best]

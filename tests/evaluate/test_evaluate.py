@@ -155,7 +155,11 @@ def fake_result(lr, losses, before=0.4, after=0.5, **changes):
         "after": measured(after),
         "book": {},
         "book_ratio": 0.558,
+        "book_tokens": 143_690,
         "held_out_tokens": 0,
+        "prompts": [],
+        "diverged": None,
+        "identity": {},
         "settings": {
             "model": "gpt2",
             "model_name": "gpt2",

@@ -69,6 +69,8 @@ def result_of(lr, seed=0, **changes):
         "book_ratio": 0.558,
         "book_tokens": 1000,
         "held_out_tokens": 100,
+        "diverged": None,
+        "identity": {},
         "prompts": [f"prompt {NASTY}", "another prompt"],
         "checkpoints": [{"sample": s, "held_out_loss": 4.0, "kl": 0.1, "copied": 0.0} for s in (0, 20, 40)],
         "book": book | {"continuations": [continuation(), continuation()]},
