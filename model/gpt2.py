@@ -31,6 +31,18 @@ class GPT2Config:
     dropout: float = 0.0  # probability; 0 switches it off
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v without a look at the future (Vaswani et al. 2017, "Attention Is All You Need").
+
+    Each position asks with its query; the better a key fits, the more of that position's value it gets.
+    Queries, keys and values are (B, H, T, D) each, and so is what comes out.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, T): row t asks, column s answers
+    future = torch.ones_like(scores, dtype=torch.bool).triu(1)  # (B, H, T, T): s > t
+    weights = scores.masked_fill(future, -math.inf).softmax(-1)  # (B, H, T, T): every row sums to 1
+    return weights @ v  # (B, H, T, D)
+
+
 class CausalSelfAttention(nn.Module):
     """Every position looks at itself and at what came before, with H heads of width D side by side."""
 
@@ -56,7 +68,7 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.split_heads(x)
-        # softmax(q k^T / sqrt(D), with the future masked out) v
+        # The numbers of `attention` above, without ever holding the T x T matrix.
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
         return self.merge_heads(y)
 

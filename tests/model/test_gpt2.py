@@ -1,5 +1,7 @@
 """The model against the NumPy reference, on weights that are all far from their initial values."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH
 from reference import cross_entropy, logits
 
 from model import GPT2, GPT2Config
+from model.gpt2 import attention
 from model.pretrained import TRANSPOSED
 from train.loop import next_token_loss
 from train.speed.chunked_loss import chunked_next_token_loss
@@ -33,6 +36,34 @@ def tokens():
 
 def test_parameters_are_exactly_the_checkpoints(model, official_weights):
     assert {name for name, _ in model.named_parameters()} == set(official_weights)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 4), (2, 3, 7, 4), (1, 4, 5, 16), (3, 2, 33, 8)])
+def test_attention_written_out_equals_pytorchs(shape):
+    """Values and gradients, for (B, H, T, D)."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, weights = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(4))
+    results = []
+    for attend in (attention, partial(F.scaled_dot_product_attention, is_causal=True)):
+        inputs = [z.clone().requires_grad_() for z in (q, k, v)]
+        y = attend(*inputs)
+        results.append([y, *torch.autograd.grad((weights * y).sum(), inputs)])
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_model_computes_attention_as_written_out(model, tokens, monkeypatch):
+    called = []
+
+    def written_out(q, k, v, **options):
+        called.append(options)
+        return attention(q, k, v)
+
+    with torch.no_grad():
+        expected = model(tokens[:, :-1])
+        monkeypatch.setattr(F, "scaled_dot_product_attention", written_out)
+        torch.testing.assert_close(model(tokens[:, :-1]), expected, rtol=0, atol=1e-12)
+    assert called == LAYERS * [{"is_causal": True, "dropout_p": 0.0}]
 
 
 @pytest.mark.parametrize("length", [1, 7, BLOCK])
