@@ -3,9 +3,10 @@
 Shape legend: B windows a batch, T input tokens a window.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from data.generators import BATCHES, generator
 
 
 def sample_batch(tokens: Tensor, batch_size: int, seq_len: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
@@ -22,8 +23,7 @@ def sample_batch(tokens: Tensor, batch_size: int, seq_len: int, seed: int, step:
     Returns:
         inputs and targets, (B, T) int64 each; a target is the token after its input.
     """
-    # Every purpose has a generator of its own, told apart by the first number: 1 is the batches'.
-    starts = np.random.default_rng([1, seed, step]).integers(len(tokens) - seq_len, size=batch_size)  # (B,)
+    starts = generator(BATCHES, seed, step).integers(len(tokens) - seq_len, size=batch_size)  # (B,)
     # The last start is N - seq_len - 1: its last target is the very last token.
     windows = torch.stack([tokens[start : start + seq_len + 1] for start in starts]).long()  # (B, T + 1)
     return windows[:, :-1], windows[:, 1:]

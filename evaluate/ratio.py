@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.generators import BOOTSTRAP, START_TOKENS, generator
 from model.gpt2 import GPT2
 from model.sampling import evaluating, generate
 
@@ -71,8 +72,7 @@ def frequent_token_ratio(
     else:
         with evaluating(model):
             vocab_size = model(torch.zeros(1, 1, dtype=torch.long, device=device)).shape[-1]
-    # 3: the generator of start tokens.
-    starts = np.random.default_rng([3, sampling.seed]).integers(vocab_size, size=(sampling.sequences, 1))
+    starts = generator(START_TOKENS, sampling.seed).integers(vocab_size, size=(sampling.sequences, 1))
     starts = torch.from_numpy(starts).to(device)
     groups = []
     for first in range(0, sampling.sequences, GROUP):
@@ -101,6 +101,6 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 10_00
     The values must be those of whole sequences. Tokens of one sequence hang together: an interval
     over single tokens would treat them as independent and come out too narrow.
     """
-    picks = np.random.default_rng([4, seed]).integers(len(values), size=(resamples, len(values)))  # 4: the bootstrap's
+    picks = generator(BOOTSTRAP, seed).integers(len(values), size=(resamples, len(values)))
     low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)

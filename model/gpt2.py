@@ -10,12 +10,15 @@ Shape legend
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values to what each position gets
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,19 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of `x` (B, T, C), each (B, H, T, D)."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The numbers of `attention`, without ever holding the T x T matrix."""
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+
+    def forward(self, x: Tensor, attend: Attend | None = None) -> Tensor:
+        """(B, T, C) to (B, T, C). Sampling brings an `attend` of its own, which remembers keys and values."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=-1)  # (B, T, C) each
         q, k, v = (z.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for z in (q, k, v))  # (B, H, T, D)
-        return q, k, v
-
-    def merge_heads(self, y: Tensor) -> Tensor:
-        """The heads' results `y` (B, H, T, D) put side by side and mixed: (B, T, C)."""
-        y = y.transpose(1, 2).flatten(2)  # (B, T, C)
+        y = (attend or self.attend)(q, k, v)  # (B, H, T, D)
+        y = y.transpose(1, 2).flatten(2)  # (B, T, C), the heads side by side
         return self.resid_dropout(self.c_proj(y))
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.split_heads(x)
-        # The numbers of `attention` above, without ever holding the T x T matrix.
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
-        return self.merge_heads(y)
 
 
 class MLP(nn.Module):
@@ -98,8 +97,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, attend: Attend | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), attend)
         return x + self.mlp(self.ln_2(x))
 
 

@@ -61,7 +61,7 @@ def most_likely(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def uniform_numbers(seed: int, first_row: int, rows: int, columns: int) -> Tensor:
     """(rows, columns) numbers from [0, 1). A row depends on `seed` and its own number alone."""
-    # 2: sampling has a generator of its own, as every purpose has.
+    # 2: sampling has a generator of its own, as every purpose has (data/generators.py has the list).
     generators = (np.random.default_rng([2, seed, row]) for row in range(first_row, first_row + rows))
     return torch.from_numpy(np.stack([generator.random(columns) for generator in generators]))
 
@@ -101,16 +101,17 @@ class KeyValueCache:
         """Read the next `tokens` (B, T), the first time any number, then one; returns the logits (B, V) after the last."""
         start, self.filled = self.filled, self.filled + tokens.shape[1]
         x = model.embed(tokens, start)  # (B, T, C)
-        for block, (keys, values) in zip(self.blocks, self.store):
-            q, k, v = block.attn.split_heads(block.ln_1(x))  # (B, H, T, D) each
-            keys[:, :, start : self.filled] = k
-            values[:, :, start : self.filled] = v
-            k, v = keys[:, :, : self.filled], values[:, :, : self.filled]
-            # One new token may see all there is; is_causal would take it for the first and show it nothing else.
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=start == 0)  # (B, H, T, D)
-            x = x + block.attn.merge_heads(y)
-            x = x + block.mlp(block.ln_2(x))
+        for block, store in zip(self.blocks, self.store):
+            x = block(x, partial(self.attend, store, start))  # (B, T, C)
         return self.head(model.ln_f(x[:, -1]))  # (B, V); in bfloat16 less a number of its own for each row
+
+    def attend(self, store: Tensor, start: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention (B, H, T, D) of the tokens from `start` on to all that were read; their `k` and `v` go to `store`."""
+        keys, values = store[..., : self.filled, :]  # (B, H, filled, D) each
+        keys[:, :, start:] = k
+        values[:, :, start:] = v
+        # One new token may see all there is; is_causal would take it for the first and show it nothing else.
+        return F.scaled_dot_product_attention(q, keys, values, is_causal=start == 0)
 
 
 @contextmanager

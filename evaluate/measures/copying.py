@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.generators import EXTRACTION, generator
 from model.sampling import generate
 
 LEAST = 13  # tokens. No run of 13 in the last tenth of Gulliver's Travels stands in the rest: by chance it is rare
@@ -146,8 +147,7 @@ def extraction(
     """
     length = prompt_tokens + new_tokens
     places = max(0, len(tokens) - length + 1)
-    # 6: the generator of the places.
-    starts = np.random.default_rng([6, seed]).choice(places, size=min(prompts, places), replace=False)
+    starts = generator(EXTRACTION, seed).choice(places, size=min(prompts, places), replace=False)
     if not len(starts):
         return np.zeros(0)
     passages = torch.stack([tokens[start : start + length] for start in starts])  # (P, length)

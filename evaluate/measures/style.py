@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.generators import BOOTSTRAP, generator
 from model.sampling import most_likely
 
 
@@ -54,8 +55,7 @@ def divergence_from(texts: Tensor, book_tokens: Tensor, frequent: Sequence[int])
 
 def times_drawn(texts: int, seed: int, resamples: int) -> np.ndarray:
     """How often each of S `texts` comes in each bootstrap resample: (R, S), every row sums to S."""
-    # 4: the bootstrap's
-    return np.random.default_rng([4, seed]).multinomial(texts, np.full(texts, 1 / texts), size=resamples)
+    return generator(BOOTSTRAP, seed).multinomial(texts, np.full(texts, 1 / texts), size=resamples)
 
 
 def divergence_interval(

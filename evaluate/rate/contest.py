@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.generators import RATING, generator
 from evaluate.results import Result, lr_label
 
 
@@ -60,7 +61,7 @@ def draw_comparisons(names: Iterable[str], prompts: int, pairs: int, seed: int =
     """
     if pairs < 3:
         raise ValueError(f"--pairs {pairs} leaves no room for a pair that comes twice; use 3 or more")
-    rng = np.random.default_rng([7, seed])  # 7: the generator of this order
+    rng = generator(RATING, seed)
     matches = list(combinations(names, 2))
     possible = len(matches) * prompts
     repeats = max(1, round(min(pairs / 6, possible / 5)))

@@ -12,6 +12,8 @@ from itertools import permutations
 
 import numpy as np
 
+from data.generators import BOOTSTRAP, generator
+
 WORDING = {
     "coherence": "which holds together better?",
     "style": "which goes on more as the prompt began?",
@@ -149,8 +151,8 @@ def scores_with_intervals(points: np.ndarray, seed: int = 0, resamples: int = 20
     K, P, _ = points.shape
     if not K:
         return np.zeros(P), np.zeros((P, 2))
-    # How often each comparison is drawn into each resample. 4: the bootstrap's generator.
-    times = np.random.default_rng([4, seed]).multinomial(K, np.full(K, 1 / K), size=resamples)  # (R, K)
+    # How often each comparison is drawn into each resample.
+    times = generator(BOOTSTRAP, seed).multinomial(K, np.full(K, 1 / K), size=resamples)  # (R, K)
     resampled = bradley_terry((times @ points.reshape(K, P * P)).reshape(-1, P, P))  # (R, P)
     scores = bradley_terry(points.sum(0))  # (P,)
     return scores - scores[0], np.quantile(resampled - resampled[:, :1], [0.025, 0.975], axis=0).T

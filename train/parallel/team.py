@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TextIO
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn as nn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from data.generators import DROPOUT, generator
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 from train.speed.step import fast_gradients, loss_in
@@ -156,7 +156,7 @@ class Team(Alone):
             inputs, targets = inputs[own], targets[own]
             if model.config.dropout:
                 # A function of seed, step and process: other masks for other windows, and nothing to save.
-                rng = np.random.default_rng([9, seed, optimizer.steps, self.rank])
+                rng = generator(DROPOUT, seed, optimizer.steps, self.rank)
                 torch.manual_seed(int(rng.integers(2**63)))
             total = torch.zeros((), device=inputs.device)
             step = micro_batch or len(inputs)

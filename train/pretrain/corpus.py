@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data.generators import HELD_OUT_TEXTS, generator
 from data.tokenizer import load_tokenizer, save_tokenizer
 from train.lasting.state import differences
 from train.pretrain.bpe import count_words, train_bpe
@@ -73,7 +74,7 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
         raise ValueError(
             f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer"
         )
-    held_out = set(np.random.default_rng([5, seed]).choice(list(texts), size=held_out_texts, replace=False).tolist())
+    held_out = set(generator(HELD_OUT_TEXTS, seed).choice(list(texts), size=held_out_texts, replace=False).tolist())
     sides = {"train": [n for n in texts if n not in held_out], "held_out": [n for n in texts if n in held_out]}
     words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text"))
     save_tokenizer(folder, train_bpe(words, vocab_size))

@@ -7,12 +7,13 @@ Shape legend: B sequences, T tokens, V vocabulary, C width.
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data.generators import DEVICE_CHECK, generator
 from model.gpt2 import GPT2
+from model.speed.centred import centred_head
 from model.speed.empty import empty_model
 
 SEQUENCES, LENGTH = 2, 128  # B, and T at most: 64 GFLOP on the CPU for GPT-2 124M
@@ -55,10 +56,7 @@ def compare_with_cpu(
     if device.type == "cpu" and forward is None:
         return
     config = model.config
-    # 8: the generator of these tokens.
-    tokens = np.random.default_rng([8, seed]).integers(
-        config.vocab_size, size=(SEQUENCES, min(LENGTH, config.block_size))
-    )
+    tokens = generator(DEVICE_CHECK, seed).integers(config.vocab_size, size=(SEQUENCES, min(LENGTH, config.block_size)))
     tokens = torch.from_numpy(tokens)  # (B, T)
     with torch.no_grad():
         reference = logits_on(model, "cpu", torch.float32)(tokens)  # (B, T, V)
@@ -75,10 +73,7 @@ def logits_on(model: GPT2, device: torch.device | str, dtype: torch.dtype) -> Ca
     """The forward pass of a copy of `model` in `dtype` on `device`: token ids (B, T) to logits (B, T, V)."""
     copy = empty_model(model.config)
     copy.load_state_dict({name: p.detach().to(device, dtype) for name, p in model.named_parameters()}, assign=True)
-    # As in training and sampling: the part that all logits have in common, -30 to -100 in GPT-2, is taken off
-    # before bfloat16 rounds them.
-    weight = model.wte.weight.detach().to(device)
-    head = (weight - weight.mean(0)).to(dtype)  # (V, C)
+    head = centred_head(model.wte.weight.detach().to(device), dtype)  # (V, C)
     return lambda tokens: F.linear(copy.transform(copy.embed(tokens.to(device))), head)
 
 

@@ -104,9 +104,7 @@ def skips_a_block(model):
 
 def sees_the_future(model):
     for block in model.h:
-        block.attn.forward = lambda x, attn=block.attn: attn.merge_heads(
-            F.scaled_dot_product_attention(*attn.split_heads(x))
-        )
+        block.attn.attend = F.scaled_dot_product_attention
 
 
 def mixes_the_heads_wrongly(model):
