@@ -137,22 +137,10 @@ def what_is_wrong(file: Path) -> str:
     return "it is damaged or cut short; download it again"
 
 
-def save_pretrained(
-    model: GPT2, folder: str | Path, *, tokenizer_folder: str | Path, dtype: torch.dtype = torch.float32
-) -> None:
-    """Write the four files of `model` to `folder`, in the layout of OpenAI's file.
-
-    Args:
-        tokenizer_folder: where `vocab.json` and `merges.txt` are copied from.
-        dtype: how the weights are stored; float16 halves the file, and `load_pretrained` reads both.
-
-    Each file appears under its name only when it is complete, the weights last.
-    """
-    folder, tokenizer_folder = Path(folder), Path(tokenizer_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = model.config
+def hub_config(config: GPT2Config) -> dict:
+    """What `config.json` says of a model, in the words of the hub's library."""
     end_of_text = config.vocab_size - 1
-    raw = {
+    return {
         "activation_function": "gelu_new",  # the tanh approximation, in transformers' words
         "architectures": ["GPT2LMHeadModel"],
         "attn_pdrop": config.dropout,
@@ -169,12 +157,29 @@ def save_pretrained(
         "resid_pdrop": config.dropout,
         "vocab_size": config.vocab_size,
     }
+
+
+def save_pretrained(
+    model: GPT2, folder: str | Path, *, tokenizer_folder: str | Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the four files of `model` to `folder`, in the layout of OpenAI's file.
+
+    Args:
+        tokenizer_folder: where `vocab.json` and `merges.txt` are copied from.
+        dtype: how the weights are stored; float16 halves the file, and `load_pretrained` reads both.
+
+    Each file appears under its name only when it is complete, the weights last.
+    """
+    folder, tokenizer_folder = Path(folder), Path(tokenizer_folder)
+    folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: (p.detach().t() if name.endswith(TRANSPOSED) else p.detach()).to("cpu", dtype).contiguous()
         for name, p in model.named_parameters()
     }
     writers = {
-        "config.json": lambda file: file.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8", newline="\n"),
+        "config.json": lambda file: file.write_text(
+            json.dumps(hub_config(model.config), indent=2) + "\n", encoding="utf-8", newline="\n"
+        ),
         "vocab.json": lambda file: file.write_bytes((tokenizer_folder / "vocab.json").read_bytes()),
         "merges.txt": lambda file: file.write_bytes((tokenizer_folder / "merges.txt").read_bytes()),
         "model.safetensors": lambda file: save_file(weights, file, {"format": "pt"}),
