@@ -1,1 +1,8 @@
-"""A vocabulary and a small GPT-2 from nothing but a corpus."""
+"""A vocabulary and a small GPT-2 from nothing but a corpus. In the order of the work:
+
+corpus.py         reading the texts
+bpe.py            learning a vocabulary
+pretraining.py    training a model with random weights
+card.py           measuring it and writing its card: python -m train.pretrain.card
+__main__.py       python -m train.pretrain
+"""

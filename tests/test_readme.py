@@ -1,0 +1,197 @@
+"""The READMEs: their numbers are the demo's, their quotes are the models', their code runs, their maps are complete."""
+
+import json
+import math
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "model" / "lilliput" / "demo"
+ROOMS = ("data", "model", "train", "evaluate")
+MAPPED = (".py", ".html", ".css", ".txt", ".json", ".safetensors", ".md", ".png")  # what a map has to name
+
+
+def top() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def the_demo() -> tuple[str, str]:
+    """The README's section on the demo: up to the table of texts, and that table."""
+    section = top().split("## What the demo shows\n")[1].split("\n## ")[0]
+    return tuple(re.split(r"(?=\| the passage \|)", section))
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of every line of a Markdown table, by the first one."""
+    lines = [re.split(r"(?<!\\)\|", line.strip("|")) for line in text.splitlines() if line.startswith("|")]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_ten_minutes():
+    assert len(top().splitlines()) <= 130
+
+
+def test_the_demos_numbers_are_those_of_its_table():
+    written = (DEMO / "table.md").read_text(encoding="utf-8")
+    shown, (found, beyond) = rows(the_demo()[0]), map(rows, written.split("What loss and ratio cannot show"))
+    rates = [name for name in found if re.match(r"\d", name)]
+    assert [name for name in shown if name in rates] == rates
+    for name in ["learning rate", *rates]:
+        assert shown[name] == found[name]
+    last = dict(zip(rates, (found[rate][4] for rate in rates)))
+    after = dict(zip(rates, (found[rate][6].split()[0] for rate in rates)))
+    size = re.search(r"[\d.]+ million parameters", written)[0]
+    own = re.search(r"own tokens: ([\d.]+\d)", written)[1]
+    lowest_at = re.search(r"\((\d+)\)", found["3e-4"][3])[1]
+    kl = {rate: beyond[rate][5] for rate in rates}
+    assert beyond[""][5] == "KL from the base model (nats)"
+    sentences = [
+        f"a language model of {size}",
+        "the last tenth of the tale",
+        "at 3e-3 the held-out loss jumps in the first samples",
+        f"and goes on to {last['3e-3']}:",
+        f"At 3e-4 it is lowest at sample {lowest_at} and then",
+        "at 3e-5 it falls to the end",
+        f"{after['3e-3']} and {after['3e-4']}, where the tale has {own}",
+        f"by {kl['3e-3']} nats per token at 3e-3",
+        f"by {kl['3e-4']} and {kl['3e-5']} at the others",
+        # What is no measurement: the list of frequent tokens, the interval, the models.
+        "among the tale's 100 most frequent",
+        "95 % of the ratios",
+        "not GPT-2 on Gulliver",
+    ]
+    prose = " ".join(line for line in the_demo()[0].splitlines() if line[:1] not in ("|", "!"))
+    for sentence in sentences:
+        assert sentence in prose
+        prose = prose.replace(sentence, "")
+    assert not re.findall(r"\b\d\S*", prose)  # no number without a source
+    # What the words say holds in the table.
+    training = [float(found[rate][1]) for rate in rates]
+    assert training == sorted(training) and rates == sorted(rates, key=float, reverse=True)
+    assert found["3e-5"][3].split()[0] == last["3e-5"] and float(last["3e-3"]) > float(found["3e-3"][2])
+
+
+def test_the_quoted_texts_are_what_the_models_wrote():
+    entries = json.loads((DEMO / "continuations.json").read_text(encoding="utf-8"))
+    assert [entry["number"] for entry in entries] == list(range(12))
+    quoted = {name: cells[0].replace("\\_", "_") for name, cells in rows(the_demo()[1]).items()}
+    passage = quoted["the passage"].removesuffix(" …")
+    [entry] = [entry for entry in entries if " ".join(entry["prompt"].split()) == passage]
+    for row, name in zip(("before", "3e-3", "3e-4", "3e-5", "the tale"), ("base", "3e-3", "3e-4", "3e-5", "book")):
+        whole = " ".join(entry[name].split())
+        # To the first full stop, with a quotation mark that closes there, or all of it.
+        first = re.match(r".*?\.”?(?=\s|$)", whole)
+        assert quoted[row] == "… " + (first[0] if first else whole)
+
+
+def test_the_first_block_of_code_runs(capsys):
+    code = re.search(r"```python\n(.*?)```", top(), re.DOTALL)[1]
+    few, count = re.subn(r"\b(samples|sequences|new_tokens)=\d+", lambda match: f"{match[1]}=4", code)
+    assert count == 3
+    names = {}
+    exec(few, names)
+    result = names["result"]
+    assert len(result.losses) == 4 and all(map(math.isfinite, result.losses))
+    printed = capsys.readouterr().out
+    assert str(result.losses[-1]) in printed and str(result.after.ratio) in printed
+
+
+def tree() -> dict[str, list[str]]:
+    """The names below each room in the README's tree, which has two columns."""
+    block = re.search(r"```\n(data/ .*?)```", top(), re.DOTALL)[1].splitlines()
+    middle = block[0].index("model/")
+    found, room = {}, None
+    for line in [line[:middle] for line in block] + [line[middle:] for line in block]:
+        if match := re.match(r"( *)(\S+)", line):
+            if not match[1]:
+                found[room := match[2].rstrip("/")] = []
+            else:
+                found[room].append(match[2])
+    return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files that the map of a room names, as paths from it: README.md's first table, and the docstring."""
+    found, path = [], r"`([\w./]+(?:\.\w+|/))`"
+    if (folder / "README.md").is_file():
+        table = re.search(r"(?:^\|.*\n)+", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+        found += [name for line in table.splitlines() for name in re.findall(path, line.split("|")[1])]
+    if (folder / "__init__.py").is_file():
+        docstring = (folder / "__init__.py").read_text(encoding="utf-8").split('"""')[1]
+        found += re.findall(r"^([\w.]+\.(?:py|html|css))  +\S", docstring, re.MULTILINE)
+    return found
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix in MAPPED and file.name not in ("__init__.py", "README.md") and "__pycache__" not in file.parts
+    ]
+
+
+def test_the_tree_names_what_is_there():
+    found = tree()
+    assert set(found) == {*ROOMS, "tests"}
+    for room in ROOMS:
+        there = [
+            f"{path.name}/" if path.is_dir() else path.name
+            for path in (ROOT / room).iterdir()
+            if path.name not in ("__init__.py", "README.md", "__pycache__")
+        ]
+        assert sorted(found[room]) == sorted(there)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_maps_of_the_rooms_are_complete(room):
+    """Every file is named by its own room or by one above it, and every name is a file."""
+    top = ROOT / room
+    folders = [top, *(path for path in top.rglob("*") if path.is_dir())]
+    named = {folder / name for folder in folders for name in names_in(folder)}
+    assert not [str(path.relative_to(ROOT)) for path in named if not path.exists()]
+    assert not [str(file.relative_to(ROOT)) for file in files_of(top) if file not in named]
+
+
+def test_the_tests_are_laid_out_as_the_sources_are():
+    tests = ROOT / "tests"
+    for file in tests.rglob("test_*.py"):
+        assert (ROOT / file.parent.relative_to(tests)).is_dir(), file
+    named = names_in(tests)
+    assert all((tests / name).exists() for name in named)
+    for file in files_of(tests):
+        name, room = str(file.relative_to(tests)), file.relative_to(tests).parts[0]
+        covered = file.name.startswith("test_") and f"{room}/" in named
+        assert covered or name in named, f"tests/README.md does not name {name}"
+
+
+def test_links_lead_somewhere():
+    rooms = (ROOT / room for room in (*ROOMS, "tests"))
+    for readme in [ROOT / "README.md", *(file for room in rooms for file in room.rglob("README.md"))]:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme.read_text(encoding="utf-8")):
+            assert (readme.parent / target).exists(), f"{readme}: {target}"
+
+
+def test_the_makes_of_the_readme_are_the_makefiles():
+    """What train/README.md says that `make demo` types is what it types."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    flags = re.search(r"^DEMO_FLAGS = ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)[1].replace("\\\n", " ").split()
+    readme = (ROOT / "train" / "README.md").read_text(encoding="utf-8")
+    assert f"`python -m train.sweep {' '.join(flags)}`" in readme
+    for target in re.findall(r"`make (\w+)", readme + top()):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_benchmarks_numbers_are_those_it_wrote():
+    readme = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    shown = rows(readme.split("## Against the usual notebook")[1].split("The training step reaches")[0])
+    found = json.loads((ROOT / "tests" / "bench.json").read_text(encoding="utf-8"))["pairs"].values()
+    shown = [cells for name, cells in shown.items() if name not in ("work", "---")]
+    assert len(shown) == len(found)
+    for (ratio, _, ours, theirs, _), pair in zip(shown, found):
+        assert ratio == f"{pair['ratio']:.2f}"
+        for cell, seconds in ((ours, pair["seconds_ours"]), (theirs, pair["seconds_theirs"])):
+            digits = len(cell.removesuffix(" s").partition(".")[2])
+            assert cell == f"{statistics.median(seconds):.{digits}f} s"
