@@ -14,10 +14,11 @@ Settings = TypeVar("Settings")
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """argparse's own, which adds the default to each help; not where the help says itself what happens without."""
+    """argparse's own, which adds the default to each help; not where there is none, or where the help says it itself."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        return action.help if "(default: " in action.help else super()._get_help_string(action)
+        said = "(default: " in action.help or action.default is None or action.default is False
+        return action.help if said else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

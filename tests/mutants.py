@@ -687,7 +687,7 @@ TABLE = {
             ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
         ],
     },
-    "evaluate/template.py": {
+    "evaluate/report/template.py": {
         "evaluate/report/test_report.py": [
             ("autoescape=True", "autoescape=False", "what a model writes becomes markup"),
         ],

@@ -85,9 +85,7 @@ def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="FOLDER",
         help=f"folder for the outcome, new or of the same run; what was interrupted there goes on (default: {default})",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="delete what an earlier run left in that folder (default: leave it)"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
     parser.add_argument(
         "--no-save-model",
         dest="save_model",

@@ -4,19 +4,19 @@ python -m evaluate.rate runs/demo
 python -m evaluate.rate runs/demo --results
 """
 
-import argparse
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluate.flags import Parser, positive_int, whole_number
-from evaluate.rate.contest import draw_comparisons, open_contest
+from evaluate.rate.contest import Contest, draw_comparisons, open_contest
 from evaluate.rate.outcome import results_text
 from evaluate.rate.page import page
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.session import rate
 from evaluate.rate.statistics import summary
-from evaluate.results import describe, find_results
+from evaluate.results import Result, describe, find_results
 
 
 def login_name() -> str:
@@ -38,7 +38,7 @@ def new_parser() -> Parser:
         type=positive_int,
         default=24,
         metavar="N",
-        help="comparisons, about one in six a repeat (default: %(default)s)",
+        help="comparisons, about one in six a repeat",
     )
     parser.add_argument("--rater", default=login_name(), metavar="NAME", help="who answers (default: your login name)")
     parser.add_argument(
@@ -46,8 +46,7 @@ def new_parser() -> Parser:
         type=whole_number,
         default=0,
         metavar="N",
-        help="of the order, the sides and the repeats; raters with the same seed compare the same texts "
-        "(default: %(default)s)",
+        help="of the order, the sides and the repeats; raters with the same seed compare the same texts",
     )
     parser.add_argument("--results", action="store_true", help="say who wrote what, and who won")
     parser.add_argument(
@@ -63,37 +62,34 @@ def new_parser() -> Parser:
 def main() -> None:
     parser = new_parser()
     args = parser.parse_args()
+    file = Path(args.runs[0]) / RATINGS_FILE
     try:
         if args.ratings and not args.results:
             raise ValueError("--ratings goes with --results; add it")
-        compare(args, Path(args.runs[0]) / RATINGS_FILE)
+        results = find_results(args.runs)
+        contest = open_contest(results)
+        if args.results:
+            tell_results(results, contest, args.ratings or [file])
+            return
+        comparisons = draw_comparisons(contest.texts, len(contest.prompts), args.pairs, args.seed)
+        if len(comparisons) < args.pairs:
+            print(f"note: these texts allow {len(comparisons)} comparisons, not {args.pairs}")
+        if args.page:
+            args.page.write_text(page(contest, comparisons, args.seed, args.pairs), encoding="utf-8")
+            print(args.page)
+        else:
+            rate(contest, comparisons, args.rater, file)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 
 
-def compare(args: argparse.Namespace, file: Path) -> None:
-    """Ask, write a page, or say the results: what the flags want. The ratings are in `file`.
-
-    Raises:
-        ValueError, OSError: with one line on what to do.
-    """
-    results = find_results(args.runs)
-    contest = open_contest(results)
-    comparisons = draw_comparisons(contest.texts, len(contest.prompts), args.pairs, args.seed)
-    if args.results:
-        ratings, notes = usable_ratings(read_ratings(args.ratings or [file]), contest)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        title = f"Blind comparison: {describe(results)}."
-        print(results_text(summary(ratings, list(contest.texts)), title), end="")
-        return
-    if len(comparisons) < args.pairs:
-        print(f"note: these texts allow {len(comparisons)} comparisons, not {args.pairs}")
-    if args.page:
-        args.page.write_text(page(contest, comparisons, args.seed, args.pairs), encoding="utf-8")
-        print(args.page)
-    else:
-        rate(contest, comparisons, args.rater, file)
+def tell_results(results: list[Result], contest: Contest, files: Sequence[str | Path]) -> None:
+    """Say who wrote what, and who won by the ratings in `files`."""
+    ratings, notes = usable_ratings(read_ratings(files), contest)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    title = f"Blind comparison: {describe(results)}."
+    print(results_text(summary(ratings, list(contest.texts)), title), end="")
 
 
 if __name__ == "__main__":

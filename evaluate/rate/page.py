@@ -5,7 +5,7 @@ from pathlib import Path
 from evaluate.rate.contest import Comparison, Contest, checksums
 from evaluate.rate.session import readable
 from evaluate.rate.statistics import WORDING
-from evaluate.template import fill
+from evaluate.report.template import fill
 
 
 def page(contest: Contest, comparisons: list[Comparison], seed: int, pairs: int) -> str:

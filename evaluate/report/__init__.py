@@ -1,9 +1,14 @@
 """report.html: verdicts, figures, texts side by side. All of it from result files alone.
 
-verdicts.py    what the numbers say, by rules that are printed with them; start here
-figures.py     the panels
-page.py        the page
-report.html    its template
-report.css     its style
-__main__.py    python -m evaluate.report
+verdicts.py      what the numbers say, by rules that are printed with them; start here
+tables.py        a row for each model
+texts.py         what each of them wrote, marked
+making.py        how the runs were made
+figures.py       the panels that plot.py does not draw itself
+page.py          the page, put together
+report.html      its template
+meanings.html    what the measures mean, a part of it
+report.css       its style
+template.py      templates, filled in
+__main__.py      python -m evaluate.report
 """

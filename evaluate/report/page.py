@@ -26,11 +26,11 @@ from evaluate.report.tables import (
     figure_rows,
     filled,
 )
+from evaluate.report.template import fill
 from evaluate.report.texts import longest_copies, texts
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
 from evaluate.results import RESULT_FILE, Result, describe, find_results, lr_label, read_result, run_folders, run_label
 from evaluate.table import sampling_noise, training_noise
-from evaluate.template import fill
 from model.hub import file_sha256
 
 REPORT_FILE = "report.html"

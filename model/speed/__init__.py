@@ -1,1 +1,6 @@
-"""Sampling in less time: weights packed for few rows, the head centred before it is rounded, a model without memory."""
+"""The same writing in less time. Everything here can be left out but for the seconds, and the rounding of the head.
+
+packed.py     weights in the order that products of few rows want
+centred.py    a head that loses little to bfloat16
+empty.py      a model without memory, to read weights into
+"""

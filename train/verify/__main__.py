@@ -21,7 +21,7 @@ def open_parser() -> Parser:
         "--model",
         default="gpt2",
         help="gpt2 (fetched once and cached) or a folder with its config.json, model.safetensors, vocab.json and "
-        "merges.txt (default: %(default)s)",
+        "merges.txt",
     )
     parser.add_argument(
         "--shakespeare",
@@ -32,14 +32,14 @@ def open_parser() -> Parser:
     parser.add_argument(
         "--device",
         default="auto",
-        help="auto (cuda if there, else cpu), cpu, cuda, cuda:N or mps (default: %(default)s)",
+        help="auto (cuda if there, else cpu), cpu, cuda, cuda:N or mps",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
         help="of the matrix products; the published values are float32's, and bfloat16 rounds too much to be sure to "
-        "reach them (default: %(default)s)",
+        "reach them",
     )
     return parser
 
