@@ -86,13 +86,13 @@ def jobs_of(
 
 
 def identity_in(folder: Path) -> dict | None:
-    """What the run in `folder` is, finished or not; None where there is none, or one that did not say.
+    """What the run in `folder` is, finished or not; None where there is none.
 
     Raises:
         ValueError: its file is damaged.
     """
     if (folder / RESULT_FILE).is_file():
-        return read_result(folder).get("identity")
+        return read_result(folder)["identity"]
     file = folder / IDENTITY_FILE
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -182,11 +182,6 @@ def check_job(job: Job) -> None:
     found = identity_in(job.folder)
     if found is not None:
         refuse_changes(job.folder, job.identity, found)
-    elif job.finished or (job.folder / STATE_FILE).is_file():
-        raise ValueError(
-            f"{job.folder} is already in use, by a run that does not say what it is; name another --out, "
-            "or start anew with --overwrite"
-        )
     if (job.folder / STATE_FILE).is_file():
         load_state(job.folder / STATE_FILE)  # read twice, so that damage is found before the base model is evaluated
 
@@ -198,8 +193,6 @@ def check_neighbours(folder: Path, common: dict) -> None:
         if found is not None:
             own = {name: found.get(name) for name in ("lr", "seed")}
             refuse_changes(path, common | own, found)
-        elif (path / RESULT_FILE).is_file():
-            raise ValueError(f"{path} is of a run that does not say what it is; name another --out")
 
 
 def state_bytes(setup: Setup) -> int:
