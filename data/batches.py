@@ -22,7 +22,12 @@ def sample_batch(tokens: Tensor, batch_size: int, seq_len: int, seed: int, step:
 
     Returns:
         inputs and targets, (B, T) int64 each; a target is the token after its input.
+
+    Raises:
+        ValueError: the text is too short for one window and its last target.
     """
+    if len(tokens) <= seq_len:
+        raise ValueError(f"a window needs {seq_len + 1} tokens, the text has {len(tokens)}; use a smaller seq_len")
     starts = generator(BATCHES, seed, step).integers(len(tokens) - seq_len, size=batch_size)  # (B,)
     # The last start is N - seq_len - 1: its last target is the very last token.
     windows = torch.stack([tokens[start : start + seq_len + 1] for start in starts]).long()  # (B, T + 1)

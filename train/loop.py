@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import get_total_norm
+from tqdm import tqdm
 
 from data.batches import sample_batch
 from model.gpt2 import GPT2
@@ -89,7 +90,9 @@ def finetune(
     """
     optimizer, losses = AdamW(model.parameters(), lr, weight_decay=settings.weight_decay), []
     try:
-        for loss in steps(model, tokens, optimizer, settings, gradients):
+        for loss in tqdm(
+            steps(model, tokens, optimizer, settings, gradients), "training", settings.samples, unit="sample"
+        ):
             losses.append(loss)
     except Diverged:
         pass

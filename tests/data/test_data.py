@@ -47,6 +47,11 @@ def test_a_text_of_one_window_only():
     assert inputs.tolist() == [[0, 1, 2, 3]] * 2 and targets.tolist() == [[1, 2, 3, 4]] * 2
 
 
+def test_a_text_shorter_than_a_window():
+    with pytest.raises(ValueError, match="a window needs 6 tokens, the text has 5"):
+        sample_batch(torch.arange(5), 2, 5, 0, 0)
+
+
 def test_a_batch_depends_on_seed_and_step_alone():
     tokens = torch.arange(1000)
 
