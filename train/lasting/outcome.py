@@ -39,13 +39,15 @@ def result_of(
     seconds = {"before": yardstick.before["seconds"], "training": record["seconds"]}
     found = {
         "lr": job.lr,
+        "device": str(machine.device),
+        "dtype": machine.dtype_name,
         "model_name": setup.model,
         "model_identity": setup.model_identity,
         "text_name": setup.book.name,
         "text_sha256": setup.book.sha256,
         "text_notes": setup.book.notes,
     }
-    end = {"sample": len(losses), "what": diverged, "lr": job.lr}
+    end = {name: found[name] for name in ("lr", "device", "dtype")} | {"sample": len(losses), "what": diverged}
     return {
         "lr": job.lr,
         "samples": training.samples,
@@ -53,7 +55,7 @@ def result_of(
         "train_loss": losses,
         "held_out_loss": [[c["sample"], c["held_out_loss"]] for c in checkpoints if "held_out_loss" in c],
         "checkpoints": checkpoints,
-        "diverged": diverged and end | {"dtype": machine.dtype_name, "device": str(machine.device)},
+        "diverged": end if diverged else None,
         "before": yardstick.before,
         "after": after,
         "book": yardstick.book,

@@ -211,7 +211,7 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
     # Keep.
     if diverged:
         tell_divergence(job, plan.machine, diverged, len(record["train_loss"]))
-    result = result_of(yardstick, training, job, record, after, diverged)
+    result = result_of(yardstick, plan.training, job, record, after, diverged)
     return keep_outcome(job.folder, result, model if after and plan.save_model else None, plan.setup.folder)
 
 

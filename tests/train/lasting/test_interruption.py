@@ -286,6 +286,8 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
     code, printed, err = command(sweep.main, *arguments, "--lrs", "1e-3", "--seeds", 2)
     assert code == 0 and "seed 0 (1 of 2) is finished already" in printed, err
     assert sorted(p.name for p in out.glob("lr-*")) == ["lr-1e-3", "lr-1e-3-seed1", "lr-1e30"]
+    result = json.loads((out / "lr-1e-3-seed1" / "result.json").read_text(encoding="utf-8"))
+    assert result["seed"] == 1 and result["settings"]["seed"] == 0  # of the batches, of the writing
     # Runs of other settings do not belong in the same table.
     code, _, err = command(sweep.main, *arguments, "--lrs", "1e-2", "--batch-size", 3)
     assert code == 2 and "batch_size was 4, is 3;" in err and err.count("\n") == 1
