@@ -1,4 +1,4 @@
-# Each target is one line of Python that README.md shows too. The first one to need it makes .venv.
+# Each target is one line of Python that train/README.md shows too. The first one to need it makes .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)

@@ -37,7 +37,7 @@ def table(results: list[Result]) -> str:
         "",
         *answer(results),
         "",
-        "What loss and ratio cannot show; README.md says what each measure means:",
+        "What loss and ratio cannot show; evaluate/measures/README.md says what each measure means:",
         "",
         *beyond(results),
     ]

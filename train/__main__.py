@@ -13,7 +13,7 @@ from train.lasting.claim import claimed
 from train.lasting.folder import Job, common_identity, default_folder
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import Request, begin, follow, open_plan, prepare, run
-from train.parallel.team import ALONE, Team, processes
+from train.parallel.team import ALONE, Several, processes
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def train_one(request: Request, lr: float, out: Path | None, overwrite: bool, si
             raise ValueError(f"another process is at work in {folder}; wait for it, or name another --out")
         to_do = not job.finished
         yardstick = begin(plan) if to_do else None
-        team = Team(plan.machine.device) if processes()[1] > 1 else ALONE
+        team = Several(plan.machine.device) if processes()[1] > 1 else ALONE
         team.agree(int(to_do))  # only now the others begin, or leave
         if to_do:
             run(plan, yardstick, job, signals, team)

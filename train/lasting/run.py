@@ -38,7 +38,7 @@ from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
 from train.lasting.keeper import STATE_FILE, Keeper
 from train.lasting.outcome import keep_outcome, result_of
 from train.loop import Diverged, steps
-from train.parallel.team import ALONE, Team, own_device, processes
+from train.parallel.team import ALONE, Several, Team, own_device, processes
 from train.settings import Training
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.memory import keep_memory
@@ -279,7 +279,7 @@ def follow(request: Request, lr: float) -> None:
 
     The first checks, evaluates, resumes and saves. Where it finds an error it ends, and torchrun ends the others.
     """
-    team = Team(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
+    team = Several(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
     try:
         if not team.agree(0):
             return  # the run is finished already

@@ -1,8 +1,9 @@
 """Several processes, started by torchrun: a sweep shares its runs out, one run shares its batches out.
 
 A sweep's workers never talk to each other: the claims on the run folders (claim.py) keep them apart. The
-processes of one run are a `Team`. They hold the same weights, each takes its part of every batch, and DDP
-averages their gradients while they are still being made (Li et al. 2020, "PyTorch Distributed").
+processes of one run are a `Team`: `Several`, or one that is `ALONE`. They hold the same weights, each takes its
+part of every batch, and DDP averages their gradients while they are still being made (Li et al. 2020, "PyTorch
+Distributed").
 """
 
 import contextlib
@@ -89,8 +90,8 @@ def part_of(B: int, rank: int, size: int) -> slice:
     return slice(rank * B // size, (rank + 1) * B // size)
 
 
-class Alone:
-    """A team of one, which has nobody to talk to."""
+class Team:
+    """The processes of one run: here a team of one, which has nobody to talk to."""
 
     def leave(self) -> None:
         pass
@@ -107,11 +108,11 @@ class Alone:
         return fast_gradients(dtype, micro_batch)
 
 
-ALONE = Alone()
+ALONE = Team()
 
 
-class Team(Alone):
-    """The processes of one run, two or more; making it waits until all of them are there."""
+class Several(Team):
+    """Two processes or more; making it waits until all of them are there."""
 
     def __init__(self, device: torch.device):
         self.rank, self.size = processes()
