@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
+import regex
 import torch
 
 from data import load_book, load_tokenizer, sample_batch
 from data.book import cached_gulliver, cut_frame
-from data.tokenizer import byte_alphabet
+from data.tokenizer import WORD_PATTERN, byte_alphabet
 
 FRAMED = (
     "\ufeffThe Project Gutenberg eBook of A Voyage\r\n\r\n*** START OF THE PROJECT GUTENBERG EBOOK A VOYAGE ***\r\n\r\n\r\n"
@@ -85,6 +86,12 @@ def test_encode_then_decode_returns_every_byte(tokenizer_folder):
         assert tokenizer.decode(tokens) == text
         assert tokenizer.eot_token not in tokens
     assert tokenizer.decode_bytes(range(256)) == bytes(byte_alphabet())
+
+
+def test_words_are_cut_as_gpt2_cuts_them():
+    """By hand: a space belongs to the word after it, of several the last one; of two line ends the last stands alone."""
+    words = ["I", "'ve", " 12", " ships", ",", "  ", " he", " said", ".", "\n", "\n", "Yes", " ", " —", "no"]
+    assert regex.findall(WORD_PATTERN, "".join(words)) == words
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path, tokenizer_folder):
