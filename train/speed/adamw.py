@@ -23,7 +23,7 @@ def adamw_update(
     """
     m.lerp_(g, 1 - beta1)
     v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-    p.mul_(keep).sub_((m * rate).div_(v.sqrt().add_(eps)))
+    p.mul_(keep).addcdiv_(m * rate, v.sqrt().add_(eps), value=-1)
 
 
 class FastAdamW(AdamW):
