@@ -23,10 +23,13 @@ class Evaluation(TypedDict):
     shares: list[float]  # the same, text by text
     expected_ratio: float  # the probability that the sampler gave those tokens, mean over the steps
     expected_ratio_ci: Interval
+    untruncated_ratio: float  # the same of the model's own probabilities: temperature 1, no top-k
+    untruncated_ratio_ci: Interval
+    untruncated_shares: list[float]  # the same, text by text
     texts: list[str]  # the first of them, start token included
     letters_ratio: float  # the ratio among tokens of letters
     letters_ratio_ci: Interval
-    divergence: float  # Jensen-Shannon, from the text that is trained on, bits
+    divergence: float  # Jensen-Shannon, from the text that is trained on, bits; less the bias of the texts' number
     divergence_ci: Interval
     copied: float  # share of the written tokens in copied runs
     copied_ci: Interval
@@ -51,6 +54,7 @@ class Checkpoint(TypedDict):
     held_out_loss: NotRequired[float]  # nats per token
     kl: NotRequired[float]  # from the base model on its own texts, nats per token
     copied: NotRequired[float]  # share
+    continuations: NotRequired[list[dict]]  # of the first prompts
 
 
 class Result(TypedDict):
@@ -67,6 +71,8 @@ class Result(TypedDict):
     after: Evaluation | None  # None: diverged
     book: dict  # those of the same measures that a text has by itself, of the held-out text
     prompts: list[str]  # pieces of the book whose `continuations` are shown side by side
+    shown: dict  # temperature and top_k of the continuations
+    least_copy: int  # tokens from which on a run that stands in the training text counts as copied
     book_ratio: float  # share of the book's own tokens among its 100 most frequent
     book_tokens: int
     held_out_tokens: int

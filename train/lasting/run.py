@@ -250,7 +250,7 @@ def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples:
         return
     full = done % (FULL_EVERY * every) == 0 or done == samples
     measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
-    if all(map(math.isfinite, measured.values())):
+    if all(math.isfinite(figure) for figure in measured.values() if isinstance(figure, float)):
         record["checkpoints"].append(measured)
 
 
