@@ -170,11 +170,17 @@ def describe(results: list[Result]) -> str:
     )
 
 
-def paired_difference(first: dict, second: dict) -> tuple[float, tuple[float, float]]:
+def own_terms(result: Result) -> bool:
+    """Whether the ratio's texts are drawn from the model's own probabilities: only then can it be held against the
+    book's. With a top-k the tail is never drawn, and who has learned the book perfectly exceeds it."""
+    return result["settings"]["top_k"] == 0 and result["settings"]["temperature"] == 1
+
+
+def paired_difference(first: Evaluation, second: Evaluation, key: str = "shares") -> tuple[float, Interval]:
     """Mean of second - first over the sequences, with its 95 % interval.
 
     Sequence i of both began with the same token and the same luck: what the two have in common
     cancels, and the interval is that of the difference itself.
     """
-    difference = np.array(second["shares"]) - np.array(first["shares"])
+    difference = np.array(second[key]) - np.array(first[key])
     return float(difference.mean()), bootstrap_interval(difference)
