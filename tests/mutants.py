@@ -667,7 +667,9 @@ TABLE = {
     },
     "evaluate/__main__.py": {
         "train/test_train.py": [
-            ("if text is None and", "if False and", "a run is measured by another text than its own"),
+            ("TERMS | (terms or of_the_first) | asked", "TERMS | of_the_first", "flags are ignored"),
+            ("TERMS | (terms or of_the_first) | asked", "TERMS | terms | asked",
+             "the base model is measured on other terms than the run beside it"),
         ],
     },
     "evaluate/measures/reference.py": {
