@@ -21,7 +21,7 @@ SAME_KL = 0.01  # nats per token
 DISTINCT = 0.9  # of the book's own distinct-2, over as many texts
 REPEATED = 0.05  # share of 4-grams, above the book's own
 EXPLODED = 1.0  # nats per token, training loss
-SHOCK, IN_A_ROW = 0.3, 5  # nats per token, the mean training loss over so many samples
+SHOCK, IN_A_ROW = 0.2, 5  # nats per token, the mean training loss over so many samples
 TRIAL = 100  # samples
 
 
