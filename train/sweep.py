@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evaluate.flags import Parser, filled, positive_float, positive_int
 from evaluate.plot import plot_all
+from evaluate.report.closing import closing
 from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
@@ -52,7 +53,7 @@ def main() -> None:
     rank, size = processes()
     if args.overwrite and size > 1:
         parser.error("--overwrite is for one process; delete the folder first, then start the others")
-    with readable_output(rank), ending_in_one_line() as signals:
+    with readable_output(rank, size), ending_in_one_line() as signals:
         try:
             plan = open_plan(filled(Request, vars(args)))
             folder = args.out or default_folder(plan.setup, plan.training)
@@ -107,7 +108,7 @@ def report(folder: Path) -> None:
     (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
     figures = plot_all(results, folder)
     page = write_report([folder], folder / REPORT_FILE, figures)
-    print(f"\n{table(results)}")
+    print(f"\n{closing(results)}\n")
     print(*figures, folder / TABLE_FILE, page, sep="\n")
 
 
