@@ -23,10 +23,13 @@ class Evaluation(TypedDict):
     shares: list[float]  # the same, text by text
     expected_ratio: float  # the probability that the sampler gave those tokens, mean over the steps
     expected_ratio_ci: Interval
+    untruncated_ratio: float  # the same of the model's own probabilities: temperature 1, no top-k
+    untruncated_ratio_ci: Interval
+    untruncated_shares: list[float]  # the same, text by text
     texts: list[str]  # the first of them, start token included
     letters_ratio: float  # the ratio among tokens of letters
     letters_ratio_ci: Interval
-    divergence: float  # Jensen-Shannon, from the text that is trained on, bits
+    divergence: float  # Jensen-Shannon, from the text that is trained on, bits; less the bias of the texts' number
     divergence_ci: Interval
     copied: float  # share of the written tokens in copied runs
     copied_ci: Interval
@@ -51,6 +54,7 @@ class Checkpoint(TypedDict):
     held_out_loss: NotRequired[float]  # nats per token
     kl: NotRequired[float]  # from the base model on its own texts, nats per token
     copied: NotRequired[float]  # share
+    continuations: NotRequired[list[dict]]  # of the first prompts
 
 
 class Result(TypedDict):
@@ -67,6 +71,8 @@ class Result(TypedDict):
     after: Evaluation | None  # None: diverged
     book: dict  # those of the same measures that a text has by itself, of the held-out text
     prompts: list[str]  # pieces of the book whose `continuations` are shown side by side
+    shown: dict  # temperature and top_k of the continuations
+    least_copy: int  # tokens from which on a run that stands in the training text counts as copied
     book_ratio: float  # share of the book's own tokens among its 100 most frequent
     book_tokens: int
     held_out_tokens: int
@@ -164,11 +170,17 @@ def describe(results: list[Result]) -> str:
     )
 
 
-def paired_difference(first: dict, second: dict) -> tuple[float, tuple[float, float]]:
+def own_terms(result: Result) -> bool:
+    """Whether the ratio's texts are drawn from the model's own probabilities: only then can it be held against the
+    book's. With a top-k the tail is never drawn, and who has learned the book perfectly exceeds it."""
+    return result["settings"]["top_k"] == 0 and result["settings"]["temperature"] == 1
+
+
+def paired_difference(first: Evaluation, second: Evaluation, key: str = "shares") -> tuple[float, Interval]:
     """Mean of second - first over the sequences, with its 95 % interval.
 
     Sequence i of both began with the same token and the same luck: what the two have in common
     cancels, and the interval is that of the difference itself.
     """
-    difference = np.array(second["shares"]) - np.array(first["shares"])
+    difference = np.array(second[key]) - np.array(first[key])
     return float(difference.mean()), bootstrap_interval(difference)

@@ -1,11 +1,11 @@
 """The table over the learning rates, and the answer that its numbers give."""
 
-import numpy as np
-
+from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.verdicts import judge
-from evaluate.results import Result, describe, final_loss, lr_label, paired_difference, run_label
+from evaluate.results import Result, describe, final_loss, own_terms, paired_difference, run_label
 
 TABLE_FILE = "table.md"
+LOSS_VERDICTS = ("takes too large a step", "learns", "over-fits", "ends worse than it began")
 
 
 def table(results: list[Result]) -> str:
@@ -13,7 +13,8 @@ def table(results: list[Result]) -> str:
     held_out = any(result["held_out_loss"] for result in results)
     titles = ["learning rate", "training loss: first", "last tenth"]
     titles += ["held-out loss: first", "lowest (at sample)", "last"] if held_out else []
-    titles += ["ratio before (95 %)", "ratio after (95 %)", "minutes"]
+    bent = not all(map(own_terms, results))
+    titles += ["ratio before (95 %)", "ratio after (95 %)", *(["after, without top-k"] if bent else []), "minutes"]
     rows = [titles, ["---"] * len(titles)]
     for result in results:
         losses = result["train_loss"]
@@ -27,16 +28,19 @@ def table(results: list[Result]) -> str:
             row.append(f"{result['held_out_loss'][-1][1]:.3f}")
         row.append(ratio_with_interval(result["before"]))
         row.append(ratio_with_interval(result["after"]) if result["after"] else "diverged")
+        row += [f"{result['after']['untruncated_ratio']:.3f}" if result["after"] else ""] if bent else []
         rows.append([*row, f"{sum(result['environment']['seconds'].values()) / 60:.1f}"])
     lines = [
         f"What the learning rate does to a fine-tune: {describe(results)}.",
         "",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"The book's own tokens: {results[0]['book_ratio']:.3f}. Losses in nats per token.",
+        f"The book's own tokens: {results[0]['book_ratio']:.3f}. Losses in nats per token."
+        + (" Only the ratio without top-k, at temperature 1, can be held against the book's." if bent else ""),
         "",
         *answer(results),
         "",
+        *over_seeds(results),
         "What loss and ratio cannot show; evaluate/measures/README.md says what each measure means:",
         "",
         *beyond(results),
@@ -98,54 +102,24 @@ def answer(results: list[Result]) -> list[str]:
     )
     for result in results:
         mine = [v for v in verdicts if (v.lr, v.seed) == (result["lr"], result["seed"])]
-        # One is enough: what over-fits from the first sample on ends worse than it began.
-        sentences += [v.sentence for v in mine if v.name in ("over-fits", "ends worse than it began")][:1]
+        sentences += [v.sentence for v in mine if v.name in LOSS_VERDICTS]
     for result in results:
         change, (low, high) = paired_difference(result["before"], result["after"])
-        book = result["book_ratio"]
-        verdict = "no change beyond the noise"
-        if low > 0 or high < 0:
-            nearer = abs(result["after"]["ratio"] - book) < abs(result["before"]["ratio"] - book)
-            verdict = f"{'nearer to' if nearer else 'farther from'} the book's {book:.3f}"
-        sentences.append(f"Ratio at {names[id(result)]}: {change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict}.")
+        sentences.append(
+            f"Ratio at {names[id(result)]}: {change:+.3f} ({low:+.3f} to {high:+.3f})"
+            f"{'' if low > 0 or high < 0 else ', within the luck of the writing'}. {against_the_book(result)}"
+        )
     return [f"- {sentence}" for sentence in sentences + differences]
 
 
-def sampling_noise(results: list[Result]) -> list[str]:
-    """Neighbouring learning rates compared text by text, for each seed: is the difference one of luck in writing?"""
-    names = {id(result): run_label(result, results) for result in results}
-    results, sentences = [result for result in results if result["after"]], []
-    for seed in sorted({result["seed"] for result in results}):
-        of_seed = [result for result in results if result["seed"] == seed]
-        for one, other in zip(of_seed, of_seed[1:]):
-            if len(one["after"]["shares"]) != len(other["after"]["shares"]):
-                continue  # of two sweeps that wrote unequally much there are no pairs
-            change, (low, high) = paired_difference(other["after"], one["after"])
-            verdict = "a difference" if low > 0 or high < 0 else "within the noise"
-            sentences.append(
-                f"Ratio at {names[id(one)]} against {names[id(other)]}: "
-                f"{change:+.3f} ({low:+.3f} to {high:+.3f}), {verdict} of the sampling."
-            )
-    return sentences
-
-
-def training_noise(results: list[Result]) -> list[str]:
-    """Neighbouring learning rates compared over their seeds: the batches' order is chance as well.
-
-    A difference of means counts if it is more than two of its standard errors (Welch) away from zero.
-    """
-    results, sentences = [result for result in results if result["after"]], []
-    lrs = list(dict.fromkeys(result["lr"] for result in results))
-    measures = (("Ratio", lambda r: r["after"]["ratio"]), ("Held-out loss", lambda r: r["held_out_loss"][-1][1]))
-    for one, other in zip(lrs, lrs[1:]):
-        for name, value in measures[: 2 if all(r["held_out_loss"] for r in results) else 1]:
-            a, b = ([value(r) for r in results if r["lr"] == lr] for lr in (one, other))
-            if min(len(a), len(b)) > 1:
-                change = np.mean(a) - np.mean(b)
-                error = (np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5
-                verdict = "a difference" if abs(change) > 2 * error else "within the noise"
-                sentences.append(
-                    f"{name} at {lr_label(one)} against {lr_label(other)}, over the seeds: {change:+.3f} "
-                    f"(+- {2 * error:.3f}), {verdict} of the training."
-                )
-    return sentences
+def against_the_book(result: Result) -> str:
+    """Is the model nearer to the book's own ratio than before? By its own probabilities, since a top-k bends the ratio:
+    it cuts off the tail, so that a model which had learned the book perfectly would exceed it."""
+    before, after = result["before"]["untruncated_ratio"], result["after"]["untruncated_ratio"]
+    _, (low, high) = paired_difference(result["before"], result["after"], "untruncated_shares")
+    verdict = "no change beyond the noise"
+    if low > 0 or high < 0:
+        nearer = abs(after - result["book_ratio"]) < abs(before - result["book_ratio"])
+        verdict = f"{'nearer to' if nearer else 'farther from'} the book's {result['book_ratio']:.3f}"
+    terms = "" if own_terms(result) else " without top-k at temperature 1"
+    return f"Expected{terms}: {before:.3f} to {after:.3f}, {verdict}."

@@ -423,7 +423,7 @@ TABLE = {
             ("if optimizer.steps == training.samples or keeper.due():", "if keeper.due():",
              "training that is complete is not saved before the evaluation"),
             ("saved = keeper.save(record)", "saved = True", "Ctrl-C does not save"),
-            ("with signals.deferred(), progress_bar(", "with progress_bar(", "a signal cuts an optimizer step in two"),
+            ("with signals.deferred(), Progress(", "with Progress(", "a signal cuts an optimizer step in two"),
             ('record["train_loss"].append(loss)', 'record["train_loss"] = [*record["train_loss"], loss][-4:]',
              "the loss history is not saved"),
         ],
@@ -667,7 +667,9 @@ TABLE = {
     },
     "evaluate/__main__.py": {
         "train/test_train.py": [
-            ("if text is None and", "if False and", "a run is measured by another text than its own"),
+            ("TERMS | (terms or of_the_first) | asked", "TERMS | of_the_first", "flags are ignored"),
+            ("TERMS | (terms or of_the_first) | asked", "TERMS | terms | asked",
+             "the base model is measured on other terms than the run beside it"),
         ],
     },
     "evaluate/measures/reference.py": {

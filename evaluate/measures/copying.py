@@ -6,6 +6,7 @@ the longest piece of the source that begins at this place of the text?
 Shape legend: S texts, N tokens in each, M tokens of the source, P prompts.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor
 from data.generators import EXTRACTION, generator
 from model.sampling import generate
 
-LEAST = 13  # tokens. No run of 13 in the last tenth of Gulliver's Travels stands in the rest: by chance it is rare
+LEAST = 13  # tokens. No run of 13 of GPT-2's in the last tenth of Gulliver's Travels stands in the rest
+BY_THE_AUTHOR = 0.01  # share of the tokens: so much of it anybody may have in common with what he wrote before
 
 
 class SourceIndex:
@@ -69,6 +71,27 @@ class SourceIndex:
         return lengths.reshape(texts.shape), self.order.take(low, mode="clip").reshape(texts.shape)
 
 
+def least_copy(held_out: Tensor, index: SourceIndex) -> int:
+    """From how many tokens on a run that stands in the source counts as a copy: `LEAST` or more, so many that in
+    text by the source's own author, `held_out` (M',), at most `BY_THE_AUTHOR` of the tokens lie in such runs.
+
+    A refrain, a table or a small vocabulary makes longer runs; in them a model may resemble its book without
+    having learned it by heart.
+    """
+    if not len(held_out):
+        return LEAST
+    lengths, _ = index.matches(held_out[None])  # (1, M')
+    more = range(LEAST, max(LEAST, lengths.max()) + 1)
+    return LEAST + bisect_left(more, True, key=lambda least: covered(lengths, least).mean() <= BY_THE_AUTHOR)
+
+
+def covered(lengths: np.ndarray, least: int) -> np.ndarray:
+    """Which tokens lie in a run of at least `least`, if the longest from each on has `lengths` (S, N): (S, N) bool."""
+    columns = np.arange(lengths.shape[1])
+    ends = np.where(lengths >= least, columns + lengths, 0)  # (S, N)
+    return np.maximum.accumulate(ends, axis=1) > columns
+
+
 def copied_runs(text: Tensor, index: SourceIndex, least: int = LEAST) -> list[tuple[int, int, int]]:
     """The runs of at least `least` tokens that `text` (N,) has word for word from the source.
 
@@ -87,9 +110,7 @@ def copied_runs(text: Tensor, index: SourceIndex, least: int = LEAST) -> list[tu
 def copied_share(texts: Tensor, index: SourceIndex, least: int = LEAST) -> np.ndarray:
     """The share of the tokens of each of `texts` (S, N) that are in a run of `copied_runs`: (S,)."""
     lengths, _ = index.matches(texts)  # (S, N)
-    columns = np.arange(lengths.shape[1])
-    ends = np.where(lengths >= least, columns + lengths, 0)  # (S, N)
-    return (np.maximum.accumulate(ends, axis=1) > columns).mean(axis=1)  # (S,)
+    return covered(lengths, least).mean(axis=1)  # (S,)
 
 
 def longest_copied(texts: Tensor, index: SourceIndex) -> tuple[int, int, int, int]:

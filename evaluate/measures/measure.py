@@ -18,10 +18,9 @@ from tqdm import tqdm
 from evaluate.loss import text_loss
 from evaluate.measures.copying import copied_runs, copied_share, extraction, longest_copied, novelty
 from evaluate.measures.forgetting import divergence_from_base, logits_of
-from evaluate.measures.reference import Reference, Written
+from evaluate.measures.reference import PROMPTS, SHOWN_TEMPERATURE, SHOWN_TOP_K, Reference, Written
 from evaluate.measures.style import (
-    divergence_from,
-    divergence_interval,
+    divergence,
     letters_ratio,
     ratio_of_sums,
     ratio_of_sums_interval,
@@ -33,6 +32,7 @@ from model.gpt2 import GPT2
 from model.sampling import cast_copy, evaluating, generate
 
 TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
+PROMPTS_ON_THE_WAY = 2  # of the prompts, so many are continued during training too
 CONTEXT_SHOWN = 12  # tokens of the book to both sides of a copied run
 
 
@@ -60,26 +60,33 @@ def evaluation(reference: Reference, model: GPT2, written: Written, change: dict
         "shares": written.ratio.shares,
         "expected_ratio": float(written.masses.mean()),
         "expected_ratio_ci": bootstrap_interval(written.masses),
+        "untruncated_ratio": float(written.untruncated.mean()),
+        "untruncated_ratio_ci": bootstrap_interval(written.untruncated),
+        "untruncated_shares": written.untruncated.tolist(),
         "texts": [tokenizer.decode(row) for row in tokens[:TEXTS_KEPT].tolist()],
-    } | measures_of_texts(reference, written.texts, intervals=True)
+    } | measures_of_texts(reference, written.texts)
     for name, measure in tqdm(measures.items(), title, unit="measure", leave=False, disable=None):
         found[name] = measure()
     return found | {"seconds": time.monotonic() - began}
 
 
-def measures_of_texts(reference: Reference, texts: Tensor, intervals: bool) -> dict:
+def measures_of_texts(reference: Reference, texts: Tensor) -> dict:
     """The measures that are functions of `texts` (S, N) alone, whoever wrote them."""
     setup, index = reference.setup, reference.index
     frequent, book = setup.frequent, setup.training_tokens
     hits, letters = letters_ratio(texts, frequent, reference.letters)  # (S,) each
-    copied = copied_share(texts, index)  # (S,)
+    copied = copied_share(texts, index, reference.least)  # (S,)
+    bits, bits_ci = divergence(texts, book, frequent)
     _, _, length, position = longest_copied(texts, index)
     # distinct-n falls as texts are added: models and book are compared over as many.
     count = min(len(texts), len(reference.book_texts)) if reference.book_texts is not None else len(texts)
-    found = {
+    return {
         "letters_ratio": ratio_of_sums(hits, letters),
-        "divergence": divergence_from(texts, book, frequent),
+        "letters_ratio_ci": ratio_of_sums_interval(hits, letters),
+        "divergence": bits,
+        "divergence_ci": bits_ci,
         "copied": float(copied.mean()),
+        "copied_ci": bootstrap_interval(copied),
         "longest_copy": {
             "tokens": length,
             "passage": setup.tokenizer.decode(book[position : position + length].tolist()),
@@ -90,11 +97,6 @@ def measures_of_texts(reference: Reference, texts: Tensor, intervals: bool) -> d
         "distinct_texts": count,
         "repeated": repeated(texts),
     }
-    if intervals:
-        found["letters_ratio_ci"] = ratio_of_sums_interval(hits, letters)
-        found["divergence_ci"] = divergence_interval(texts, book, frequent)
-        found["copied_ci"] = bootstrap_interval(copied)
-    return found
 
 
 def extraction_of(reference: Reference, model: GPT2) -> dict:
@@ -139,16 +141,16 @@ def forgetting_of(reference: Reference, model: GPT2) -> dict:
     return found
 
 
-def continuations_of(reference: Reference, model: GPT2) -> list[dict]:
-    """How `model` goes on after each prompt, with the same luck as every other model."""
-    sampling, prompts = reference.sampling, reference.prompts
+def continuations_of(reference: Reference, model: GPT2, count: int = PROMPTS) -> list[dict]:
+    """How `model` goes on after the first `count` prompts, with the same luck as every other model."""
+    prompts = reference.prompts[:count]
     rows = generate(
         model,
         prompts,
         reference.book_continuations.shape[1],
-        temperature=sampling.temperature,
-        top_k=sampling.top_k or None,
-        seed=sampling.seed,
+        temperature=SHOWN_TEMPERATURE,
+        top_k=SHOWN_TOP_K,
+        seed=reference.sampling.seed,
         banned=[reference.setup.tokenizer.eot_token],
     )
     return [continuation(reference, row) for row in rows[:, prompts.shape[1] :].cpu()]
@@ -158,7 +160,7 @@ def continuation(reference: Reference, tokens: Tensor) -> dict:
     """`tokens` (N,) as the report shows them: piece by piece, the frequent ones and the copied runs marked."""
     setup, book = reference.setup, reference.setup.training_tokens
     copies = []
-    for start, length, place in copied_runs(tokens, reference.index):
+    for start, length, place in copied_runs(tokens, reference.index, reference.least):
         shown = book[max(0, place - CONTEXT_SHOWN) : place + length + CONTEXT_SHOWN]
         copies.append({"start": start, "tokens": length, "passage": setup.tokenizer.decode(shown.tolist())})
     frequent = set(setup.frequent)
@@ -182,7 +184,7 @@ def book_evaluation(reference: Reference) -> dict:
     found = {"continuations": [continuation(reference, row) for row in reference.book_continuations]}
     texts = reference.book_texts
     if texts is not None:
-        found |= measures_of_texts(reference, texts, intervals=False)
+        found |= measures_of_texts(reference, texts)
         found["ratio"] = share_among(texts, reference.setup.frequent).mean().item()
         found["texts"] = len(texts)
         if texts.shape[1] > 1:
@@ -208,6 +210,7 @@ def checkpoint(reference: Reference, model: GPT2, sample: int, texts: int) -> Ch
             few = dataclasses.replace(sampling, sequences=min(texts, sampling.sequences))
             banned, device = [setup.tokenizer.eot_token], reference.machine.device
             written = frequent_token_ratio(rounded, setup.frequent, few, banned=banned, device=device)
-            copied = copied_share(written.tokens[:, 1:], reference.index)
+            copied = copied_share(written.tokens[:, 1:], reference.index, reference.least)
             found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
+            found["continuations"] = continuations_of(reference, rounded, PROMPTS_ON_THE_WAY)
     return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from evaluate.measures.copying import SourceIndex
+from evaluate.measures.copying import SourceIndex, least_copy
 from evaluate.measures.style import letter_tokens, sampler_mass
 from evaluate.ratio import Ratio, Sampling, frequent_token_ratio
 from evaluate.setup import Setup
@@ -19,6 +19,8 @@ from model.gpt2 import GPT2
 from model.sampling import cast_copy
 
 PROMPTS, PROMPT_TOKENS, CONTINUATION_TOKENS = 12, 32, 60  # of the texts that are shown side by side
+# They are drawn from the likelier tokens, as texts for readers are; those that are counted follow the exercise.
+SHOWN_TEMPERATURE, SHOWN_TOP_K = 0.8, 40
 GENERAL_TEXTS = 64  # windows of `--general-text` that are read
 
 
@@ -28,6 +30,7 @@ class Written:
 
     ratio: Ratio
     masses: np.ndarray  # (S,) mean over the steps of each text
+    untruncated: np.ndarray  # (S,) the same of the model's own probabilities: temperature 1, no top-k
 
     @property
     def texts(self) -> Tensor:
@@ -39,13 +42,14 @@ class Reference:
     """What every model of a sweep is held against; made once, with the base model."""
 
     setup: Setup
-    sampling: Sampling  # of the texts for the ratio, and of the continuations
+    sampling: Sampling  # of the texts for the ratio
     seq_len: int  # window of the losses over texts, in tokens
     machine: Machine
     base: GPT2  # the base model, in the dtype of the matrix products
     base_texts: Tensor  # (S, 1 + N) what it wrote, its start tokens first
     general_texts: Tensor | None  # (G, T) of `--general-text`
     index: SourceIndex  # of the text that is trained on
+    least: int  # tokens of a copied run
     letters: np.ndarray  # (V,) bool
     prompts: Tensor  # (P, T) pieces of the book whose continuations are shown side by side
     book_continuations: Tensor  # (P, T) how the book itself goes on after them
@@ -57,10 +61,13 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
     mask = torch.zeros(setup.config.vocab_size, dtype=torch.bool)
     mask[setup.frequent] = True
     mask = mask.to(machine.device)
-    masses = []  # one (B,) for each step of each group
+    steps = []  # one (B, 2) for each step of each group
+    bent = sampling.top_k != 0 or sampling.temperature != 1
 
     def watch(logits: Tensor) -> None:
-        masses.append(sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None).cpu())
+        untruncated = sampler_mass(logits, mask)  # (B,)
+        mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if bent else untruncated
+        steps.append(torch.stack([mass, untruncated], -1).cpu())
 
     total = sampling.sequences * sampling.new_tokens
     with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
@@ -73,8 +80,9 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
             watch=watch,
             after_token=progress.update,
         )
-    groups = (masses[i : i + sampling.new_tokens] for i in range(0, len(masses), sampling.new_tokens))
-    return Written(ratio, torch.cat([torch.stack(group).mean(0) for group in groups]).numpy())
+    groups = (steps[i : i + sampling.new_tokens] for i in range(0, len(steps), sampling.new_tokens))
+    masses = torch.cat([torch.stack(group).mean(0) for group in groups])  # (S, 2)
+    return Written(ratio, *masses.T.numpy())
 
 
 def general_windows(setup: Setup, seq_len: int) -> Tensor | None:
@@ -106,7 +114,7 @@ def open_reference(
     """
     prompts, continuations = pick_prompts(setup.held_out_tokens if setup.held_out else setup.tokens, setup.tokenizer)
     book_texts = pieces(setup.held_out_tokens, sampling.new_tokens)
-    general = general_windows(setup, seq_len)
+    general, index = general_windows(setup, seq_len), SourceIndex(setup.training_tokens)
     return Reference(
         setup=setup,
         sampling=sampling,
@@ -115,7 +123,8 @@ def open_reference(
         base=cast_copy(base, machine.dtype),
         base_texts=written.ratio.tokens.to(machine.device),
         general_texts=None if general is None else general.to(machine.device),
-        index=SourceIndex(setup.training_tokens),
+        index=index,
+        least=least_copy(setup.held_out_tokens, index),
         letters=letter_tokens(setup.tokenizer, setup.config.vocab_size),
         prompts=prompts.to(machine.device),
         book_continuations=continuations,

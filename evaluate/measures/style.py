@@ -48,7 +48,7 @@ def divergence_from(texts: Tensor, book_tokens: Tensor, frequent: Sequence[int])
 
     Over the K `frequent` tokens and one place for all others. Unlike the ratio it cannot be met by writing
     "the the the": every one of the tokens must come as often as in the book. Chance alone adds about
-    0.18 K / (S N) bits if the tokens were independent, and more as they are not: compare texts of equal size.
+    0.18 K / (S N) bits if the tokens were independent, and more as they are not: `divergence` takes it off.
     """
     return float(jensen_shannon(token_distribution(texts, frequent), token_distribution(book_tokens, frequent)))
 
@@ -58,22 +58,25 @@ def times_drawn(texts: int, seed: int, resamples: int) -> np.ndarray:
     return generator(BOOTSTRAP, seed).multinomial(texts, np.full(texts, 1 / texts), size=resamples)
 
 
-def divergence_interval(
+def divergence(
     texts: Tensor, book_tokens: Tensor, frequent: Sequence[int], seed: int = 0, resamples: int = 10_000
-) -> tuple[float, float]:
-    """95 % interval of `divergence_from`, in bits: a bootstrap over whole texts, the book is taken as it is.
+) -> tuple[float, tuple[float, float]]:
+    """The divergence of whoever wrote `texts` (S, N) from the book, and its 95 % interval, in bits.
 
-    A resample has the chance of two drawings in it and lies farther from the book than the texts do. This
-    bias, the mean of the resamples less the divergence itself, is taken off the percentiles (Efron and
-    Tibshirani 1993, chapter 10); what falls below 0 becomes 0.
+    Few texts lie farther from the book than many by the same hand, by chance alone. How much farther, a bootstrap
+    over whole texts tells: a resample lies as much farther off than `texts`, as these than all that the hand could
+    write (Efron and Tibshirani 1993, chapter 10). This bias is taken off once from the divergence, twice from the
+    percentiles of the resamples, which have the chance of two drawings in them. What falls below 0 becomes 0. The
+    book is taken as it is.
     """
     counts = token_counts(texts, frequent).astype(float)  # (S, K + 1); whole numbers have no fast matrix product
     resampled = times_drawn(len(counts), seed, resamples).astype(float) @ counts  # (R, K + 1)
     resampled /= resampled.sum(-1, keepdims=True)
     divergences = jensen_shannon(resampled, token_distribution(book_tokens, frequent))  # (R,)
-    bias = divergences.mean() - divergence_from(texts, book_tokens, frequent)
-    low, high = np.quantile(divergences, [0.025, 0.975]) - bias
-    return max(0.0, float(low)), max(0.0, float(high))
+    plain = divergence_from(texts, book_tokens, frequent)
+    bias = divergences.mean() - plain
+    low, high = np.quantile(divergences, [0.025, 0.975]) - 2 * bias
+    return max(0.0, float(plain - bias)), (max(0.0, float(low)), max(0.0, float(high)))
 
 
 def letter_tokens(tokenizer, vocab_size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """report.html: verdicts, figures, texts side by side. All of it from result files alone.
 
 verdicts.py      what the numbers say, by rules that are printed with them; start here
+chance.py        is a difference chance? Luck of the writing, of the batches' order, and the table over seeds
 tables.py        a row for each model
 texts.py         what each of them wrote, marked
 making.py        how the runs were made

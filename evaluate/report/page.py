@@ -16,6 +16,7 @@ from evaluate.rate.contest import open_contest
 from evaluate.rate.outcome import remarks
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.statistics import WORDING, summary
+from evaluate.report.chance import sampling_noise, training_noise
 from evaluate.report.making import making, settings_that_differ
 from evaluate.report.tables import (
     FURTHER_COLUMNS,
@@ -30,7 +31,6 @@ from evaluate.report.template import fill
 from evaluate.report.texts import longest_copies, texts
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
 from evaluate.results import RESULT_FILE, Result, describe, find_results, lr_label, read_result, run_folders, run_label
-from evaluate.table import sampling_noise, training_noise
 from model.hub import file_sha256
 
 REPORT_FILE = "report.html"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluate.measures.copying import LEAST
+from evaluate.measures.copying import BY_THE_AUTHOR, LEAST
 from evaluate.results import Result, final_loss, lr_label, paired_difference, run_label
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
@@ -21,6 +21,7 @@ SAME_KL = 0.01  # nats per token
 DISTINCT = 0.9  # of the book's own distinct-2, over as many texts
 REPEATED = 0.05  # share of 4-grams, above the book's own
 EXPLODED = 1.0  # nats per token, training loss
+SHOCK, IN_A_ROW = 0.3, 5  # nats per token, the mean training loss over so many samples
 TRIAL = 100  # samples
 
 
@@ -91,10 +92,55 @@ def exploded(result: Result) -> Found:
     return None
 
 
+def shock(result: Result) -> tuple[int, int] | None:
+    """Where the training loss rose above its beginning: (the last of the samples whose mean is highest, the sample at
+    which it was back, beyond the last one if never); None where it did not."""
+    losses = np.array(result["train_loss"])
+    if len(losses) < IN_A_ROW:
+        return None
+    means = np.convolve(losses, np.full(IN_A_ROW, 1 / IN_A_ROW), "valid")  # the i-th: of samples i + 1 to i + 5
+    highest = int(np.argmax(means))
+    if means[highest] <= losses[0] + SHOCK:
+        return None
+    back = np.flatnonzero(means[highest:] <= losses[0])
+    return highest + IN_A_ROW, highest + int(back[0]) + IN_A_ROW if len(back) else len(losses) + 1
+
+
+def steps_too_far(result: Result) -> Found:
+    found = shock(result)
+    if found is None or exploded(result):
+        return None
+    highest, back = found
+    losses = result["train_loss"]
+    rise = (
+        f"training loss {losses[0]:.3f} at the first sample, {np.mean(losses[highest - IN_A_ROW : highest]):.3f} over "
+        f"samples {highest - IN_A_ROW + 1} to {highest}"
+    )
+    after = f", back at the first's by sample {back}" if back <= len(losses) else ", and never back"
+    return "takes too large a step", "", rise + after
+
+
+def learns(result: Result) -> Found:
+    if len(result["held_out_loss"]) < 2:
+        raise NotMeasured("no held-out loss during training")
+    first, last = result["held_out_loss"][0][1], result["held_out_loss"][-1][0]
+    since, lowest = min(result["held_out_loss"], key=lambda pair: pair[1])
+    if lowest < (1 - LOSS_CHANGE) * first:
+        when = "to the end" if since == last else f"until sample {since}"
+        fall = f"held-out loss {first:.3f} before, {lowest:.3f} at sample {since}"
+        return "learns", when, f"{fall}{', still falling' if since == last else ', its lowest'}"
+    return None
+
+
 def over_fits(result: Result) -> Found:
     if len(result["held_out_loss"]) < 2:
         raise NotMeasured("no held-out loss during training")
-    samples, losses = zip(*result["held_out_loss"])
+    # What a step too large did to the held-out loss is no over-fitting: that begins when it has recovered.
+    recovered = (shock(result) or (0, 0))[1]
+    measured = [pair for pair in result["held_out_loss"] if pair[0] >= recovered]
+    if not measured:
+        return None
+    samples, losses = zip(*measured)
     lowest = int(np.argmin(losses))
     since = samples[lowest]
     # The ten batches about it; before the first step there is one training loss to compare with, the first batch's.
@@ -204,9 +250,21 @@ RULES_OF_ONE_RUN = (
         exploded,
     ),
     (
+        "takes too large a step",
+        f"the mean training loss of some {IN_A_ROW} samples in a row is more than {SHOCK:g} nats above that of the first "
+        "sample, and it did not explode.",
+        steps_too_far,
+    ),
+    (
+        "learns",
+        f"the lowest held-out loss is more than {100 * LOSS_CHANGE:g} % below that of the base model; the sample is named "
+        "at which it is lowest.",
+        learns,
+    ),
+    (
         "over-fits",
         f"at the end the held-out loss stands more than {100 * LOSS_CHANGE:g} % above its lowest value, and the training "
-        "loss is lower than it was there.",
+        "loss is lower than it was there. After a step too large, only what follows its recovery counts.",
         over_fits,
     ),
     (
@@ -216,8 +274,9 @@ RULES_OF_ONE_RUN = (
     ),
     (
         "copies",
-        f"the whole interval of the copied share (tokens in runs of {LEAST} or more that stand in the training text) "
-        f"lies above the base model's, which was not trained on it, and the share is over {100 * COPIED:g} %.",
+        f"the whole interval of the copied share (tokens in runs of {LEAST} or more that stand in the training text, "
+        f"or of more where {100 * BY_THE_AUTHOR:g} % of the author's own held-out text is in such runs) lies above the "
+        f"base model's, which was not trained on it, and the share is over {100 * COPIED:g} %.",
         copies,
     ),
     (
@@ -287,13 +346,33 @@ def fits_best(results: list[Result]) -> Verdict:
         noise, yardstick = gap < LOSS_CHANGE * lowest, f"a gap of {100 * gap / lowest:.1f} %"
     seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
     sentence = f"{lr_label(best)} fits best: held-out loss {lowest:.3f} (perplexity {perplexity(lowest)}{seeds})"
-    sentence += f", before {lr_label(second)} with {next_lowest:.3f} ({yardstick}"
+    sentence += f", ahead of {lr_label(second)} with {next_lowest:.3f} ({yardstick}"
     sentence += ": within the noise)" if noise else ")"
+    sentence += what_stopping_would_change(finished, best, lowest)
     firsts = [held_out_loss(result, "before") for result in finished if result["lr"] == best]
     if lowest >= np.mean(firsts):
         sentence += f"; yet it is no better than the base model's {np.mean(firsts):.3f}"
     name = "fits best, but within the noise" if noise else "fits best"
     return Verdict(best, None, name, sentence + ".")
+
+
+def what_stopping_would_change(finished: list[Result], best: float, lowest: float) -> str:
+    """Whether the rate that ends `best`, with the held-out loss `lowest`, was still falling, and which others were as
+    good before they turned: the second half of a sentence."""
+    minima: dict[float, list[tuple[int, float]]] = {}
+    if not all(result["held_out_loss"] for result in finished):
+        return ""
+    for result in finished:
+        minima.setdefault(result["lr"], []).append(min(result["held_out_loss"], key=lambda pair: pair[1]))
+    end, found = finished[0]["held_out_loss"][-1][0], ""
+    for lr, pairs in minima.items():
+        samples, loss = sorted({sample for sample, _ in pairs}), float(np.mean([loss for _, loss in pairs]))
+        if lr == best and samples == [end]:
+            found = f"; it was still falling at the end{found}"
+        elif lr != best and 0 < samples[0] and samples[-1] < end and loss < (1 + LOSS_CHANGE) * lowest:
+            at = f"sample {samples[0]}" if len(samples) == 1 else f"samples {samples[0]} to {samples[-1]}"
+            found += f"; {lr_label(lr)} was {'better' if loss < (1 - LOSS_CHANGE) * lowest else 'as good'} at {at} ({loss:.3f})"
+    return found
 
 
 def perplexity(loss: float) -> str:

@@ -183,12 +183,17 @@ def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text
 
 
 def test_a_run_folder_is_a_model_folder(swept, command, model_folder):
-    """`python -m evaluate` finds the run's own text and measures what the run itself measured after training."""
+    """`python -m evaluate` measures what the run itself measured, and a base model beside it on the same terms."""
     out, _ = swept
     result = json.loads((out / "lr-1e-2" / "result.json").read_text(encoding="utf-8"))
-    code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--eval-sequences", 12, "--eval-tokens", 10)
+    code, printed, err = command(evaluate_command.main, model_folder, out / "lr-1e-2")
     assert code == 0, err
-    assert f"| {result['after']['ratio']:.3f} (" in printed and f"| {result['book_ratio']:.3f} |" in printed
+    terms = "12 x 10 tokens, temperature 1, top-k 50, seed 0, " + result["settings"]["dtype"]
+    for line, measured in zip(printed.splitlines()[2:], (result["before"], result["after"]), strict=True):
+        ratio, own = measured["ratio"], measured["untruncated_ratio"]
+        assert f"| islands | {terms} | {ratio:.3f} (" in line and f"| {own:.3f} | {result['book_ratio']:.3f} |" in line
+    code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--top-k", 0, "--eval-sequences", 5)
+    assert code == 0 and "5 x 10 tokens, temperature 1, top-k off, seed 0" in printed
     tuned, base = load_pretrained(out / "lr-1e-2"), load_pretrained(model_folder)
     assert tuned.config == base.config and not torch.equal(tuned.wte.weight, base.wte.weight)
 

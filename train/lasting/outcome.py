@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.measures.yardstick import Yardstick
 from evaluate.results import RESULT_FILE, Evaluation, Result, write_json
 from model.device import Machine
@@ -60,6 +61,8 @@ def result_of(
         "after": after,
         "book": yardstick.book,
         "prompts": [setup.tokenizer.decode(row) for row in reference.prompts.tolist()],
+        "shown": {"temperature": SHOWN_TEMPERATURE, "top_k": SHOWN_TOP_K},
+        "least_copy": reference.least,
         "book_ratio": setup.book_ratio,
         "book_tokens": len(setup.tokens),
         "held_out_tokens": setup.held_out,

@@ -259,7 +259,7 @@ def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples:
     progress.measuring()
     measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
     progress.measured(measured)
-    if all(map(math.isfinite, measured.values())):
+    if all(math.isfinite(figure) for figure in measured.values() if isinstance(figure, float)):
         record["checkpoints"].append(measured)
 
 

@@ -65,15 +65,21 @@ class Recipe:
             raise ValueError(f"--warmup {self.warmup} must be below --steps {self.steps}")
 
 
-def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear from peak / warmup up to `peak`, then half a cosine down to 0 at `steps`.
+COOLDOWN = 0.25  # of the steps, at the end
 
-    Warm-up because the second moments are a poor guess at first (Goyal et al. 2017 for the idea);
-    the cosine from Loshchilov and Hutter 2017, "SGDR".
+
+def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear from peak / warmup up to `peak`, flat, and in the last quarter of `steps` down to 0, steeply at first.
+
+    Warm-up because the second moments are a poor guess at first (Goyal et al. 2017 for the idea). Flat until
+    late, as good as a cosine all along, so that a longer training begins as a shorter one does; down as
+    1 - sqrt(share of the quarter) (both Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond
+    Fixed Training Durations").
     """
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    start = max(warmup, round((1 - COOLDOWN) * steps))
+    return peak * (1 - math.sqrt(max(0, step - start) / (steps - start)))
 
 
 class SparingAdamW(AdamW):

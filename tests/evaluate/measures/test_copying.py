@@ -5,7 +5,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluate.measures.copying import SourceIndex, copied_runs, copied_share, extraction, longest_copied, novelty
+from evaluate.measures.copying import (
+    SourceIndex,
+    copied_runs,
+    copied_share,
+    extraction,
+    least_copy,
+    longest_copied,
+    novelty,
+)
 from model.gpt2 import GPT2, GPT2Config
 from model.sampling import generate
 
@@ -201,3 +209,19 @@ def test_a_context_shorter_than_the_prompt():
     tokens = torch.cat([BOOK[:20], written[:2], 1 + written[2:]])  # a book that it continues for two tokens
     assert extraction(model, tokens, prompt_tokens=20, new_tokens=4).tolist() == [0.5]
     assert model.training
+
+
+def test_what_counts_as_a_copy_is_what_the_author_does_not_do():
+    """1,000 held-out tokens, of which runs of 20, 16 and 12 stand in the source: one in a hundred may."""
+    source = np.arange(5000)
+    index, held_out = SourceIndex(source), np.arange(10_000, 11_000)
+    assert least_copy(torch.tensor(held_out), index) == 13
+    held_out[100:112] = source[300:312]
+    assert least_copy(torch.tensor(held_out), index) == 13  # 12 tokens are no run of 13
+    held_out[500:516] = source[700:716]
+    assert least_copy(torch.tensor(held_out), index) == 17  # 16 of 1,000 are too many
+    held_out[800:820] = source[100:120]
+    assert least_copy(torch.tensor(held_out), index) == 21
+    assert least_copy(torch.tensor(np.append(held_out, np.arange(20_000, 21_000))), index) == 17  # 20 of 2,000: enough
+    assert least_copy(torch.tensor(source[:400]), index) == 401  # all of it
+    assert least_copy(torch.tensor([], dtype=torch.long), index) == 13

@@ -1,5 +1,6 @@
 """The evaluation as a whole: each number in its place, from the right texts and the right model."""
 
+import dataclasses
 import json
 import math
 
@@ -10,12 +11,20 @@ from conftest import make_text
 
 import train.__main__ as train_command
 from data import load_tokenizer
-from evaluate.measures.measure import book_evaluation, checkpoint, decode_pieces, evaluation, measures_of_texts
+from evaluate.measures.measure import (
+    book_evaluation,
+    checkpoint,
+    continuations_of,
+    decode_pieces,
+    evaluation,
+    measures_of_texts,
+)
 from evaluate.measures.reference import open_reference, pick_prompts, write
 from evaluate.ratio import Sampling
 from evaluate.setup import open_setup
 from model import load_pretrained
 from model.device import Machine
+from model.sampling import generate
 
 SAMPLING = Sampling(sequences=70, new_tokens=9, top_k=7, temperature=0.8, seed=3)
 MACHINE = Machine("cpu", "float32")
@@ -42,15 +51,19 @@ def test_the_expected_ratio_is_the_samplers_mass_over_all_steps(setup, base):
     tokens = written.ratio.tokens
     with torch.no_grad():
         logits = base.double()(tokens[:, :-1]).numpy()
-    masses = np.zeros((70, 9))
+    masses, own = np.zeros((70, 9)), np.zeros((70, 9))
     for i, j in np.ndindex(70, 9):
         row = logits[i, j].copy()
         row[setup.tokenizer.eot_token] = -np.inf
+        p = np.exp(row - row.max())
+        own[i, j] = p[setup.frequent].sum() / p.sum()
         row[row < np.sort(row)[-7]] = -np.inf
         p = np.exp((row - row.max()) / 0.8)
         masses[i, j] = p[setup.frequent].sum() / p.sum()
     assert written.masses.shape == (70,)
     np.testing.assert_allclose(written.masses, masses.mean(1), atol=1e-5)
+    np.testing.assert_allclose(written.untruncated, own.mean(1), atol=1e-5)
+    assert abs(written.untruncated.mean() - written.masses.mean()) > 0.01  # the tail that is cut off counts
     assert abs(written.masses.mean() - written.ratio.ratio) < 0.08  # the same mean, less noise
 
 
@@ -87,13 +100,15 @@ def test_another_model_is_held_against_the_base(setup, base, reference):
 
 def test_a_parrot_is_caught(setup, reference):
     """Texts cut out of the training text are copied throughout; the same of what was held out are not."""
+    assert reference.least > 30  # in a language of six nouns and verbs, that long a run says nothing
+    reference = dataclasses.replace(reference, least=13)
     parrot = setup.training_tokens[: 40 * 30].view(40, 30)
-    found = measures_of_texts(reference, parrot, intervals=True)
+    found = measures_of_texts(reference, parrot)
     assert found["copied"] == 1.0 and found["copied_ci"] == (1.0, 1.0) and found["novelty"] == [0.0] * 10
     assert found["longest_copy"]["tokens"] == 30
     assert found["longest_copy"]["passage"] == setup.tokenizer.decode(parrot[0].tolist())
     jumble = setup.training_tokens[torch.randperm(1200, generator=torch.Generator().manual_seed(1))].view(40, 30)
-    assert measures_of_texts(reference, jumble, intervals=False)["copied"] == 0.0
+    assert measures_of_texts(reference, jumble)["copied"] == 0.0
 
 
 def test_the_book_is_measured_on_what_was_held_out(setup, reference):
@@ -145,7 +160,10 @@ def test_pieces_are_whole_characters(tokenizer_folder):
 
 def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference):
     found = checkpoint(reference, base, 5, 4)
-    assert found["sample"] == 5 and found["kl"] == 0.0 and set(found) == {"sample", "held_out_loss", "kl", "copied"}
+    assert found["sample"] == 5 and found["kl"] == 0.0
+    assert set(found) == {"sample", "held_out_loss", "kl", "copied", "continuations"}
+    # Two of the prompts, with the luck that they have after training as well.
+    assert found["continuations"] == continuations_of(reference, base)[:2]
     assert set(checkpoint(reference, base, 5, 0)) == {"sample", "held_out_loss"}
 
 
@@ -165,3 +183,17 @@ def test_a_general_text_is_measured_and_a_short_one_refused(command, model_folde
         train_command.main, *flags, "--general-text", tmp_path / "short.txt", "--out", tmp_path / "new"
     )
     assert code == 2 and "general-text" in err and not (tmp_path / "new").exists()
+
+
+def test_the_shown_texts_have_a_sampling_of_their_own(base, reference):
+    """Whatever the ratio's texts are drawn with, these are drawn among the 40 likeliest, at temperature 0.8."""
+    prompts, after = reference.prompts[:, :10], reference.book_continuations[:, :14]
+    short = dataclasses.replace(reference, prompts=prompts, book_continuations=after)
+    shown = ["".join(found["pieces"]) for found in continuations_of(short, base)]
+    other = dataclasses.replace(SAMPLING, top_k=1, temperature=2.0)
+    assert shown == [
+        "".join(found["pieces"]) for found in continuations_of(dataclasses.replace(short, sampling=other), base)
+    ]
+    banned = [reference.setup.tokenizer.eot_token]
+    rows = generate(base, prompts, 14, temperature=0.8, top_k=40, seed=SAMPLING.seed, banned=banned)
+    assert shown == ["".join(decode_pieces(reference.setup.tokenizer, row)) for row in rows[:, 10:].tolist()]

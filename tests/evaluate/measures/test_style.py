@@ -10,8 +10,8 @@ from conftest import VOCAB
 
 from data.tokenizer import load_tokenizer
 from evaluate.measures.style import (
+    divergence,
     divergence_from,
-    divergence_interval,
     jensen_shannon,
     letter_tokens,
     letters_ratio,
@@ -61,28 +61,36 @@ def test_divergence_interval_is_over_texts():
     """Two kinds of text: the number of the first kind in a resample is binomial, and all else follows from it."""
     texts = torch.tensor([[1] * 8] * 40 + [[2] * 8] * 60)
     book = torch.tensor([1] * 9 + [2])
-    low, high = divergence_interval(texts, book, [1, 2])
+    value, (low, high) = divergence(texts, book, [1, 2])
     ends = []
     for quantile in (0.025, 0.975):  # the more texts of 1, the nearer to the book
         below = np.cumsum([math.comb(100, k) * 0.4**k * 0.6 ** (100 - k) for k in range(101)])
         p = np.searchsorted(below, quantile) / 100
         ends.append(float(jensen_shannon(np.array([p, 1 - p]), np.array([0.9, 0.1]))))
     assert (high, low) == pytest.approx(ends, abs=0.01)  # one text more or less moves an end by up to 0.009
-    assert low < divergence_from(texts, book, [1, 2]) < high
-    assert divergence_interval(texts, book, [1, 2]) == (low, high) != divergence_interval(texts, book, [1, 2], seed=1)
-    alike = torch.tensor([[1, 2]] * 7)
-    assert divergence_interval(alike, book, [1, 2]) == pytest.approx([divergence_from(alike, book, [1, 2])] * 2)
+    assert low < value < high
+    assert divergence(texts, book, [1, 2])[1] == (low, high) != divergence(texts, book, [1, 2], seed=1)[1]
+    alike, plain = torch.tensor([[1, 2]] * 7), divergence_from(torch.tensor([[1, 2]] * 7), book, [1, 2])
+    assert divergence(alike, book, [1, 2]) == (pytest.approx(plain), pytest.approx((plain, plain)))
 
 
-def test_divergence_interval_stands_around_the_divergence():
-    """Texts drawn from the book itself: resampled, they all lie farther away than they are."""
-    book = np.random.default_rng(0).zipf(1.3, 4000) % 60
-    texts = np.random.default_rng(1).choice(book, (200, 20))
-    low, high = divergence_interval(texts, book, range(40))
-    divergence = divergence_from(texts, book, range(40))
-    assert 0 < low < divergence < high
-    few = divergence_interval(texts[:2], book, range(40))
-    assert few[0] >= 0
+def test_few_texts_are_no_farther_from_the_book_than_many():
+    """Texts drawn from a known distribution, whose divergence is therefore known: the plain one of 12 texts is nearly
+    twice as large, the one less its bias is right for 12 as for 300, and most intervals have the truth inside."""
+    rng, tokens = np.random.default_rng(0), np.arange(61)
+    p, q = 1.0 / (tokens + 1), 1.0 / (tokens + 4)
+    p, q = p / p.sum(), q / q.sum()
+    book = np.repeat(tokens, np.round(p * 1e6).astype(int))
+    truth = float(jensen_shannon(q, p))
+    for texts, plain_is, off in ((12, 1.9, 0.15), (300, 1.04, 0.05)):
+        drawn = [rng.choice(tokens, (texts, 30), p=q) for _ in range(60)]
+        plain = np.mean([divergence_from(rows, book, range(60)) for rows in drawn])
+        assert plain == pytest.approx(plain_is * truth, rel=0.05)
+        found = [divergence(rows, book, range(60), resamples=400) for rows in drawn]
+        assert np.mean([value for value, _ in found]) == pytest.approx(truth, rel=off)
+        assert np.mean([low <= truth <= high for _, (low, high) in found]) >= 0.9
+    own, (low, _) = divergence(rng.choice(tokens, (50, 30), p=p), book, range(60))
+    assert low == 0.0 <= own < 0.003  # whoever writes as the book does is not away from it, and never less than not
 
 
 def test_letters_are_letters(tokenizer_folder):

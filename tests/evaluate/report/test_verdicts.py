@@ -12,6 +12,8 @@ def evaluation(**changes) -> dict:
         "ratio": 0.5,
         "ratio_ci": [0.48, 0.52],
         "shares": [0.4, 0.6] * 50,
+        "untruncated_ratio": 0.5,
+        "untruncated_shares": [0.4, 0.6] * 50,
         "divergence": 0.04,
         "divergence_ci": [0.03, 0.05],
         "copied": 0.001,
@@ -117,10 +119,65 @@ def test_over_fitting_says_from_where():
     result = run()
     result["train_loss"] = [4 - 0.02 * i for i in range(SAMPLES)]
     result["held_out_loss"] = [[0, 4.0], [40, 3.5], [100, 3.6]]
-    assert names(result) == ["over-fits from sample 40 on"]
-    assert "3.500 there, 3.600 at the end" in judge([result])[0][0].sentence
+    assert names(result) == ["learns until sample 40", "over-fits from sample 40 on"]
+    assert "3.500 there, 3.600 at the end" in judge([result])[0][1].sentence
     result["held_out_loss"][-1][1] = 3.53  # less than 1 % up
+    assert names(result) == ["learns until sample 40"]
+
+
+def test_learning_is_a_verdict_too():
+    result = run()
+    result["held_out_loss"] = [[0, 4.0], [50, 3.98], [100, 3.959]]
+    assert names(result) == ["learns to the end"]
+    assert "4.000 before, 3.959 at sample 100, still falling" in judge([result])[0][0].sentence
+    result["held_out_loss"][1][1] = 3.95
+    assert names(result) == ["learns until sample 50"] and "its lowest" in judge([result])[0][0].sentence
+    result["held_out_loss"] = [[0, 4.0], [50, 3.961], [100, 3.98]]  # less than 1 % down
     assert names(result) == []
+
+
+def test_a_step_too_large_is_no_over_fitting():
+    """The training loss jumps up, and the held-out loss with it; over-fitting begins where it has recovered, if at all."""
+    result = run()
+    rise = [
+        4.0,
+        4.2,
+        4.6,
+        4.7,
+        4.7,
+        4.6,
+        4.5,
+        4.1,
+        3.9,
+    ]  # samples 3 to 7 have a mean of 4.62; 7 to 11 are below 4 first
+    result["train_loss"] = rise + [3.8 - 0.01 * i for i in range(SAMPLES - len(rise))]
+    result["held_out_loss"] = [[0, 3.7], [5, 4.9], [10, 5.0], [20, 4.8], [50, 4.9], [100, 5.2]]
+    sentences = [verdict.sentence for verdict in judge([result])[0]]
+    assert names(result) == ["takes too large a step", "over-fits from sample 20 on"]
+    assert "4.000 at the first sample, 4.620 over samples 3 to 7, back at the first's by sample 12" in sentences[0]
+    assert "4.800 there, 5.200 at the end" in sentences[1]
+    result["held_out_loss"] = [[0, 3.7], [5, 4.9], [10, 4.6], [20, 5.0], [50, 5.0], [100, 5.0]]
+    assert names(result) == ["takes too large a step"]  # the rise is over before the training loss is back
+    result["train_loss"] = [4.0, *[4.29] * 50, *[3.9] * 49]  # 0.3 and no more is a batch that is hard
+    assert names(result)[:1] != ["takes too large a step"]
+    result["train_loss"] = [4.0, *[4.31] * 99]
+    assert names(result) == ["takes too large a step"] and "never back" in judge([result])[0][0].sentence
+    result["train_loss"] = [4.0, *[5.5] * 99]
+    assert names(result)[0] == "exploded" and "takes too large a step" not in names(result)
+
+
+def test_the_best_fit_tells_what_stopping_would_change():
+    falling = run(1e-5, **loss(3.6)) | {"held_out_loss": [[0, 4.0], [50, 3.8], [100, 3.6]]}
+    turned = run(1e-4, **loss(3.8)) | {"held_out_loss": [[0, 4.0], [50, 3.62], [100, 3.8]]}
+    sentence = best_of(turned, falling).sentence
+    assert sentence.endswith(
+        "(a gap of 5.6 %); it was still falling at the end; 1e-4 was as good at sample 50 (3.620)."
+    )
+    turned["held_out_loss"][1][1] = 3.55
+    assert "1e-4 was better at sample 50 (3.550)" in best_of(turned, falling).sentence
+    turned["held_out_loss"][1][1] = 3.64  # over 1 % above 3.6
+    falling["held_out_loss"][1][1] = 3.5
+    assert best_of(turned, falling).sentence.endswith("(a gap of 5.6 %).")
 
 
 def test_exploded_diverged_and_trial():
@@ -128,7 +185,7 @@ def test_exploded_diverged_and_trial():
     result["train_loss"][-10:] = [5.001] * 10
     assert names(result) == ["exploded"]
     result["train_loss"][-10:] = [5.0] * 10
-    assert names(result) == []
+    assert names(result) == ["takes too large a step"]
     short = run() | {"samples": 99, "train_loss": [4.0] * 99}
     assert names(short) == ["is only a trial"]
     gone = run() | {"train_loss": [4.0, 9.0], "after": None}
@@ -147,7 +204,7 @@ def test_the_best_fit_with_one_seed(second, name):
     """The runner-up is 1 % of 3.495 = 0.03495 away, or just not."""
     verdict = best_of(run(1e-3, **loss(second)), run(1e-4, **loss(3.495)), run(1e-5, **loss(3.9)))
     assert (verdict.lr, verdict.name) == (1e-4, name)
-    assert f"1e-4 fits best: held-out loss 3.495 (perplexity 33.0), before 1e-3 with {second}" in verdict.sentence
+    assert f"1e-4 fits best: held-out loss 3.495 (perplexity 33.0), ahead of 1e-3 with {second}" in verdict.sentence
 
 
 @pytest.mark.parametrize(("shift", "name"), [(0.0199, "fits best, but within the noise"), (0.0201, "fits best")])
@@ -181,6 +238,7 @@ def test_without_its_figures_a_verdict_is_not_made():
     nothing_held_out["after"]["extraction"] |= {"held_out": None, "held_out_ci": None}
     verdicts, not_made = judge([nothing_held_out])
     assert verdicts == [] and {one.name: one.reason for one in not_made if one.run} == {
+        "learns": "no held-out loss during training",
         "over-fits": "no held-out loss during training",
         "ends worse than it began": "no held-out loss",
         "has memorised passages": "held_out_ci is not in the result",
