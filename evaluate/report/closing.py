@@ -3,7 +3,7 @@
 import textwrap
 
 from evaluate.rate.session import readable
-from evaluate.results import Result, describe, final_loss, run_label
+from evaluate.results import Result, describe, final_loss, own_terms, run_label
 from evaluate.table import answer
 
 WIDTH = 80  # columns
@@ -14,13 +14,18 @@ TITLES = ("learning rate", "first", "last", "first", "lowest (at)", "last", "bef
 
 def closing(results: list[Result]) -> str:
     """The `results` (see `find_results`) in lines of at most 80 columns; table.md and report.html have all of it."""
+    bent = (
+        ""
+        if all(map(own_terms, results))
+        else ", which only a ratio without top-k at temperature 1 can be held against"
+    )
     parts = [
         wrapped(f"What the learning rate does to a fine-tune: {describe(results)}."),
         "",
         *rows_of(results),
         wrapped(
             "Losses in nats per token, the last in training a mean over the last tenth. The book's own ratio: "
-            f"{results[0]['book_ratio']:.3f}."
+            f"{results[0]['book_ratio']:.3f}{bent}."
         ),
         "",
         *map(wrapped, answer(results)),
