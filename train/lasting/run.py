@@ -17,6 +17,7 @@ import torch
 from evaluate.measures.reference import general_windows
 from evaluate.measures.yardstick import Yardstick, open_yardstick
 from evaluate.ratio import Sampling
+from evaluate.report.verdicts import TRIAL
 from evaluate.results import Result, write_json
 from evaluate.setup import Setup, open_setup
 from model.device import Machine, fastest_dtype
@@ -44,7 +45,8 @@ from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.memory import keep_memory
 from train.verify.device_check import compare_with_cpu
 
-MEASUREMENTS = 20  # how often the held-out loss is measured during training
+MEASUREMENTS = 20  # how often the held-out loss is measured during training,
+AT_LEAST = 5  # but not more often than every so many samples: measuring once costs as much as one or two of them
 FULL_EVERY = 4  # of these, every so many also measure KL and copying, which take more time; the last one does
 CHECKPOINT_TEXTS = 32  # so many texts stand for all of them while training is under way
 
@@ -147,8 +149,13 @@ def begin(plan: Plan) -> Yardstick:
     """Say what should be known, and measure the base model."""
     for note in notes_on(plan.setup, plan.machine):
         print(f"note: {note}")
+    if (samples := plan.training.samples) < TRIAL:
+        print(
+            f"note: fewer than {TRIAL} samples are a trial: it is measured every {measured_every(samples)} samples, by "
+            f"{plan.sampling.sequences} texts (--eval-sequences N for more; a full run has {Sampling.sequences})"
+        )
     size = state_bytes(plan.setup) / 1e9
-    print(f"a run that is interrupted goes on from its last state, {size:.2g} GB in {STATE_FILE}")
+    print(f"a run that is interrupted goes on from its last state, {size:.2g} GB in {STATE_FILE}", flush=True)
     yardstick = open_yardstick(plan.setup, fresh_model(plan), plan.sampling, plan.training.seq_len, plan.machine)
     before = yardstick.before
     held_out = f", held-out loss {before['held_out']['loss']:.3f}" if before["held_out"] else ""
@@ -233,11 +240,7 @@ def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW,
     keeper = Keeper(job.folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
-        with Progress(job.label, plan.training.samples) as progress:
-            progress.measuring()
-            first = yardstick.checkpoint(model, 0, CHECKPOINT_TEXTS)
-            progress.measured(first)
-        record = {"train_loss": [], "checkpoints": [first], "seconds": 0.0}
+        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint(CHECKPOINT_TEXTS)], "seconds": 0.0}
     else:
         samples = plan.training.samples
         print(f"going on from sample {optimizer.steps} of {samples} in {keeper.file}", flush=True)
@@ -250,9 +253,14 @@ def stopwatch(seconds: float) -> Callable[[], float]:
     return lambda: time.monotonic() - began
 
 
+def measured_every(samples: int) -> int:
+    """So many samples lie between two measurements of a run of `samples`; the last one is measured anyway."""
+    return max(AT_LEAST, samples // MEASUREMENTS)
+
+
 def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples: int, progress: Progress) -> None:
     """Add a checkpoint to `record` where one is due after the sample just done."""
-    done, every = len(record["train_loss"]), max(1, samples // MEASUREMENTS)
+    done, every = len(record["train_loss"]), measured_every(samples)
     if (done % every and done != samples) or not yardstick.finds_sound(model):
         return
     full = done % (FULL_EVERY * every) == 0 or done == samples
