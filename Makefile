@@ -9,7 +9,7 @@ SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $
 
 # The demo's model is small and wants larger learning rates than GPT-2; its text is short, and so are its windows.
 DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
-	--holdout 0.1 --top-k 0 --eval-sequences 96 --eval-tokens 64 --overwrite --out runs/demo
+	--holdout 0.5 --top-k 0 --eval-sequences 96 --eval-tokens 64 --out runs/demo
 
 .PHONY: help setup demo sweep test verify mutants bench lilliput clean
 

@@ -564,7 +564,7 @@ TABLE = {
     "train/pretrain/pretraining.py": {
         "train/pretrain/test_pretrain.py": [
             ("peak * (step + 1) / warmup", "peak * step / warmup", "the first step has a rate of zero"),
-            ("(step - warmup) / (steps - warmup)", "step / steps", "the rate jumps where it begins to fall"),
+            ("(steps - start))", "steps)", "the rate does not fall to zero"),
             ("    clip_grad_norm_(model.parameters(), recipe.clip)\n", "", "gradients of any length"),
             ("if p.dim() == 2:", "if True:", "biases and norms decay"),
             ("1 - self.lr * self.decay_of_matrices", "1 - self.decay_of_matrices", "decay without the rate"),
@@ -592,6 +592,27 @@ TABLE = {
             ("[0.025, 0.975]", "[0.05, 0.95]", "an interval of 90 %"),
         ],
     },
+    "evaluate/measures/style.py": {
+        "evaluate/measures/test_style.py": [
+            ("float(plain - bias)", "float(plain)", "few texts look far from the book"),
+            ("- 2 * bias", "- bias", "the interval stands about what it should not"),
+        ],
+    },
+    "evaluate/measures/copying.py": {
+        "evaluate/measures/test_copying.py": [
+            ("more = range(LEAST,", "more = range(1,", "chance counts as copying"),
+            ("max(LEAST, lengths.max()) + 1)", "LEAST + 1)", "what the author repeats counts as copied"),
+            (".mean() <= BY_THE_AUTHOR", ".mean() <= 0", "one run of the author's allows all shorter ones"),
+        ],
+    },
+    "evaluate/measures/measure.py": {
+        "evaluate/measures/test_measure.py": [
+            ("temperature=SHOWN_TEMPERATURE", "temperature=reference.sampling.temperature",
+             "the shown texts are drawn as the counted ones"),
+            ("continuations_of(reference, rounded, PROMPTS_ON_THE_WAY)", "continuations_of(reference, rounded)",
+             "all prompts are continued on the way"),
+        ],
+    },
     "evaluate/measures/ngram.py": {
         "train/pretrain/test_pretrain.py": [
             ("self.discount * kind * shorter", "self.discount * shorter", "discounted once, however many kinds"),
@@ -614,7 +635,7 @@ TABLE = {
             ("if missing:", "if False:", "any JSON file passes for a result"),
             ("len(losses) // 10)", "len(losses) // 5)", "the last loss is over a fifth of the samples"),
             ('exp_digits=1).replace("e+", "e")', "exp_digits=2)", "learning rates as 1e-04"),
-            ('np.array(second["shares"]) - np.array(first["shares"])',
+            ('np.array(second[key]) - np.array(first[key])',
              'np.array(first["shares"]) - np.array(second["shares"])', "differences with the wrong sign"),
             ("bootstrap_interval(difference)", 'bootstrap_interval(second["shares"] - np.sort(first["shares"]))',
              "the interval of the difference is not paired"),
@@ -624,10 +645,20 @@ TABLE = {
         "evaluate/test_evaluate.py": [
             ("if low > 0 or high < 0:", "if True:", "noise is called a change"),
             ("if low > 0 or high < 0 else", "if True else", "noise is called a difference"),
-            ("- book) < abs(", "- book) > abs(", "nearer and farther swapped"),
+            ('result["book_ratio"]) < abs(', 'result["book_ratio"]) > abs(', "nearer and farther swapped"),
+            ('result["before"]["untruncated_ratio"], result["after"]["untruncated_ratio"]',
+             'result["before"]["ratio"], result["after"]["ratio"]', "a ratio with top-k is held against the book's"),
             ("sorted(results, key=final_loss)", "results", "the losses are not ranked"),
+        ],
+    },
+    "evaluate/report/chance.py": {
+        "evaluate/test_evaluate.py": [
             ('paired_difference(other["after"], one["after"])', 'paired_difference(one["after"], other["after"])',
              "learning rates compared the wrong way round"),
+            ('if low > 0 or high < 0 else "within"', 'if True else "within"', "noise is called a difference"),
+            ("np.std(values, ddof=1)", "np.std(values)", "two seeds seem to scatter less than they do"),
+            ("/ (2 * 1.96)", "/ 2", "the writing seems to scatter twice as much"),
+            ("if v.lr == lr and v.seed is not None", "if v.lr == lr", "a verdict counts once more than there are seeds"),
         ],
     },
     "evaluate/plot.py": {
@@ -685,6 +716,13 @@ TABLE = {
             (' and final_loss(result) < np.mean(result["train_loss"][then])', "", "mere harm passes for over-fitting"),
         ],
         "evaluate/report/test_verdicts.py": [
+            ("if pair[0] >= recovered", "if True", "what a step too large did is called over-fitting"),
+            ("<= losses[0] + SHOCK", "<= losses[0]", "a batch that is hard is called a step too large"),
+            ("means[highest:] <= losses[0]", "means <= losses[0]", "recovered before it was hit"),
+            ("if since == last else f\"until", "if since else f\"until", "what turned is called still falling"),
+            ("if lr == best and samples == [end]", "if lr == best", "the best rate is always still falling"),
+            ("samples[-1] < end and loss < (1 + LOSS_CHANGE) * lowest", "samples[-1] < end",
+             "a worse minimum is called as good"),
             ("max(held_out[1], base[1])", "held_out[1]", "what the base model says as well is called memorised"),
             ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
         ],

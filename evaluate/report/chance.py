@@ -3,7 +3,7 @@
 import numpy as np
 
 from evaluate.report.verdicts import judge
-from evaluate.results import Result, lr_label, paired_difference, run_label
+from evaluate.results import Result, final_loss, lr_label, paired_difference, run_label
 
 
 def sampling_noise(results: list[Result]) -> list[str]:
@@ -53,7 +53,7 @@ def over_seeds(results: list[Result]) -> list[str]:
     if not lrs:
         return []
     verdicts, held_out = judge(results)[0], all(result["held_out_loss"] for result in results)
-    measures = {"ratio": lambda r: r["after"]["ratio"]}
+    measures = {"training loss, last tenth": final_loss, "ratio": lambda r: r["after"]["ratio"]}
     measures |= {"held-out loss, lowest": lambda r: min(loss for _, loss in r["held_out_loss"])} if held_out else {}
     measures |= {"held-out loss, last": lambda r: r["held_out_loss"][-1][1]} if held_out else {}
     measures |= {"copied (%)": lambda r: 100 * r["after"]["copied"]}

@@ -277,6 +277,8 @@ def test_over_the_seeds_the_verdicts_are_counted():
     assert cells["held-out loss, last"] == "4.600 sd 0.000 (4.600 to 4.600)" and cells["copied (%)"].startswith(
         "25.000"
     )
+    others = [run | {"lr": 1e-4} for run in runs]
+    assert "fits best" not in "".join(over_seeds(runs + others))  # a verdict on the rates, and not on a run
     assert over_seeds(runs[:1]) == []
     runs[0]["after"] = None
     assert "| 0.520 |" in "\n".join(over_seeds(runs)) and "diverged 1/2" in "\n".join(over_seeds(runs))
@@ -465,6 +467,7 @@ FALLING = [5 - 0.1 * i for i in range(40)]
         (FALLING, [5.0, 4.5, 4.2, 4.1, 4.0], None),  # still falling
         (FALLING, [5.0, 5.1, 5.2, 5.3, 5.4], 0),  # worse from the first sample on
         ([5.0] + [6.0] * 39, [5.0, 6.1, 6.2, 6.3, 6.4], None),  # harm, but no over-fitting: training got worse too
+        ([5.0] * 40, [5.0, 5.1, 5.2, 5.3, 5.4], None),  # nor did it learn anything by heart
         (FALLING, [], None),
     ],
 )

@@ -6,9 +6,11 @@ python -m train.pretrain.card model/lilliput --work runs/lilliput/work --texts p
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import regex
 import torch
 from matplotlib.figure import Figure
 
@@ -21,6 +23,8 @@ from evaluate.setup import parameter_count
 from model.pretrained import load_pretrained
 from model.sampling import generate
 
+WORDS = 2000  # that are looked up in the corpus
+SAMPLED = {"temperature 1": {}, "temperature 0.8, top-k 40": {"temperature": 0.8, "top_k": 40}}
 PROMPTS = ("We had not sailed", "The king", "My wife", "“I cannot", "In the morning")
 
 
@@ -57,6 +61,31 @@ def samples(model, tokenizer, temperature: float = 0.8, new_tokens: int = 70, se
         )
         written.append(tokenizer.decode(text[0].tolist()))
     return written
+
+
+def words_of(text: str) -> list[str]:
+    """Its runs of letters, in small letters."""
+    return [word.lower() for word in regex.findall(r"\p{L}+", text)]
+
+
+def invented_words(texts: Iterable[str], known: set[str], count: int = WORDS) -> list[str]:
+    """Those of the first `count` words of `texts` that are not in `known`; the last of each text may be cut and is
+    left out."""
+    words = [word for text in texts for word in words_of(text)[:-1]]
+    if len(words) < count:
+        raise ValueError(f"the texts have {len(words)} words, {count} are to be looked at; write more")
+    return [word for word in words[:count] if word not in known]
+
+
+def count_invented(model, tokenizer, train_tokens: np.ndarray) -> dict[str, int]:
+    """How many of `WORDS` sampled words stand nowhere in the training corpus, by how they are sampled."""
+    known = set(words_of(tokenizer.decode(train_tokens.tolist())))
+    start = torch.full((64, 1), tokenizer.eot_token)  # texts that begin as those of the corpus do
+    found = {}
+    for name, bent in SAMPLED.items():
+        rows = generate(model, start, 120, banned=[tokenizer.eot_token], **bent)
+        found[name] = len(invented_words(map(tokenizer.decode, rows[:, 1:].tolist()), known))
+    return found
 
 
 def plot_training(training: dict, file: Path) -> None:
@@ -129,14 +158,25 @@ GPT-2 of 0 layers could reach at best.
 """
 
 
-def card(folder: Path, training: dict, figures: dict, written: list[str], parameters: int, pilots: list[dict]) -> str:
+def card(
+    folder: Path,
+    training: dict,
+    figures: dict,
+    written: list[str],
+    invented: dict[str, int],
+    parameters: int,
+    pilots: list[dict],
+) -> str:
     """The card's text."""
     settings = training["settings"]
     quoted = "\n\n".join("> " + text.replace("\n", "\n> ") for text in written)
     return f"""# {folder.name.capitalize()}
 
-A GPT-2 of {parameters:,} parameters that is small enough to ship: {settings["n_layer"]} layers, {settings["n_embd"]} wide,
-{settings["n_head"]} heads, a context of {settings["block_size"]} tokens, a vocabulary of {settings["vocab_size"]:,}. It exists so that the
+A GPT-2 of {parameters:,} parameters that is small enough to ship: {settings["n_layer"]} layers, {
+        settings["n_embd"]
+    } wide,
+{settings["n_head"]} heads, a context of {settings["block_size"]} tokens, a vocabulary of {
+        settings["vocab_size"]:,}. It exists so that the
 experiment of this project can be run anywhere in two minutes. It is a real pretrained language model,
 and it is not GPT-2: no figure made with it says anything about OpenAI's weights.
 
@@ -149,6 +189,10 @@ This page is written by `python -m train.pretrain.card`; every figure in it is m
 The first draw for each prompt (temperature 0.8, no top-k, seed 0), not chosen:
 
 {quoted}
+
+Of {WORDS:,} words that it writes from nothing, so many stand nowhere in the training corpus: {
+        "; ".join(f"{count} ({100 * count / WORDS:.1f} %) at {name}" for name, count in invented.items())
+    }.
 
 ## What it must not be used for
 
@@ -203,10 +247,11 @@ def main() -> None:
         texts[book.name] = (tokens, len(book.text.encode("utf-8")))
     figures = measure(model, tokenizer, train_tokens, texts)
     written = samples(model, tokenizer)
-    content = {"bits_per_byte": figures, "samples": written, "pilots": pilots}
+    invented = count_invented(model, tokenizer, train_tokens)
+    content = {"bits_per_byte": figures, "samples": written, "invented_words": invented, "pilots": pilots}
     (args.folder / "figures.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     plot_training(training, args.folder / "training.png")
-    text = card(args.folder, training, figures, written, parameter_count(model.config), pilots)
+    text = card(args.folder, training, figures, written, invented, parameter_count(model.config), pilots)
     (args.folder / "README.md").write_text(text, encoding="utf-8")
     print(json.dumps(figures, indent=1))
 

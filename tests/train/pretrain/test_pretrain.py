@@ -17,6 +17,7 @@ from model import load_pretrained
 from model.gpt2 import GPT2, GPT2Config
 from train import AdamW
 from train.lasting.state import load_state, save_state
+from train.pretrain.card import invented_words
 
 FLAGS = "--vocab-size 290 --n-layer 1 --n-head 2 --n-embd 8 --block-size 16 --batch-size 4 --steps 8 --warmup 2 --held-out 2"
 
@@ -44,9 +45,10 @@ def test_the_schedule():
         return pretraining.learning_rate(step, steps=110, warmup=10, peak=2.0)
 
     assert lr(0) == pytest.approx(0.2) and lr(9) == pytest.approx(2.0) == lr(10)
-    assert lr(60) == pytest.approx(1.0)  # half of the way down
-    assert lr(35) == pytest.approx(1 + math.cos(math.pi / 4))
-    assert 0 < lr(109) < 0.001
+    assert lr(50) == lr(82) == 2.0 > lr(83)  # three quarters of the steps are over
+    assert lr(89) == pytest.approx(1.0)  # 7 of the last 28: the root of a quarter is a half
+    assert lr(109) == pytest.approx(2 - 2 * math.sqrt(27 / 28))
+    assert pretraining.learning_rate(9, steps=10, warmup=9, peak=2.0) == 2.0  # there is no room to fall
 
 
 def test_gradients_are_cut_to_a_length_in_their_own_direction():
@@ -215,3 +217,13 @@ def test_ngram_probabilities_sum_to_one():
     trigram = NGram(rng.integers(5, size=60), 3, 6)  # token 5 never occurs
     for context in ([0, 0], [1, 4], [5, 2], [3, 5]):
         assert sum(trigram.probabilities(np.array([*context, w]))[-1] for w in range(6)) == pytest.approx(1)
+
+
+def test_invented_words_are_counted_among_whole_ones():
+    texts = ["The kinge saw Łódź, didn't he? A ship sa", "the the zzz", ""]
+    known = {"the", "saw", "łódź", "didn", "t", "he", "a", "ship"}
+    assert invented_words(texts, known, 11) == ["kinge"]  # the last word of each is cut: `sa`, `zzz`
+    assert invented_words(texts, known - {"he", "the"}, 11) == ["the", "kinge", "he", "the", "the"]
+    assert invented_words(texts, known, 1) == []
+    with pytest.raises(ValueError, match="have 11 words, 12 are"):
+        invented_words(texts, known, 12)

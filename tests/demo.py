@@ -1,0 +1,55 @@
+"""What the repository keeps of the demo, and the README quotes: table, figures, texts, and how far seeds scatter.
+
+make demo
+python -m train.sweep DEMO_FLAGS --no-save-model --seeds 5 --dtype bfloat16 --out runs/bfloat16   # and float32
+python -m tests.demo runs/demo runs/bfloat16 runs/float32
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from evaluate.plot import FIGURE_FILE, HELD_OUT_FILE
+from evaluate.report.chance import over_seeds
+from evaluate.results import Result, describe, find_results, lr_label
+from evaluate.table import TABLE_FILE
+
+DEMO = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "demo"
+
+
+def continuations(results: list[Result]) -> list[dict]:
+    """To each prompt what the base model, each rate and the book write."""
+    columns = {
+        "base": results[0]["before"],
+        **{lr_label(r["lr"]): r["after"] for r in results},
+        "book": results[0]["book"],
+    }
+    return [
+        {"number": i, "prompt": prompt}
+        | {name: "".join(written["continuations"][i]["pieces"]) for name, written in columns.items()}
+        for i, prompt in enumerate(results[0]["prompts"])
+    ]
+
+
+def seeds_page(folders: list[Path]) -> str:
+    lines = ["The demo with other orders of the batches, each rate with the same ones; made by `python -m tests.demo`."]
+    for folder in folders:
+        results = find_results([folder])
+        environment = results[0]["environment"]
+        lines += ["", f"## {environment['dtype']}", "", f"{describe(results)}; {environment['device_name']}.", ""]
+        lines += over_seeds(results)[:-1]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    demo, *seeds = map(Path, sys.argv[1:])
+    for name in (TABLE_FILE, FIGURE_FILE, HELD_OUT_FILE):
+        (DEMO / name).write_bytes((demo / name).read_bytes())
+    shown = json.dumps(continuations(find_results([demo])), indent=1, ensure_ascii=False)
+    (DEMO / "continuations.json").write_text(shown + "\n", encoding="utf-8")
+    if seeds:
+        (DEMO / "seeds.md").write_text(seeds_page(seeds), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
