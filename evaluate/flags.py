@@ -97,15 +97,17 @@ def add_text_flags(parser: argparse.ArgumentParser, default: str | None = "gulli
     )
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+def add_sampling_flags(parser: argparse.ArgumentParser, default: str = "") -> None:
+    """`default`: what `--eval-sequences` is where it is not given, in words; it is None then."""
     group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--eval-sequences",
         dest="sequences",
         type=positive_int,
-        default=Sampling.sequences,
+        default=None if default else Sampling.sequences,
         metavar="N",
-        help="texts to write, each from a random token; the exercise writes 10",
+        help="texts to write, each from a random token; the exercise writes 10"
+        + (f" (default: {default})" if default else ""),
     )
     group.add_argument(
         "--eval-tokens",

@@ -255,7 +255,7 @@ def main() -> None:
         if not results["matmul_flops"]["bfloat16"]:
             # Imitated, a single step would take hours.
             pairs = [pair for pair in pairs if "bfloat16" not in (pair[1]["dtype"], pair[2]["dtype"])]
-        for name, our_task, their_task, least, aim in tqdm(pairs, "pairs"):
+        for name, our_task, their_task, least, aim in tqdm(pairs, "pairs", disable=None):
             workers = (
                 Worker(sys.executable, "bench_ours.py", our_task | common),
                 Worker(python, "bench_theirs.py", their_task | common),
@@ -278,7 +278,7 @@ def main() -> None:
         if args.only in "start to first training step, cached model":
             results["pairs"]["start to first training step, cached model"] = compare_starts(python, common, args.turns)
             keep()
-        for varies, value, task in tqdm([row for row in SCALING if args.only in row[0]], "scaling"):
+        for varies, value, task in tqdm([row for row in SCALING if args.only in row[0]], "scaling", disable=None):
             size = {"model": model_of_size(*map(int, task["size"].split("x")))} if "size" in task else {}
             worker = Worker(sys.executable, "bench_ours.py", task | common | size)
             worker.turn()

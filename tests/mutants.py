@@ -423,7 +423,7 @@ TABLE = {
             ("if optimizer.steps == training.samples or keeper.due():", "if keeper.due():",
              "training that is complete is not saved before the evaluation"),
             ("saved = keeper.save(record)", "saved = True", "Ctrl-C does not save"),
-            ("with signals.deferred(), progress_bar(", "with progress_bar(", "a signal cuts an optimizer step in two"),
+            ("with signals.deferred(), Progress(", "with Progress(", "a signal cuts an optimizer step in two"),
             ('record["train_loss"].append(loss)', 'record["train_loss"] = [*record["train_loss"], loss][-4:]',
              "the loss history is not saved"),
         ],
@@ -443,8 +443,30 @@ TABLE = {
         "train/lasting/test_interruption.py::test_a_finished_run_is_not_repeated": [
             ("model if after and plan.save_model else None", "model if after else None", "--no-save-model is ignored"),
         ],
+        "train/lasting/test_progress.py": [
+            ("return max(AT_LEAST, samples // MEASUREMENTS)", "return max(1, samples // MEASUREMENTS)",
+             "a trial is measured after every sample"),
+            ("(FULL_EVERY * every) == 0 or done == samples", "(FULL_EVERY * every) == 0", "the end is not measured in full"),
+            ("        print(summed_up(job.label, result), flush=True)\n", "        pass\n", "no line sums up a run"),
+        ],
         TEAM: [
             ("    team.share(optimizer)\n    gradients", "    gradients", "the first process shares no step"),
+        ],
+    },
+    "train/lasting/progress.py": {
+        "train/lasting/test_progress.py": [
+            ("leave=False, disable=None)", "leave=False)", "bars in a file"),
+            ("if self.bar.disable:", "if False:", "no line off a terminal"),
+            ("if self.bar.disable:", "if True:", "lines through a bar"),
+            ("        self.losses.clear()\n", "", "the training loss since the start"),
+            ("(self.done - self.first) *", "self.done *", "the time left as if samples of an earlier start were of this"),
+            ("key=lambda pair: pair[1])", "key=lambda pair: -pair[1])", "the highest held-out loss as the lowest"),
+        ],
+    },
+    "train/flags.py": {
+        "train/lasting/test_progress.py": [
+            ("if args.sequences is None:", "if True:", "--eval-sequences is ignored"),
+            ("args.samples < TRIAL else", "args.samples <= TRIAL else", "the demo is a trial"),
         ],
     },
     "train/lasting/outcome.py": {
@@ -542,6 +564,9 @@ TABLE = {
             ("nullcontext() if last else parallel.no_sync()", "nullcontext() if not last else parallel.no_sync()",
              "the last micro-batch is not shared"),
             ("dist.broadcast(moment, 0)", "pass", "the others go on without the moments"),
+        ],
+        "train/parallel/test_team.py::test_lines_of_other_processes_are_told_apart": [
+            ("    def isatty(self) -> bool:\n        return False\n", "", "bars among the lines of several processes"),
         ],
         "train/parallel/test_team.py::test_every_process_of_a_machine_has_its_own_gpu": [
             ("% torch.cuda.device_count()", "", "more processes than GPUs"),
@@ -701,6 +726,31 @@ TABLE = {
             ("TERMS | (terms or of_the_first) | asked", "TERMS | of_the_first", "flags are ignored"),
             ("TERMS | (terms or of_the_first) | asked", "TERMS | terms | asked",
              "the base model is measured on other terms than the run beside it"),
+        ],
+    },
+    "evaluate/measures/yardstick.py": {
+        "evaluate/measures/test_measure.py": [
+            ("reference.base_texts[:texts, 1:]", "reference.base_texts[:, 1:]", "the first checkpoint has other texts"),
+            ("reference.base_texts[:texts, 1:]", "reference.base_texts[:texts]", "start tokens count as copied"),
+        ],
+    },
+    "evaluate/report/closing.py": {
+        "evaluate/report/test_closing.py": [
+            ("textwrap.fill(text, WIDTH,", "textwrap.fill(text, WIDTH + 9,", "sentences wider than the terminal"),
+            ('if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "', 'if widths else " "', "a wide table is not drawn together"),
+            ("max_lines=LINES, ", "", "texts of any length"),
+            ('" ".join(readable(text).split())', '" ".join(text.split())', "a text commands the terminal"),
+        ],
+    },
+    "evaluate/rate/contest.py": {
+        "evaluate/rate/test_rate.py": [
+            ("math.ceil(FEW / (participants - 1))", "FEW // (participants - 1)", "too few pairs for a verdict"),
+            ("round(1.2 * rounds", "round(rounds", "repeats are not reckoned with"),
+        ],
+    },
+    "evaluate/rate/__main__.py": {
+        "evaluate/rate/test_rate.py": [
+            ("if comparisons >= needed:", "if True:", "nobody is told that the pairs are too few"),
         ],
     },
     "evaluate/measures/reference.py": {

@@ -5,10 +5,10 @@ python -m train --lr 1e-4 --samples 50
 
 from pathlib import Path
 
-from evaluate.flags import Parser, filled, positive_float
+from evaluate.flags import Parser, positive_float
+from evaluate.report.closing import closing
 from evaluate.results import lr_label, read_result
-from evaluate.table import table
-from train.flags import add_out_flags, add_request_flags
+from train.flags import add_out_flags, add_request_flags, request_of
 from train.lasting.claim import claimed
 from train.lasting.folder import Job, common_identity, default_folder
 from train.lasting.interruption import Signals, ending_in_one_line
@@ -26,7 +26,7 @@ def main() -> None:
     add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
     add_request_flags(parser)
     args = parser.parse_args()
-    request = filled(Request, vars(args))
+    request = request_of(args)
     rank, size = processes()
     if rank > 0:
         follow(request, args.lr)
@@ -38,7 +38,7 @@ def main() -> None:
             folder = train_one(request, args.lr, args.out, args.overwrite, signals)
         except (ValueError, OSError) as error:
             parser.error(str(error))
-    print(table([read_result(folder)]))
+    print(f"\n{closing([read_result(folder)])}\n")
     print(f"{'result and model are' if args.save_model else 'the result is'} in {folder}")
 
 

@@ -3,9 +3,20 @@
 import argparse
 from pathlib import Path
 
-from evaluate.flags import add_machine_flags, add_sampling_flags, add_text_flags, positive_int, share
+from evaluate.flags import add_machine_flags, add_sampling_flags, add_text_flags, filled, positive_int, share
+from evaluate.ratio import Sampling
+from evaluate.report.verdicts import TRIAL
 from train.lasting.run import Request
 from train.settings import Training
+
+TRIAL_TEXTS = 32  # of a trial, unless more are asked for: what measures it shall not take longer than its training
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """What the flags of `add_request_flags` ask for."""
+    if args.sequences is None:
+        args.sequences = TRIAL_TEXTS if args.samples < TRIAL else Sampling.sequences
+    return filled(Request, vars(args))
 
 
 def add_request_flags(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +30,7 @@ def add_request_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_training_flags(parser)
     add_text_flags(parser)
-    add_sampling_flags(parser)
+    add_sampling_flags(parser, f"{Sampling.sequences}, in a trial {TRIAL_TEXTS}")
     add_machine_flags(parser)
 
 
@@ -30,7 +41,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=Training.samples,
         metavar="N",
-        help="optimizer steps, each on one batch; 20 to 50 are a trial",
+        help=f"optimizer steps, each on one batch; below {TRIAL} it is a trial, and measured with less effort",
     )
     group.add_argument(
         "--batch-size", type=positive_int, default=Training.batch_size, metavar="B", help="windows in a batch"

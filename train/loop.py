@@ -90,9 +90,8 @@ def finetune(
     """
     optimizer, losses = AdamW(model.parameters(), lr, weight_decay=settings.weight_decay), []
     try:
-        for loss in tqdm(
-            steps(model, tokens, optimizer, settings, gradients), "training", settings.samples, unit="sample"
-        ):
+        training = steps(model, tokens, optimizer, settings, gradients)
+        for loss in tqdm(training, "training", total=settings.samples, unit="sample", disable=None):
             losses.append(loss)
     except Diverged:
         pass

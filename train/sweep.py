@@ -6,16 +6,17 @@ python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 import time
 from pathlib import Path
 
-from evaluate.flags import Parser, filled, positive_float, positive_int
+from evaluate.flags import Parser, positive_float, positive_int
 from evaluate.plot import plot_all
+from evaluate.report.closing import closing
 from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
-from train.flags import add_out_flags, add_request_flags
+from train.flags import add_out_flags, add_request_flags, request_of
 from train.lasting.claim import claimed
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
-from train.lasting.run import Plan, Request, begin, open_plan, prepare, run
+from train.lasting.run import Plan, begin, open_plan, prepare, run
 from train.parallel.team import processes, readable_output
 
 POLL = 1.0  # seconds between two looks at what other processes are at
@@ -52,9 +53,9 @@ def main() -> None:
     rank, size = processes()
     if args.overwrite and size > 1:
         parser.error("--overwrite is for one process; delete the folder first, then start the others")
-    with readable_output(rank), ending_in_one_line() as signals:
+    with readable_output(rank, size), ending_in_one_line() as signals:
         try:
-            plan = open_plan(filled(Request, vars(args)))
+            plan = open_plan(request_of(args))
             folder = args.out or default_folder(plan.setup, plan.training)
             common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
             grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
@@ -107,7 +108,7 @@ def report(folder: Path) -> None:
     (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
     figures = plot_all(results, folder)
     page = write_report([folder], folder / REPORT_FILE, figures)
-    print(f"\n{table(results)}")
+    print(f"\n{closing(results)}\n")
     print(*figures, folder / TABLE_FILE, page, sep="\n")
 
 

@@ -65,7 +65,7 @@ def evaluation(reference: Reference, model: GPT2, written: Written, change: dict
         "untruncated_shares": written.untruncated.tolist(),
         "texts": [tokenizer.decode(row) for row in tokens[:TEXTS_KEPT].tolist()],
     } | measures_of_texts(reference, written.texts)
-    for name, measure in tqdm(measures.items(), title, unit="measure", leave=False):
+    for name, measure in tqdm(measures.items(), title, unit="measure", leave=False, disable=None):
         found[name] = measure()
     return found | {"seconds": time.monotonic() - began}
 
@@ -200,23 +200,17 @@ def checkpoint(reference: Reference, model: GPT2, sample: int, texts: int) -> Ch
         texts: so many stand for all of them; 0: only the held-out loss.
     """
     setup, sampling = reference.setup, reference.sampling
-    found, count = {"sample": sample}, bool(setup.held_out) + 2 * bool(texts)
-    with (
-        tqdm(total=count, desc=f"measuring at sample {sample}", unit="measure", leave=False) as progress,
-        evaluating(model),
-    ):  # in float32 `rounded` is the model itself, in the middle of its training
+    found = {"sample": sample}
+    with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
         rounded = cast_copy(model, reference.machine.dtype)
         if setup.held_out:
             found["held_out_loss"] = held_out_loss(reference, rounded)
-            progress.update()
         if texts:
             kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
-            progress.update()
             few = dataclasses.replace(sampling, sequences=min(texts, sampling.sequences))
             banned, device = [setup.tokenizer.eot_token], reference.machine.device
             written = frequent_token_ratio(rounded, setup.frequent, few, banned=banned, device=device)
             copied = copied_share(written.tokens[:, 1:], reference.index, reference.least)
             found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
             found["continuations"] = continuations_of(reference, rounded, PROMPTS_ON_THE_WAY)
-            progress.update()
     return found

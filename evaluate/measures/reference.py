@@ -69,7 +69,8 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
         mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if bent else untruncated
         steps.append(torch.stack([mass, untruncated], -1).cpu())
 
-    with tqdm(total=sampling.sequences * sampling.new_tokens, desc=title, unit="token", leave=False) as progress:
+    total = sampling.sequences * sampling.new_tokens
+    with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
         ratio = frequent_token_ratio(
             cast_copy(model, machine.dtype),
             setup.frequent,

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 from evaluate.loss import text_loss
+from evaluate.measures.copying import copied_share
 from evaluate.measures.forgetting import weight_change
-from evaluate.measures.measure import book_evaluation, checkpoint, evaluation
+from evaluate.measures.measure import PROMPTS_ON_THE_WAY, book_evaluation, checkpoint, evaluation
 from evaluate.measures.reference import Reference, open_reference, write
 from evaluate.ratio import Sampling
 from evaluate.results import Checkpoint, Evaluation
@@ -34,6 +35,14 @@ class Yardstick:
         written = write(self.setup, model, self.reference.sampling, self.machine, f"writing {name}")
         base = load_pretrained(self.setup.folder).to(self.machine.device)  # in float32, unlike the reference's
         return evaluation(self.reference, model, written, weight_change(base, model), f"measuring {name}")
+
+    def first_checkpoint(self, texts: int) -> Checkpoint:
+        """`checkpoint` of the base model, from what is known of it already; `texts` is 1 or more."""
+        reference, before = self.reference, self.before
+        copied = copied_share(reference.base_texts[:texts, 1:].cpu(), reference.index, reference.least)
+        found = {"sample": 0, "kl": 0.0, "copied": float(copied.mean())}
+        found["continuations"] = before["continuations"][:PROMPTS_ON_THE_WAY]
+        return found | ({"held_out_loss": before["held_out"]["loss"]} if before["held_out"] else {})
 
     def checkpoint(self, model: GPT2, sample: int, texts: int) -> Checkpoint:
         """`checkpoint` by this yardstick."""

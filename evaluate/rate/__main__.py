@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluate.flags import Parser, positive_int, whole_number
-from evaluate.rate.contest import Contest, draw_comparisons, open_contest
+from evaluate.rate.contest import Contest, draw_comparisons, open_contest, pairs_for_a_verdict
 from evaluate.rate.outcome import results_text
 from evaluate.rate.page import page
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
@@ -36,9 +36,8 @@ def new_parser() -> Parser:
     parser.add_argument(
         "--pairs",
         type=positive_int,
-        default=24,
         metavar="N",
-        help="comparisons, about one in six a repeat",
+        help="comparisons, about one in six a repeat (default: as many as a verdict needs, 36 for three learning rates)",
     )
     parser.add_argument("--rater", default=login_name(), metavar="NAME", help="who answers (default: your login name)")
     parser.add_argument(
@@ -71,16 +70,26 @@ def main() -> None:
         if args.results:
             tell_results(results, contest, args.ratings or [file])
             return
-        comparisons = draw_comparisons(contest.texts, len(contest.prompts), args.pairs, args.seed)
-        if len(comparisons) < args.pairs:
-            print(f"note: these texts allow {len(comparisons)} comparisons, not {args.pairs}")
+        needed = pairs_for_a_verdict(len(contest.texts))
+        pairs = args.pairs or needed
+        comparisons = draw_comparisons(contest.texts, len(contest.prompts), pairs, args.seed)
+        if len(comparisons) < pairs:
+            print(f"note: these texts allow {len(comparisons)} comparisons, not {pairs}")
+        shortage = shortage_of(len(comparisons), needed)
         if args.page:
-            args.page.write_text(page(contest, comparisons, args.seed, args.pairs), encoding="utf-8")
+            args.page.write_text(page(contest, comparisons, args.seed, pairs, shortage), encoding="utf-8")
             print(args.page)
         else:
-            rate(contest, comparisons, args.rater, file)
+            rate(contest, comparisons, args.rater, file, shortage)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+
+
+def shortage_of(comparisons: int, needed: int) -> str:
+    """What to say where the comparisons are too few for a verdict; nothing where they are enough."""
+    if comparisons >= needed:
+        return ""
+    return f"A verdict needs {needed - comparisons} pairs more, {needed} in all: with fewer, even who wins 8 of 10 may owe it to chance."
 
 
 def tell_results(results: list[Result], contest: Contest, files: Sequence[str | Path]) -> None:

@@ -1,6 +1,7 @@
 """Who is compared with whom, and in which order."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.generators import RATING, generator
+from evaluate.rate.statistics import FEW
 from evaluate.results import Result, lr_label
 
 
@@ -44,6 +46,13 @@ def open_contest(results: list[Result]) -> Contest:
     written["book"] = base["book"]
     texts = {name: ["".join(c["pieces"]) for c in written[name]["continuations"]] for name in written}
     return Contest(base["prompts"], texts)
+
+
+def pairs_for_a_verdict(participants: int) -> int:
+    """The fewest whole rounds of everybody against everybody, repeats included, in which nobody has FEW comparisons
+    or less than that: then a share won of 0.8 is told from one half."""
+    rounds = math.ceil(FEW / (participants - 1))
+    return round(1.2 * rounds * math.comb(participants, 2))  # `draw_comparisons` makes one in six a repeat
 
 
 def draw_comparisons(names: Iterable[str], prompts: int, pairs: int, seed: int = 0) -> list[Comparison]:

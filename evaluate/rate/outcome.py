@@ -40,7 +40,9 @@ def remarks(found: dict, share: Callable[[float], str], undefined: str) -> list[
     """
     sentences = []
     if found["few"]:
-        sentences.append(f"These are few answers (below {FEW} comparisons of a participant): expect much to be chance.")
+        sentences.append(
+            f"These are few answers (below {FEW} comparisons of a participant): even a share won of 0.8 may be chance."
+        )
     for rater, own in found["consistency"].items():
         sentences.append(
             f"{rater} was shown {own['pairs']} pairs twice and gave the same answer {own['same']} of "

@@ -8,13 +8,15 @@ from evaluate.rate.statistics import WORDING
 from evaluate.report.template import fill
 
 
-def page(contest: Contest, comparisons: list[Comparison], seed: int, pairs: int) -> str:
+def page(contest: Contest, comparisons: list[Comparison], seed: int, pairs: int, shortage: str) -> str:
     """One self-contained HTML page. A downloaded line tells a comparison by seed, pairs and number alone.
 
     Args:
         seed, pairs: what the `comparisons` were drawn by.
+        shortage: what to say if they are too few for a verdict.
     """
-    data = {"pairs": pairs, "seed": seed, "wording": WORDING, "comparisons": on_page(contest, comparisons)}
+    data = {"pairs": pairs, "seed": seed, "wording": WORDING, "shortage": shortage}
+    data["comparisons"] = on_page(contest, comparisons)
     return fill(Path(__file__).with_name("rate.html"), data=data)
 
 

@@ -84,8 +84,11 @@ def readable(text: str) -> str:
     return "\n\n".join(filter(None, paragraphs))
 
 
-def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path) -> None:
+def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path, shortage: str) -> None:
     """One sitting of `rater` in the terminal; the answers go to `file`, after those that are there.
+
+    Args:
+        shortage: what to say if the comparisons are too few for a verdict.
 
     Raises:
         ValueError, OSError: `file` is damaged or cannot be written to.
@@ -106,10 +109,14 @@ def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path
             ratings.flush()
             os.fsync(ratings.fileno())
 
-        print(f"{len(comparisons)} comparisons, {len(done)} of them answered. {KEYS}.")
+        print(f"{len(comparisons)} comparisons, {len(done)} of them answered. {KEYS}. {shortage}".strip())
         try:
             session(comparisons, contest, done, save, input, print)
         except (KeyboardInterrupt, EOFError):
             print()
     print(f"{len(done)} of {len(comparisons)} answered and saved.", end=" ")
-    print("The same command goes on." if len(done) < len(comparisons) else "Who wrote what: --results.")
+    print(
+        "The same command goes on."
+        if len(done) < len(comparisons)
+        else f"Who wrote what: --results. {shortage}".strip()
+    )

@@ -19,6 +19,8 @@ from data import load_tokenizer, sample_batch
 from evaluate import Sampling, frequent_token_ratio
 from evaluate.loss import text_loss
 from evaluate.plot import FIGURE_FILES
+from evaluate.report.closing import closing
+from evaluate.results import find_results
 from model import generate, load_pretrained, save_pretrained
 from train import AdamW, Training, finetune, sweep
 from train.lasting.folder import new_folder
@@ -128,7 +130,7 @@ def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_fil
     assert sorted(p.name for p in out.iterdir()) == [
         *sorted(FIGURE_FILES + ("lr-1e-2", "lr-1e-3", "lr-1e-5", "report.html", "table.md"))
     ]
-    assert (out / "table.md").read_text(encoding="utf-8") in printed
+    assert closing(find_results([out])) in printed
     results = {}
     for folder in out.glob("lr-*"):
         assert sorted(p.name for p in folder.iterdir()) == [
@@ -174,7 +176,7 @@ def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text
         run,
         *SMALL,
     )
-    assert code == 0 and "| 1e-3 |" in printed, err
+    assert code == 0 and "\n1e-3 done in " in printed and "\n1e-3  " in printed, err
     alone, part = (json.loads((f / "result.json").read_text(encoding="utf-8")) for f in (run, out / "lr-1e-3"))
     assert alone["train_loss"] == part["train_loss"]
     for when in ("before", "after"):
@@ -216,7 +218,7 @@ def test_a_diverged_rate_does_not_end_the_sweep(command, model_folder, text_file
         out,
     )
     code, printed, _ = command(sweep.main, *arguments, *SMALL, "--holdout", 0.1)
-    assert code == 0 and "| diverged |" in printed and "| 1e-3 |" in printed
+    assert code == 0 and re.search(r"^1e30 .* diverged ", printed, re.MULTILINE) and "\n1e-3  " in printed
     assert [p.name for p in (out / "lr-1e30").iterdir()] == ["result.json"]
     result = json.loads((out / "lr-1e30" / "result.json").read_text(encoding="utf-8"))
     assert result["after"] is None and all(math.isfinite(loss) for _, loss in result["held_out_loss"])
@@ -244,7 +246,7 @@ def test_what_is_held_out_is_not_trained_on(command, model_folder, text_file, tm
     assert all(source == tokens for source in seen[:30]) and results[0]["held_out_loss"] == []
     assert all(source == tokens[: -len(held_out)] for source in seen[30:])
     losses = results[0.25]["held_out_loss"]
-    assert [sample for sample, _ in losses] == list(range(31))
+    assert [sample for sample, _ in losses] == [*range(0, 31, 5)]
     for model, (_, loss) in ((model_folder, losses[0]), (tmp_path / "0.25", losses[-1])):
         assert loss == pytest.approx(text_loss(load_pretrained(model), torch.tensor(held_out), 16), abs=1e-6)
     assert results[0]["book_ratio"] == results[0.25]["book_ratio"]  # the frequent tokens are the whole book's
@@ -268,9 +270,9 @@ def test_measuring_held_out_loss_changes_no_training_number(command, model_folde
         command(train_command.main, *flags, "--out", tmp_path / name)
         return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
 
-    often = losses("often")
-    monkeypatch.setattr("train.lasting.run.MEASUREMENTS", 1)
-    assert losses("seldom") == often
+    seldom = losses("seldom")
+    monkeypatch.setattr("train.lasting.run.AT_LEAST", 1)
+    assert losses("often") == seldom
 
 
 def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
@@ -402,7 +404,7 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
     trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
     code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
     assert code == 0, err
-    assert len(seen) == 5 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
+    assert len(seen) == 4 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
 
 
 def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path):

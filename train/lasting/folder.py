@@ -36,6 +36,11 @@ class Job:
     seed: int  # of batches and dropout
     folder: Path
     identity: dict  # everything that changes its numbers
+    several_seeds: bool = False  # its learning rate is run with others too
+
+    @property
+    def label(self) -> str:
+        return lr_label(self.lr) + (f", seed {self.seed}" if self.several_seeds else "")
 
     @property
     def finished(self) -> bool:
@@ -81,7 +86,7 @@ def jobs_of(
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
         there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
-        jobs.append(Job(lr, seed, (there or names)[0], common | {"lr": lr, "seed": seed}))
+        jobs.append(Job(lr, seed, (there or names)[0], common | {"lr": lr, "seed": seed}, several_seeds))
     return jobs
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from tqdm import tqdm
 
 from evaluate.measures.reference import general_windows
 from evaluate.measures.yardstick import Yardstick, open_yardstick
 from evaluate.ratio import Sampling
-from evaluate.results import Result, lr_label, write_json
+from evaluate.report.verdicts import TRIAL
+from evaluate.results import Result, write_json
 from evaluate.setup import Setup, open_setup
 from model.device import Machine, fastest_dtype
 from model.gpt2 import GPT2
@@ -37,6 +37,7 @@ from train.lasting.folder import (
 from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
 from train.lasting.keeper import STATE_FILE, Keeper
 from train.lasting.outcome import keep_outcome, result_of
+from train.lasting.progress import Progress, duration, summed_up
 from train.loop import Diverged, steps
 from train.parallel.team import ALONE, Several, Team, own_device, processes
 from train.settings import Training
@@ -44,7 +45,8 @@ from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.memory import keep_memory
 from train.verify.device_check import compare_with_cpu
 
-MEASUREMENTS = 20  # how often the held-out loss is measured during training
+MEASUREMENTS = 20  # how often the held-out loss is measured during training,
+AT_LEAST = 5  # but not more often than every so many samples: measuring once costs as much as one or two of them
 FULL_EVERY = 4  # of these, every so many also measure KL and copying, which take more time; the last one does
 CHECKPOINT_TEXTS = 32  # so many texts stand for all of them while training is under way
 
@@ -147,9 +149,20 @@ def begin(plan: Plan) -> Yardstick:
     """Say what should be known, and measure the base model."""
     for note in notes_on(plan.setup, plan.machine):
         print(f"note: {note}")
+    if (samples := plan.training.samples) < TRIAL:
+        print(
+            f"note: fewer than {TRIAL} samples are a trial: it is measured every {measured_every(samples)} samples, by "
+            f"{plan.sampling.sequences} texts (--eval-sequences N for more; a full run has {Sampling.sequences})"
+        )
     size = state_bytes(plan.setup) / 1e9
-    print(f"a run that is interrupted goes on from its last state, {size:.2g} GB in {STATE_FILE}")
-    return open_yardstick(plan.setup, fresh_model(plan), plan.sampling, plan.training.seq_len, plan.machine)
+    print(f"a run that is interrupted goes on from its last state, {size:.2g} GB in {STATE_FILE}", flush=True)
+    yardstick = open_yardstick(plan.setup, fresh_model(plan), plan.sampling, plan.training.seq_len, plan.machine)
+    before = yardstick.before
+    held_out = f", held-out loss {before['held_out']['loss']:.3f}" if before["held_out"] else ""
+    print(
+        f"before training: ratio {before['ratio']:.3f}{held_out}, measured in {duration(before['seconds'])}", flush=True
+    )
+    return yardstick
 
 
 def notes_on(setup: Setup, machine: Machine) -> list[str]:
@@ -184,13 +197,12 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
     diverged, clock = None, stopwatch(record["seconds"])
 
     # Train.
-    with signals.deferred(), progress_bar(job, optimizer, training.samples) as progress:
+    with signals.deferred(), Progress(job.label, training.samples, optimizer.steps) as progress:
         try:
             for loss in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
                 record["train_loss"].append(loss)
-                progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                progress.update()
-                measure_on_the_way(yardstick, model, record, training.samples)
+                progress.trained(loss)
+                measure_on_the_way(yardstick, model, record, training.samples, progress)
                 record["seconds"] = clock()
                 if signal := team.agree(signals.received or 0):
                     stop(signal, keeper, record, training.samples, team)
@@ -206,13 +218,16 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
     # After.
     if diverged is None and not yardstick.finds_sound(model):
         diverged = "loss"
-    after = None if diverged else yardstick.evaluate(model, f"after {lr_label(job.lr)}")
+    after = None if diverged else yardstick.evaluate(model, f"after {job.label}")
 
     # Keep.
     if diverged:
         tell_divergence(job, plan.machine, diverged, len(record["train_loss"]))
     result = result_of(yardstick, plan.training, job, record, after, diverged)
-    return keep_outcome(job.folder, result, model if after and plan.save_model else None, plan.setup.folder)
+    keep_outcome(job.folder, result, model if after and plan.save_model else None, plan.setup.folder)
+    if after:
+        print(summed_up(job.label, result), flush=True)
+    return result
 
 
 def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW, Keeper, dict]:
@@ -225,8 +240,7 @@ def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW,
     keeper = Keeper(job.folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
-        first = yardstick.checkpoint(model, 0, CHECKPOINT_TEXTS)
-        record = {"train_loss": [], "checkpoints": [first], "seconds": 0.0}
+        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint(CHECKPOINT_TEXTS)], "seconds": 0.0}
     else:
         samples = plan.training.samples
         print(f"going on from sample {optimizer.steps} of {samples} in {keeper.file}", flush=True)
@@ -239,17 +253,20 @@ def stopwatch(seconds: float) -> Callable[[], float]:
     return lambda: time.monotonic() - began
 
 
-def progress_bar(job: Job, optimizer: AdamW, samples: int) -> tqdm:
-    return tqdm(total=samples, initial=optimizer.steps, desc=f"training at {lr_label(job.lr)}", unit="sample")
+def measured_every(samples: int) -> int:
+    """So many samples lie between two measurements of a run of `samples`; the last one is measured anyway."""
+    return max(AT_LEAST, samples // MEASUREMENTS)
 
 
-def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples: int) -> None:
+def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples: int, progress: Progress) -> None:
     """Add a checkpoint to `record` where one is due after the sample just done."""
-    done, every = len(record["train_loss"]), max(1, samples // MEASUREMENTS)
+    done, every = len(record["train_loss"]), measured_every(samples)
     if (done % every and done != samples) or not yardstick.finds_sound(model):
         return
     full = done % (FULL_EVERY * every) == 0 or done == samples
+    progress.measuring()
     measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
+    progress.measured(measured)
     if all(math.isfinite(figure) for figure in measured.values() if isinstance(figure, float)):
         record["checkpoints"].append(measured)
 
@@ -268,9 +285,10 @@ def stop(signal: int, keeper: Keeper, record: dict, samples: int, team: Team) ->
 
 
 def tell_divergence(job: Job, machine: Machine, what: str, samples: int) -> None:
-    tqdm.write(
-        f"at {lr_label(job.lr)} ({machine.dtype_name} on {machine.device}) the {what} after sample {samples} is not "
-        "finite: diverged; no model is saved"
+    print(
+        f"at {job.label} ({machine.dtype_name} on {machine.device}) the {what} after sample {samples} is not "
+        "finite: diverged; no model is saved",
+        flush=True,
     )
 
 

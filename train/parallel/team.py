@@ -41,7 +41,7 @@ def own_device(name: str) -> str:
 
 
 class Prefixed:
-    """A stream that passes whole lines on, each with `prefix`; of a progress bar only what it shows in the end."""
+    """A stream that passes whole lines on, each with `prefix`. It is no terminal: bars would overwrite each other."""
 
     def __init__(self, stream: TextIO, prefix: str):
         self.stream, self.prefix, self.line = stream, prefix, ""
@@ -49,24 +49,24 @@ class Prefixed:
     def write(self, text: str) -> int:
         *lines, self.line = (self.line + text).split("\n")
         for line in lines:
-            shown = line.rstrip("\r").rsplit("\r", 1)[-1].rstrip()
-            if shown:
-                self.stream.write(f"{self.prefix}{shown}\n")
-        self.line = self.line.rsplit("\r", 1)[-1]
+            self.stream.write(f"{self.prefix}{line}".rstrip() + "\n")
         self.stream.flush()
         return len(text)
+
+    def isatty(self) -> bool:
+        return False
 
     def __getattr__(self, name: str):
         return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
-def readable_output(rank: int) -> Iterator[None]:
-    """Several progress bars in one terminal overwrite each other: only the first process shows its own."""
-    if rank == 0:
+def readable_output(rank: int, size: int) -> Iterator[None]:
+    """Several processes in one terminal show lines and no bars; all but the first say who they are."""
+    if size == 1:
         yield
         return
-    prefix = f"[process {rank}] "
+    prefix = f"[process {rank}] " if rank else ""
     with (
         contextlib.redirect_stdout(Prefixed(sys.stdout, prefix)),
         contextlib.redirect_stderr(Prefixed(sys.stderr, prefix)),

@@ -76,7 +76,7 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
         )
     held_out = set(generator(HELD_OUT_TEXTS, seed).choice(list(texts), size=held_out_texts, replace=False).tolist())
     sides = {"train": [n for n in texts if n not in held_out], "held_out": [n for n in texts if n in held_out]}
-    words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text"))
+    words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text", disable=None))
     save_tokenizer(folder, train_bpe(words, vocab_size))
     summary = made_of | {side: tokenize(side, {n: texts[n] for n in names}, folder) for side, names in sides.items()}
     summary_file.write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -88,7 +88,7 @@ def tokenize(side: str, texts: dict[str, str], folder: Path) -> dict:
     tokenizer = load_tokenizer(folder)
     rows = [
         np.array([tokenizer.eot_token, *tokenizer.encode_ordinary(text)], dtype=np.uint16)
-        for text in tqdm(texts.values(), f"tokenizing, {side}", unit="text")
+        for text in tqdm(texts.values(), f"tokenizing, {side}", unit="text", disable=None)
     ]
     np.save(folder / f"{side}.npy", np.concatenate(rows))
     return {

@@ -190,7 +190,8 @@ def pretrain(
     began = time.monotonic() - record["seconds"]
     stretch = []
     steps = range(optimizer.steps, recipe.steps)
-    progress = tqdm(steps, "pretraining", unit="step", initial=optimizer.steps, total=recipe.steps, mininterval=2)
+    first, total = optimizer.steps, recipe.steps
+    progress = tqdm(steps, "pretraining", unit="step", initial=first, total=total, mininterval=2, disable=None)
     for step in progress:
         optimizer.lr = learning_rate(step, recipe.steps, recipe.warmup, recipe.lr)
         stretch.append(training_step(model, optimizer, tokens, recipe, step))

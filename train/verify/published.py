@@ -145,7 +145,7 @@ def train_on(
     gradients = plain_gradients if dtype == torch.float32 else fast_gradients(dtype)
     optimizer = AdamW(model.parameters(), lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay)
     losses = []
-    for _ in tqdm(range(steps), desc="AdamW steps", unit="step", leave=False):
+    for _ in tqdm(range(steps), desc="AdamW steps", unit="step", leave=False, disable=None):
         losses.append(gradients(model, inputs, targets))
         optimizer.step()
         optimizer.zero_grad()

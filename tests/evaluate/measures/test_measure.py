@@ -20,6 +20,7 @@ from evaluate.measures.measure import (
     measures_of_texts,
 )
 from evaluate.measures.reference import open_reference, pick_prompts, write
+from evaluate.measures.yardstick import open_yardstick
 from evaluate.ratio import Sampling
 from evaluate.setup import open_setup
 from model import load_pretrained
@@ -156,6 +157,14 @@ def test_pieces_are_whole_characters(tokenizer_folder):
     assert len(pieces) == len(tokens) and "".join(pieces) == text
     broken = decode_pieces(tokenizer, tokens[: tokens.index(tokenizer.encode_ordinary("€")[0]) + 1])
     assert "".join(broken).startswith("a Ł and ") and "�" in broken[-1]
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.2])
+def test_the_first_checkpoint_is_known_from_the_base_model(model_folder, text_file, base, holdout):
+    setup = open_setup(str(model_folder), str(text_file), holdout=holdout)
+    yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
+    for texts in (3, 64, 100):
+        assert yardstick.first_checkpoint(texts) == yardstick.checkpoint(base, 0, texts)
 
 
 def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference):

@@ -15,10 +15,10 @@ import pytest
 
 from evaluate.rate import statistics as preference
 from evaluate.rate.__main__ import main
-from evaluate.rate.contest import draw_comparisons, open_contest, sha256
+from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_verdict, sha256
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.session import readable
-from evaluate.rate.statistics import QUESTIONS, bradley_terry, krippendorff_alpha, summary, wilson_interval
+from evaluate.rate.statistics import FEW, QUESTIONS, bradley_terry, krippendorff_alpha, summary, wilson_interval
 from evaluate.results import find_results, write_json
 
 WORDS = ["ship", "island", "rope", "captain", "harbour", "wind", "giant", "horse", "letter", "crown", "\x1b[31m", "\n"]
@@ -160,10 +160,23 @@ def test_extremes():
 
 
 def test_few_is_said_until_everybody_has_enough():
-    ratings = [rating("base", "book", "l", prompt=p) for p in range(20)]
+    ratings = [rating("base", "book", "l", prompt=p) for p in range(FEW)]
     assert not summary(ratings, ["base", "book"])["few"]
     assert summary(ratings[1:], ["base", "book"])["few"]
     assert summary(ratings, ["base", "1e-3", "book"])["few"]
+
+
+def test_enough_tells_a_share_of_eight_in_ten_from_one_half():
+    assert wilson_interval(0.8, FEW)[0] > 0.5 > wilson_interval(0.8, FEW - 1)[0]
+
+
+@pytest.mark.parametrize("participants", range(2, 13))
+def test_the_default_number_of_pairs_is_enough_for_everybody_and_no_more(participants):
+    names, pairs = [*map(str, range(participants))], pairs_for_a_verdict(participants)
+    order = draw_comparisons(names, 12, pairs)
+    looks = Counter(name for c in order if not c.repeat for name in (c.left, c.right))
+    assert len(order) == pairs and FEW <= min(looks.values()) == max(looks.values()) < FEW + participants - 1
+    assert sum(c.repeat for c in order) == max(1, round(pairs / 6))
 
 
 @pytest.mark.parametrize("wins", [8, 14])
@@ -298,6 +311,8 @@ def result_of(lr, seed=0, prompts=4):
         "after": evaluation | {"continuations": continuations(f"after {lr} {seed}", prompts)},
         "book": {"continuations": continuations("the author", prompts)},
         "prompts": [f"Prompt number {i}: the wind" for i in range(prompts)],
+        "shown": {"temperature": 0.8, "top_k": 40},
+        "least_copy": 13,
         "settings": {
             "model": "tiny",
             "model_name": "tiny",
@@ -496,6 +511,10 @@ def test_the_page_is_blind_and_its_answers_are_understood(runs, typed, tmp_path)
     file = tmp_path / "page.html"
     code, out, err = typed([], runs, "--page", file, "--pairs", 12, "--seed", 3)
     assert (code, out, err) == (0, f"{file}\n", "")
+    needed = pairs_for_a_verdict(4)
+    assert (
+        f"A verdict needs {needed - 12} pairs more, {needed} in all" in page_data(file.read_text("utf-8"))["shortage"]
+    )
     html = file.read_text(encoding="utf-8")
     for name in ("base", "book", "1e-", "e-05", "0.001", "run-", "repeat", "author", "http:", "https:"):
         assert name not in html
@@ -564,7 +583,21 @@ def test_wrong_input_ends_in_one_line(tmp_path, typed):
 def test_fewer_comparisons_than_asked_for_are_said(tmp_path, typed):
     folder = write_runs(tmp_path / "runs", result_of(1e-3, prompts=2))
     code, out, _ = typed(["q"], folder)
-    assert code == 0 and "note: these texts allow 7 comparisons, not 24" in out  # 3 matches x 2 prompts, one again
+    assert code == 0 and "note: these texts allow 7 comparisons, not 22" in out  # 3 matches x 2 prompts, one again
+
+
+def test_the_default_is_enough_and_less_is_said_to_be_too_little(tmp_path, typed):
+    folder, file = (
+        write_runs(tmp_path / "runs", result_of(1e-3, prompts=12), result_of(1e-5, prompts=12)),
+        tmp_path / "p",
+    )
+    needed = pairs_for_a_verdict(4)
+    assert typed([], folder, "--page", file)[0] == 0
+    data = page_data(file.read_text(encoding="utf-8"))
+    assert len(data["comparisons"]) == data["pairs"] == needed and data["shortage"] == ""
+    assert "A verdict needs" not in typed(3 * needed * ["t"], folder, "--rater", "anna")[1]
+    _, out, _ = typed(3 * 12 * ["t"], folder, "--rater", "berta", "--pairs", 12)
+    assert out.count(f"A verdict needs {needed - 12} pairs more, {needed} in all") == 2  # first and last
 
 
 def test_questions_have_their_wording():

@@ -96,7 +96,7 @@ def run(arguments: list[str], prepare, log: Path) -> int:
 def main() -> None:
     out, model, text = sys.argv[1:]
     settings = "--lr 1e-2 --samples 12 --batch-size 4 --seq-len 16 --dropout 0.2 --eval-sequences 2 --eval-tokens 4"
-    train.lasting.run.MEASUREMENTS = 4
+    train.lasting.run.AT_LEAST = 3
     codes, states = {}, {}
     for name, (folder, prepare) in cases().items():
         arguments = ["--model", model, "--text", text, "--out", f"{out}/{folder}", *settings.split()]

@@ -1,0 +1,162 @@
+"""What a run shows while it trains, and how often it is measured."""
+
+import argparse
+import io
+import re
+import sys
+
+import pytest
+
+import train.__main__ as train_command
+from evaluate.ratio import Sampling
+from train import sweep
+from train.flags import add_out_flags, add_request_flags, request_of
+from train.lasting import progress as module
+from train.lasting import run
+from train.lasting.progress import Progress, duration, summed_up
+
+SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 12)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def measured_in(label: str, samples: list[int]) -> str:
+    """The lines of a run of 12 samples, as a pattern."""
+    lines = (rf"{label} sample {n}/12  training \d\.\d\d  held-out \d\.\d\d{left(n)}" for n in samples)
+    done = rf"{label} done in \d+ s: training loss \d\.\d{{3}} to \d\.\d{{3}}, held-out \d\.\d{{3}} to \d\.\d{{3}} "
+    done += r"\(lowest \d\.\d{3} at sample \d+\), ratio 0\.\d{3} to 0\.\d{3}"
+    return "\n".join([*lines, done]) + "\n"
+
+
+def left(done: int) -> str:
+    return r"  \d+ s left" if done < 12 else ""
+
+
+def test_off_a_terminal_there_are_plain_lines(command, model_folder, text_file, tmp_path):
+    arguments = ("--model", model_folder, "--text", text_file, "--lrs", "1e-2", "1e-3", *SMALL, "--seeds", 2)
+    code, out, err = command(sweep.main, *arguments, "--out", tmp_path / "out")
+    assert code == 0 and err == "" and "\r" not in out
+    for label in ("1e-2, seed 0", "1e-2, seed 1", "1e-3, seed 0", "1e-3, seed 1"):
+        assert len(re.findall("^" + measured_in(label, [5, 10, 12]), out, re.MULTILINE)) == 1, out
+    assert (
+        len(re.findall(r"^before training: ratio 0\.\d{3}, held-out loss \d\.\d{3}, measured in \d+ s$", out, re.M))
+        == 1
+    )
+    closed = out[out.index("What the learning rate") :].split(str(tmp_path))[0]
+    assert max(map(len, closed.split("\n"))) <= 80
+
+
+def test_on_a_terminal_there_is_one_bar_at_a_time(command, model_folder, text_file, tmp_path, monkeypatch):
+    terminal = Terminal()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        patched.setattr("tqdm.tqdm.monitor_interval", 0)  # no thread
+        arguments = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", *SMALL, "--out", tmp_path / "out")
+        code, out, _ = command(train_command.main, *arguments)
+    shown = terminal.getvalue()
+    assert code == 0 and "\x1b[A" not in shown  # by which a second bar goes back to the first one's line
+    assert "\n" not in shown and shown.endswith("\r")  # and nothing of them stays
+    for title in ("writing before", "measuring before", "training at 1e-2", "measuring at 1e-2", "writing after 1e-2"):
+        assert f"\r{title}: " in shown
+    assert "1e-2 done in " in out and " sample 5/12" not in out
+
+
+def test_a_line_says_where_the_run_is_and_how_long_it_takes(monkeypatch, capsys):
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    with Progress("3e-3", 100, done=10) as progress:  # it goes on: the ten samples before were another day
+        for loss in (3.0, 3.32):
+            progress.trained(loss)
+        clock[0] += 2.0
+        progress.measuring()
+        progress.measured({"sample": 12, "held_out_loss": 4.4249, "kl": 0.5})
+        for _ in range(87):
+            progress.trained(2.0)
+        progress.measured({"sample": 99})
+        progress.trained(1.0)
+        progress.measured({"sample": 100, "held_out_loss": float("inf")})
+    assert capsys.readouterr().out.split("\n") == [
+        "3e-3 sample 12/100  training 3.16  held-out 4.42  88 s left",
+        "3e-3 sample 99/100  training 2.00  0 s left",
+        "3e-3 sample 100/100  training 1.00  held-out inf",
+        "",
+    ]
+
+
+def test_times_have_two_digits_or_so():
+    assert [duration(s) for s in (0.4, 99.4, 100, 5999, 6000, 9000)] == [
+        "0 s",
+        "99 s",
+        "2 min",
+        "100 min",
+        "1.7 h",
+        "2.5 h",
+    ]
+
+
+def test_the_sum_of_a_run():
+    result = {
+        "train_loss": [3.861, *[2.0] * 18, 1.893],
+        "held_out_loss": [[0, 3.742], [5, 3.7419], [20, 5.143]],
+        "before": {"ratio": 0.431},
+        "after": {"ratio": 0.557},
+        "environment": {"seconds": {"before": 50.0, "training": 10.0, "after": 4.0}},
+    }
+    expected = "3e-3 done in 14 s: training loss 3.861 to 1.946, "
+    held_out = "held-out 3.742 to 5.143 (lowest 3.742 at sample 5), "
+    assert summed_up("3e-3", result) == f"{expected}{held_out}ratio 0.431 to 0.557"
+    assert summed_up("3e-3", result | {"held_out_loss": []}) == f"{expected}ratio 0.431 to 0.557"
+
+
+# How often, and by how many texts
+
+
+@pytest.mark.parametrize(
+    ("samples", "measured", "full"),
+    [
+        (3, [3], [3]),
+        (20, [5, 10, 15, 20], [20]),
+        (50, [*range(5, 51, 5)], [20, 40, 50]),
+        (100, [*range(5, 101, 5)], [20, 40, 60, 80, 100]),
+        (800, [*range(40, 801, 40)], [160, 320, 480, 640, 800]),
+        (812, [*range(40, 801, 40), 812], [160, 320, 480, 640, 800, 812]),
+    ],
+)
+def test_how_often_a_run_is_measured(samples, measured, full):
+    class Yardstick:
+        def finds_sound(self, model):
+            return True
+
+        def checkpoint(self, model, sample, texts):
+            return {"sample": sample, "held_out_loss": 1.0} | ({"kl": 0.1} if texts else {})
+
+    record = {"train_loss": [], "checkpoints": []}
+    with Progress("", samples) as progress:
+        for _ in range(samples):
+            record["train_loss"].append(1.0)
+            run.measure_on_the_way(Yardstick(), None, record, samples, progress)
+    assert [found["sample"] for found in record["checkpoints"]] == measured
+    assert [found["sample"] for found in record["checkpoints"] if "kl" in found] == full
+
+
+def test_a_trial_writes_fewer_texts_unless_it_is_told():
+    parser = argparse.ArgumentParser()
+    add_out_flags(parser, "")
+    add_request_flags(parser)
+
+    def texts(*flags):
+        return request_of(parser.parse_args(flags)).sampling.sequences
+
+    assert texts("--samples", "20") == texts("--samples", "99") == 32
+    assert texts() == texts("--samples", "100") == Sampling.sequences == 256
+    assert texts("--samples", "20", "--eval-sequences", "256") == 256
+    assert "(default: 256, in a trial 32)" in " ".join(parser.format_help().split())
+
+
+def test_a_trial_says_how_it_is_measured(command, model_folder, text_file, tmp_path):
+    arguments = ("--model", model_folder, "--text", text_file, *SMALL, "--out", tmp_path / "out")
+    _, out, _ = command(train_command.main, *arguments)
+    assert "samples are a trial: it is measured every 5 samples, by 6 texts" in out
