@@ -165,6 +165,12 @@ def test_the_first_checkpoint_is_known_from_the_base_model(model_folder, text_fi
     yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
     for texts in (3, 64, 100):
         assert yardstick.first_checkpoint(texts) == yardstick.checkpoint(base, 0, texts)
+    # The tiny model copies nothing; here the first of four texts is the book's, but for its start token.
+    length = yardstick.reference.least
+    rows = torch.full((4, 1 + length), setup.tokenizer.eot_token)
+    rows[0, 1:] = setup.training_tokens[100 : 100 + length]
+    yardstick = dataclasses.replace(yardstick, reference=dataclasses.replace(yardstick.reference, base_texts=rows))
+    assert yardstick.first_checkpoint(2)["copied"] == 0.5
 
 
 def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference):
