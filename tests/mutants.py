@@ -743,6 +743,38 @@ TABLE = {
             ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
         ],
     },
+    "evaluate/report/captions.py": {
+        "evaluate/report/test_report.py": [
+            ('result["after"]["untruncated_ratio"] - result["book_ratio"]', 'result["after"]["ratio"] - result["book_ratio"]',
+             "the nearest to the book is told by a ratio with top-k"),
+            ("min(groups, key=", "max(groups, key=", "the worst is called the best"),
+            ("if best == nearest:", "if True:", "the lowest loss passes for the nearest ratio too"),
+            ("if samples == [0]:", "if 0 in samples:", "one seed that learns nothing speaks for all"),
+            ("last_held_out(r) - final_loss(r)", "final_loss(r) - last_held_out(r)", "the gap the wrong way round"),
+            ("mean(runs, last_held_out) > base", "mean(runs, last_held_out) < base", "what learned is called worse"),
+        ],
+    },
+    "evaluate/report/texts.py": {
+        "evaluate/report/test_report.py": [
+            ('runs.setdefault(result["lr"], result)', 'runs[result["lr"]] = result', "the last seed instead of the first"),
+            ("if kept > 1 and", "if", "a column of the base model alone, or none to show"),
+            ('f"way-{i}-{k}-{c[\'sample\']}"', 'f"way-{i}-{k}"', "a copied run shows another sample's passage"),
+            ("'all'} tokens", "'all'}", "how the texts were drawn is half said"),
+        ],
+    },
+    "evaluate/report/tables.py": {
+        "evaluate/report/test_report.py": [
+            ("if own_terms(result):\n        return", "if True:\n        return", "a ratio with top-k stands alone"),
+            ('first["before"] | {"own_terms_label": own_terms_label(first)}', 'first["before"]',
+             "the base model's ratio cannot be held against the book's"),
+        ],
+    },
+    "evaluate/report/page.py": {
+        "evaluate/report/test_report.py": [
+            ("if figure[0] not in main]", "]", "a figure is shown twice"),
+            ("seed_rows=seed_rows(results),", "seed_rows=[],", "no table over the seeds"),
+        ],
+    },
     "evaluate/report/template.py": {
         "evaluate/report/test_report.py": [
             ("autoescape=True", "autoescape=False", "what a model writes becomes markup"),
