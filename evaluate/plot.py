@@ -242,7 +242,7 @@ def plot_all(results: list[Result], folder: Path) -> list[Path]:
     forgetting = [result for result in held_out if path(result, "held_out_loss", "kl")]
     copying = [result for result in results if path(result, "copied")]
     files = []
-    for file, panels, usable, several in (
+    for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), results, True),
         (HELD_OUT_FILE, (plot_held_out, plot_turn), held_out, any(len(r["held_out_loss"]) > 1 for r in held_out)),
         (FINAL_FILE, (plot_final_held_out,), held_out, len(ended) > 1),
@@ -250,7 +250,7 @@ def plot_all(results: list[Result], folder: Path) -> list[Path]:
         (COPYING_FILE, (plot_copying,), copying, any(len(path(r, "copied")) > 1 for r in copying)),
         (WEIGHTS_FILE, (plot_weight_change,), finished, bool(finished)),
     ):
-        if several:
+        if enough:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):
                 figure, axes = new_figure(usable, TITLES[file], len(panels))
                 for panel, ax in zip(panels, axes):

@@ -66,7 +66,8 @@ def sees(results: list[Result]) -> list[str]:
     sentences = [f"Diverged, with nothing to show after: {in_words(dict.fromkeys(gone))}."] if gone else []
     if not by_rate(results):
         return sentences
-    first, bent = results[0], next(filter(None, map(own_terms_label, results)), "")
+    first, *_ = (result for result in results if result["after"])
+    bent = next(filter(None, map(own_terms_label, results)), "")
     sentences.append(
         f"The training loss begins at {first['train_loss'][0]:.3f} and is, over the last tenth, {each(results, final_loss)}."
     )

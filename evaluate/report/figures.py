@@ -53,6 +53,8 @@ def legend_above(ax: Axes, title: str, further: Iterable[Artist] = ()) -> None:
 def ticks_on(ax: Axes, samples: Iterable[int]) -> None:
     """Some six ticks on the x axis, at round numbers or at the `samples` next to them: there, something was measured."""
     measured = np.array(sorted(set(samples)))
+    if not len(measured):  # every run diverged at its first sample
+        return
     round_numbers = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(measured[0], measured[-1])
     within = [number for number in round_numbers if number <= measured[-1]]
     nearest = {int(measured[np.abs(measured - number).argmin()]) for number in within}

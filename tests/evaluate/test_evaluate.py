@@ -295,6 +295,8 @@ def test_diverged_runs_are_named_everywhere(sweep_folder):
     assert "At 1e0 the training diverged" in text
     names = ("learning_rates.png", "weight_change.png")  # nothing is held out, and copying measured once
     assert plot.plot_all(results, sweep_folder) == [sweep_folder / name for name in names]
+    at_once = fake_result(1.0, [], after=None, samples=40)
+    assert plot.plot_all([at_once], sweep_folder) == [sweep_folder / "learning_rates.png"]
 
 
 def test_results_that_cannot_be_used(sweep_folder, tmp_path):

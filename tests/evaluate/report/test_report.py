@@ -359,6 +359,8 @@ def test_captions_of_all_kinds_of_runs():
     assert "at 1e-2 it is never again as low as before the first step and ends at 4.800" in found
     assert "at 1e-3 it is lowest at samples 20 to 40 with 3.550 and ends at 3.700" in found
     assert "By this figure 1e-3 ends best." in found
+    never = turning | {"held_out_loss": [[0, 4.0], [20, 4.4], [40, 4.2]]}
+    assert "at 1e-3 it is lowest at samples 0 to 20 with 3.750" in caption("held_out_loss", [turning, never])
     assert "worse than untrained: 1e-2." in caption("final_held_out_loss", [spoilt, turning, other])
     # 1e-2 has the lower loss; its ratio by its own probabilities, 0.58, is farther from 0.558 than 0.55.
     spoilt["after"]["untruncated_ratio"], turning["after"]["untruncated_ratio"] = 0.58, 0.55
@@ -375,6 +377,8 @@ def test_captions_of_all_kinds_of_runs():
     )
     gone = result_of(1.0, after=None, train_loss=[4.0, 9.0], held_out_loss=[[0, 4.0]])
     assert caption("learning_rates", [gone]) == "Diverged, with nothing to show after: 1e0."
+    at_once = gone | {"train_loss": []}
+    assert "The training loss begins at 4.000" in caption("learning_rates", [at_once, turning])
     assert caption("held_out_loss", [gone]) == caption("copying", [gone]) == ""
     assert "moved by 0 to 20 % at 1e-3" in caption("weight_change", [result_of(1e-3)])
 
@@ -425,7 +429,7 @@ def test_as_it_learns(tmp_path):
     """Two prompts, two learning rates, three samples; what is copied on the way is marked."""
 
     def run(lr, seed=0):
-        copied = continuation([{"start": 1, "tokens": 4, "passage": f"passage at {lr}"}])
+        copied = continuation([{"start": 1, "tokens": 4, "passage": f"passage at {lr}, seed {seed}"}])
         checkpoints = [{"sample": s, "continuations": [continuation(), copied]} for s in (0, 20, 40)]
         return result_of(lr, seed, checkpoints=[checkpoints[0], {"sample": 10, "held_out_loss": 4.0}, *checkpoints[1:]])
 
@@ -435,7 +439,7 @@ def test_as_it_learns(tmp_path):
     samples = Counter(re.findall(r"<h5>sample (\d+)", section))
     assert samples == {"0": 4, "20": 4, "40": 4}  # of two seeds the first
     assert re.findall(r"<h4>(.*?)</h4>", section) == ["1e-3", "1e-4"] * 2
-    assert section.count("passage at 0.001") == section.count("passage at 0.0001") == 3
+    assert section.count("passage at 0.001, seed 0") == section.count("passage at 0.0001, seed 0") == 3
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert "As it learns" not in write(tmp_path, sweep(tmp_path / "none", [result_of(1e-3)]))[0]
