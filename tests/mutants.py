@@ -691,13 +691,29 @@ TABLE = {
             ('(-0.2, "before"), (0.2, "after")', '(-0.2, "after"), (0.2, "before")', "before and after swapped"),
             ("round(2 * math.log10(lr)) % len(COLOURS)", "len(places)", "colours by rank, other ones in each figure"),
             ("i + half + 1]", "i + 1]", "a running mean that lags behind"),
+            ("min(width // 2, i)", "width // 2", "a running mean that does not begin at the first loss"),
+            ('max(len(result["train_loss"]) for result in results)', 'min(len(result["train_loss"]) for result in results)',
+             "one run that ended early takes the smoothing from all"),
             ("np.arange(1, len(losses) + 1)", "np.arange(len(losses))", "samples count from 0"),
             ("ax.axhline(book,", "ax.axhline(0.5,", "the book's line is elsewhere"),
             ("[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]",
              "[max(0.0, high - ratios[0])], [max(0.0, ratios[0] - low)]",
              "intervals upside down"),
+            ('run[when]["untruncated_ratio"] for run in runs', 'run[when]["ratio"] for run in runs',
+             "a ratio with top-k is marked as one without"),
             ("sorted(set(lrs), reverse=True)", "sorted(lrs, reverse=True)", "seeds change the colours"),
             ("ax.set_ylim(top=loss_limit(results)", "ax.set_ylim(top=None", "what exploded flattens all others"),
+            ("ylim=(base - 1.15 * depth, base + depth), ", "", "a run that is spoilt hides the turn of another"),
+            (", len(ended) > 1),", ", True),", "a figure of a single dot"),
+            ('any(len(path(r, "copied")) > 1 for r in copying)', "copying", "dots for copying before any training"),
+        ],
+    },
+    "evaluate/report/figures.py": {
+        "evaluate/test_evaluate.py": [
+            ('ylim=(0, max(5.0', 'ylim=(-0.5, max(5.0', "less than nothing is copied"),
+            ('max(result["least_copy"] for', 'min(result["least_copy"] for', "the shortest copy of all runs is named"),
+            ("measured[np.abs(measured - number).argmin()]", "number", "ticks where nothing was measured"),
+            ("bbox_to_anchor=(0.0, 1.0)", "bbox_to_anchor=(0.0, 0.5)", "the legend hides lines"),
         ],
     },
     "evaluate/setup.py": {
@@ -775,6 +791,38 @@ TABLE = {
              "a worse minimum is called as good"),
             ("max(held_out[1], base[1])", "held_out[1]", "what the base model says as well is called memorised"),
             ("interval[0] > base_interval[1] and ", "", "what the base model copies as well is called copied"),
+        ],
+    },
+    "evaluate/report/captions.py": {
+        "evaluate/report/test_report.py": [
+            ('result["after"]["untruncated_ratio"] - result["book_ratio"]', 'result["after"]["ratio"] - result["book_ratio"]',
+             "the nearest to the book is told by a ratio with top-k"),
+            ("min(groups, key=", "max(groups, key=", "the worst is called the best"),
+            ("if best == nearest:", "if True:", "the lowest loss passes for the nearest ratio too"),
+            ("if samples == [0]:", "if 0 in samples:", "one seed that learns nothing speaks for all"),
+            ("last_held_out(r) - final_loss(r)", "final_loss(r) - last_held_out(r)", "the gap the wrong way round"),
+            ("mean(runs, last_held_out) > base", "mean(runs, last_held_out) < base", "what learned is called worse"),
+        ],
+    },
+    "evaluate/report/texts.py": {
+        "evaluate/report/test_report.py": [
+            ('runs.setdefault(result["lr"], result)', 'runs[result["lr"]] = result', "the last seed instead of the first"),
+            ("if kept > 1 and", "if", "a column of the base model alone, or none to show"),
+            ('f"way-{i}-{k}-{c[\'sample\']}"', 'f"way-{i}-{k}"', "a copied run shows another sample's passage"),
+            ("'all'} tokens", "'all'}", "how the texts were drawn is half said"),
+        ],
+    },
+    "evaluate/report/tables.py": {
+        "evaluate/report/test_report.py": [
+            ("if own_terms(result):\n        return", "if True:\n        return", "a ratio with top-k stands alone"),
+            ('first["before"] | {"own_terms_label": own_terms_label(first)}', 'first["before"]',
+             "the base model's ratio cannot be held against the book's"),
+        ],
+    },
+    "evaluate/report/page.py": {
+        "evaluate/report/test_report.py": [
+            ("if figure[0] not in main]", "]", "a figure is shown twice"),
+            ("seed_rows=seed_rows(results),", "seed_rows=[],", "no table over the seeds"),
         ],
     },
     "evaluate/report/template.py": {

@@ -7,6 +7,7 @@ texts.py         what each of them wrote, marked
 making.py        how the runs were made
 figures.py       the panels that plot.py does not draw itself
 closing.py       the same for a terminal, shorter
+captions.py      what was done, and what to see in each figure, in sentences
 page.py          the page, put together
 report.html      its template
 meanings.html    what the measures mean, a part of it

@@ -46,9 +46,23 @@ def training_noise(results: list[Result]) -> list[str]:
     return sentences
 
 
+SEEDS_LEAD = (
+    "Over the seeds, that is, over orders of the batches: mean, standard deviation between them, lowest to highest."
+)
+
+
 def over_seeds(results: list[Result]) -> list[str]:
+    """`seed_rows` as lines of Markdown; nothing where there is one seed."""
+    rows = seed_rows(results)
+    if not rows:
+        return []
+    rows.insert(1, ["---"] * len(rows[0]))
+    return [SEEDS_LEAD, "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+def seed_rows(results: list[Result]) -> list[list[str]]:
     """A table over the learning rates that were run with several seeds: means, how far the seeds scatter, and how many
-    of them each verdict holds for; nothing where there is one seed."""
+    of them each verdict holds for. The titles come first; nothing where there is one seed."""
     lrs = [lr for lr in dict.fromkeys(r["lr"] for r in results) if sum(r["lr"] == lr for r in results) > 1]
     if not lrs:
         return []
@@ -59,7 +73,7 @@ def over_seeds(results: list[Result]) -> list[str]:
     measures |= {"copied (%)": lambda r: 100 * r["after"]["copied"]}
     measures |= {"KL (nats)": lambda r: r["after"]["forgetting"]["base_texts"]["kl"]}
     titles = ["learning rate", "seeds", *measures, "sd of the ratio's writing", "verdicts (seeds)"]
-    rows = [titles, ["---"] * len(titles)]
+    rows = [titles]
     for lr in lrs:
         runs = [result for result in results if result["lr"] == lr]
         ends = [result for result in runs if result["after"]]
@@ -69,10 +83,7 @@ def over_seeds(results: list[Result]) -> list[str]:
         rows.append([lr_label(lr), str(len(runs)), *map(mean_and_spread, found)])
         rows[-1].append(f"{np.mean(widths):.3f}" if widths else "")
         rows[-1].append("; ".join(f"{name} {names.count(name)}/{len(runs)}" for name in dict.fromkeys(names)))
-    lead = (
-        "Over the seeds, that is, over orders of the batches: mean, standard deviation between them, lowest to highest."
-    )
-    return [lead, "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return rows
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from evaluate.measures.copying import LEAST
-from evaluate.plot import plot_all
+from evaluate.plot import FIGURE_FILE, HELD_OUT_FILE, TITLES, plot_all
 from evaluate.rate.contest import open_contest
 from evaluate.rate.outcome import remarks
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.statistics import WORDING, summary
-from evaluate.report.chance import sampling_noise, training_noise
+from evaluate.report.captions import caption, what_was_done
+from evaluate.report.chance import SEEDS_LEAD, sampling_noise, seed_rows, training_noise
+from evaluate.report.figures import least_copy
 from evaluate.report.making import making, settings_that_differ
 from evaluate.report.tables import (
     FURTHER_COLUMNS,
@@ -28,7 +29,7 @@ from evaluate.report.tables import (
     filled,
 )
 from evaluate.report.template import fill
-from evaluate.report.texts import longest_copies, texts
+from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
 from evaluate.results import RESULT_FILE, Result, describe, find_results, lr_label, read_result, run_folders, run_label
 from model.hub import file_sha256
@@ -60,7 +61,7 @@ def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[P
         files[label] = Path(*file_of_run.parts[-3:]), file_sha256(file_of_run)
     with tempfile.TemporaryDirectory() as folder:
         pictures = plot_all(results, Path(folder)) if pictures is None else pictures
-        figures = [(picture.stem, data_url(picture)) for picture in pictures]
+        figures = {picture.name: data_url(picture) for picture in pictures}
     ratings = [folder / RATINGS_FILE for folder in map(Path, folders) if (folder / RATINGS_FILE).is_file()]
     file.write_text(page(results, figures, files, read_ratings(ratings)), encoding="utf-8")
     return file
@@ -71,37 +72,44 @@ def data_url(picture: Path) -> str:
 
 
 def page(
-    results: list[Result], figures: list[tuple[str, str]], files: dict[str, tuple[Path, str]], ratings: list[dict]
+    results: list[Result], figures: dict[str, str], files: dict[str, tuple[Path, str]], ratings: list[dict]
 ) -> str:
     """The whole page.
 
     Args:
         results: as `find_results` gives them.
-        figures: (name, data URL) of each picture.
+        figures: {file name: data URL} of each picture.
         files: {run: (result file, sha256)}.
         ratings: as `read_ratings` gives them.
     """
     verdicts, not_made = judge(results)
+    shown = [(Path(name).stem, TITLES[name], url, caption(Path(name).stem, results)) for name, url in figures.items()]
+    main = [Path(name).stem for name in (FIGURE_FILE, HELD_OUT_FILE)]
     return fill(
         Path(__file__).with_name("report.html"),
         subject=describe(results),
-        count=len(results),
+        done=what_was_done(results),
         answer=answer(results, verdicts, not_made),
         differing=[name for name in settings_that_differ(results) if name not in ("lr", "seed")],
         main_rows=figure_rows(MAIN_COLUMNS, results, verdicts),
+        seed_rows=seed_rows(results),
+        seeds_lead=SEEDS_LEAD,
         verdicts=verdicts,
         not_judged=not_judged(not_made),
         sampling_noise=sampling_noise(results),
         training_noise=training_noise(results),
         rules=[(name, rule[0].upper() + rule[1:]) for name, rule in RULES],
-        figures=figures,
+        main_figures=[figure for figure in shown if figure[0] in main],
+        other_figures=[figure for figure in shown if figure[0] not in main],
         further_rows=figure_rows(FURTHER_COLUMNS, results, verdicts),
         novelty_rows=figure_rows(NOVELTY_COLUMNS, results, verdicts),
         gone=[run_label(result, results) for result in results if not result["after"]],
+        learning=as_it_learns(results),
         texts=texts(results),
+        drawn=how_drawn(results[0]),
         longest_copies=longest_copies(results),
         ratings=preferences(results, ratings) if ratings else None,
-        least_copy=LEAST,
+        least_copy=least_copy(results),
         files=files,
         **making(results),
     )

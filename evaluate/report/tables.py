@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from evaluate.report.verdicts import Verdict, in_words, percent, perplexity
-from evaluate.results import Result, final_loss, run_label
+from evaluate.results import Result, final_loss, own_terms, run_label
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,17 @@ def loss_and_perplexity(measured: dict) -> list[str]:
     return ["–"] if loss is None else [number(loss), f"({perplexity(loss)})"]
 
 
+def own_terms_label(result: Result) -> str:
+    """What it takes to hold the ratio of a run against the book's: "without top-k"; "" where it was drawn so."""
+    if own_terms(result):
+        return ""
+    return "without top-k" if result["settings"]["top_k"] else "at temperature 1"
+
+
 def ratio_and_expected(measured: dict) -> list[str]:
-    expected = look_up(measured, "expected_ratio")
-    return with_interval(measured, "ratio") + ([] if expected is None else [f"expected {number(expected)}"])
+    expected, own = look_up(measured, "expected_ratio"), measured.get("own_terms_label")
+    lines = with_interval(measured, "ratio") + ([] if expected is None else [f"expected {number(expected)}"])
+    return [*lines, f"{own} {number(measured['untruncated_ratio'])}"] if own else lines
 
 
 def repeated_and_distinct(measured: dict) -> list[str]:
@@ -102,13 +110,16 @@ def filled(columns: Columns, measured: dict) -> dict[str, list[str]]:
 
 def figure_rows(columns: Columns, results: list[Result], verdicts: list[Verdict]) -> list[Row]:
     """The base model, every run, the book: one row each."""
-    bases = [(label, group[0]["before"]) for label, group in by_base(results)]
-    rows = [Row(label, filled(columns, measured), yardstick=True) for label, measured in bases]
+    rows = []
+    for label, (first, *_) in by_base(results):
+        base = first["before"] | {"own_terms_label": own_terms_label(first)}
+        rows.append(Row(label, filled(columns, base), yardstick=True))
     for result in results:
         label, mine = run_label(result, results), verdicts_on(result, verdicts)
         if result["after"]:
             training = f"{result['train_loss'][0]:.3f}, {final_loss(result):.3f}"
-            rows.append(Row(label, filled(columns, result["after"] | {"training": training}), mine))
+            added = {"training": training, "own_terms_label": own_terms_label(result)}
+            rows.append(Row(label, filled(columns, result["after"] | added), mine))
         else:
             gone = f"diverged after sample {len(result['train_loss'])}: there is no model to measure"
             rows.append(Row(label, {}, mine, gone=gone))

@@ -4,7 +4,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from evaluate.report.tables import by_base
-from evaluate.results import Result, run_label
+from evaluate.results import Result, lr_label, run_label
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
 
@@ -18,6 +18,13 @@ class Part(NamedTuple):
 class Prompt(NamedTuple):
     text: str
     columns: list[tuple[str, list[Part]]]  # who wrote, and the continuation
+
+
+class Way(NamedTuple):
+    """How the continuation of one prompt changes while a model learns."""
+
+    prompt: str
+    rates: list[tuple[str, list[tuple[int, list[Part]]]]]  # of each learning rate: (samples trained on, continuation)
 
 
 def texts(results: list[Result]) -> list[tuple[str, list[Prompt]]]:
@@ -37,6 +44,30 @@ def prompts(group: list[Result], results: list[Result], number: int) -> list[Pro
         ]
         shown.append(Prompt(flowing(prompt), columns))
     return shown
+
+
+def as_it_learns(results: list[Result]) -> list[Way]:
+    """The continuations at the checkpoints, prompt by prompt; of several seeds the first that has them."""
+    runs: dict[float, Result] = {}
+    for result in results:
+        kept = sum("continuations" in checkpoint for checkpoint in result["checkpoints"])
+        if kept > 1 and result["prompts"] == results[0]["prompts"]:
+            runs.setdefault(result["lr"], result)
+    ways: dict[int, Way] = {}
+    for k, (lr, run) in enumerate(runs.items()):
+        kept = [checkpoint for checkpoint in run["checkpoints"] if "continuations" in checkpoint]
+        for i in range(len(kept[0]["continuations"])):
+            steps = [(c["sample"], marked(c["continuations"][i], f"way-{i}-{k}-{c['sample']}")) for c in kept]
+            ways.setdefault(i, Way(flowing(run["prompts"][i]), [])).rates.append((lr_label(lr), steps))
+    return list(ways.values())
+
+
+def how_drawn(result: Result) -> str:
+    """How the continuations were drawn: "temperature 0.8, among the 40 likeliest tokens"."""
+    top_k = result["shown"]["top_k"]
+    return (
+        f"temperature {result['shown']['temperature']:g}, among {f'the {top_k} likeliest' if top_k else 'all'} tokens"
+    )
 
 
 def flowing(text: str) -> str:

@@ -18,6 +18,7 @@ from evaluate import Sampling, frequent_token_ratio, most_frequent_tokens, plot,
 from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
 from evaluate.report.chance import over_seeds, sampling_noise, training_noise
+from evaluate.report.figures import ticks_on
 from evaluate.report.verdicts import judge
 from evaluate.results import find_results, lr_label, write_json
 from evaluate.setup import open_setup
@@ -292,8 +293,10 @@ def test_diverged_runs_are_named_everywhere(sweep_folder):
     text = table.table(results)
     assert "| 1e0 | 4.000 | not finite after sample 2 | 0.400 (0.380 to 0.420) | diverged |" in text
     assert "At 1e0 the training diverged" in text
-    names = ("learning_rates.png", "copying.png", "weight_change.png")  # nothing is held out
+    names = ("learning_rates.png", "weight_change.png")  # nothing is held out, and copying measured once
     assert plot.plot_all(results, sweep_folder) == [sweep_folder / name for name in names]
+    at_once = fake_result(1.0, [], after=None, samples=40)
+    assert plot.plot_all([at_once], sweep_folder) == [sweep_folder / "learning_rates.png"]
 
 
 def test_results_that_cannot_be_used(sweep_folder, tmp_path):
@@ -343,11 +346,12 @@ def test_a_run_that_exploded_leaves_the_others_their_scale():
         ax = Figure().subplots()
         panel(ax, results, styles)
         assert ax.get_ylim()[1] < 13 and ax.get_ylim()[0] < 4.1, panel
+        ax.figure.draw_without_rendering()
         shown = [text.get_text() for text in (*ax.get_legend().get_texts(), *ax.texts)]
         assert any(text.startswith("1e2") and "off the scale" in text for text in shown), panel
         assert not any(text.startswith("1e-2") and "off" in text for text in shown), panel
-        # Beside the panel it can hide nothing.
-        assert ax.get_legend().get_bbox_to_anchor().x0 > ax.bbox.x1
+        # Above the panel it can hide nothing.
+        assert ax.get_legend().get_window_extent().y0 >= ax.bbox.y1
     ax = Figure().subplots()
     plot.plot_final_held_out(ax, results, styles)
     crosses = {line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "x"}
@@ -358,7 +362,9 @@ def test_a_run_that_exploded_leaves_the_others_their_scale():
 
 
 def test_the_running_mean_is_centred():
-    assert plot.smooth([0.0, 3.0, 6.0, 0.0], 3).tolist() == [1.5, 3.0, 3.0, 3.0]
+    """And it begins at the true first value."""
+    assert plot.smooth([0.0, 3.0, 6.0, 0.0], 3).tolist() == [0.0, 3.0, 3.0, 3.0]
+    assert plot.smooth([9.0, 0.0, 0.0, 6.0, 0.0, 0.0], 5).tolist() == [9.0, 3.0, 3.0, 1.2, 1.5, 2.0]
     assert plot.smooth([1.0, 2.0], 1).tolist() == [1.0, 2.0]
 
 
@@ -442,7 +448,7 @@ def test_plot_command_needs_files_alone(sweep_folder):
     done = subprocess.run([sys.executable, "-m", "evaluate.plot", str(sweep_folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     picture = matplotlib.image.imread(sweep_folder / "learning_rates.png")
-    assert picture.shape[:2] == (720, 1800) and picture[..., :3].std() > 0.05
+    assert picture.shape[:2] == (1560, 1120) and picture[..., :3].std() > 0.05
 
 
 def held_out(result, losses):
@@ -493,7 +499,8 @@ def test_the_answer_names_the_seed_that_over_fits():
 def test_held_out_losses_in_table_and_figure(tmp_path):
     result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6])
     assert "| 5.000 | 1.250 | 5.000 | 4.200 (20) | 4.600 | 0.400" in table.table([result])
-    assert plot.plot_all([result], tmp_path) == [tmp_path / name for name in plot.FIGURE_FILES]
+    one = [name for name in plot.FIGURE_FILES if name != plot.FINAL_FILE]  # of one run that would be a single dot
+    assert plot.plot_all([result], tmp_path) == [tmp_path / name for name in one]
     ax = Figure().subplots()
     plot.plot_held_out(ax, [result], plot.style_of([1e-3]))
     training, measured = ax.get_lines()
@@ -502,10 +509,79 @@ def test_held_out_losses_in_table_and_figure(tmp_path):
     assert training.get_color() == measured.get_color()
 
 
+def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
+    """From 5.0 the best falls by 0.8: the closer panel ends 0.8 above, and its ring is at the lowest."""
+    turns = held_out(fake_result(1e-4, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6])
+    spoilt = held_out(fake_result(1e-2, FALLING), [5.0, 6.0, 7.0, 7.5, 8.0])
+    ax = Figure().subplots()
+    plot.plot_turn(ax, [spoilt, turns], plot.style_of([1e-2, 1e-4]))
+    low, high = ax.get_ylim()
+    assert high == pytest.approx(5.8) and 4.0 < low < 4.2
+    rings = [line.get_xydata().tolist() for line in ax.get_lines() if line.get_markersize() == 13]
+    assert rings == [[[20, 4.2]]]  # the other is lowest before it begins
+    flat = held_out(fake_result(1e-4, FALLING), [5.0, 5.0, 5.01, 5.02, 5.02])
+    ax = Figure().subplots()
+    plot.plot_turn(ax, [flat], plot.style_of([1e-4]))
+    assert ax.get_ylim()[1] == pytest.approx(5.1)  # where nothing falls it does not magnify the noise
+
+
+def test_ticks_stand_where_something_was_measured():
+    result = held_out(fake_result(1e-3, [5.0] * 66), [5.0, 4.5, 4.2, 4.3, 4.6, 4.5, 4.4])
+    styles, ticks = plot.style_of([1e-3]), {}
+    for panel in (plot.plot_loss, plot.plot_held_out, plot.plot_turn, plot.plot_copying):
+        ax = Figure().subplots()
+        panel(ax, [result], styles)
+        ticks[panel] = ax.get_xticks().tolist()
+    assert ticks.pop(plot.plot_loss) == [1, 20, 40, 60]
+    assert all(found == [0, 10, 20, 30, 40, 50, 60] for found in ticks.values())
+    ax = Figure().subplots()
+    ticks_on(ax, range(0, 90, 33))
+    assert ax.get_xticks().tolist() == [0, 33, 66]
+
+
+def test_the_share_of_copies_begins_at_zero_and_its_length_is_that_of_the_runs():
+    results = [held_out(fake_result(lr, FALLING, least_copy=n), [5.0] * 5) for lr, n in ((1e-3, 13), (1e-4, 17))]
+    ax = Figure().subplots()
+    plot.plot_copying(ax, results, plot.style_of([1e-3, 1e-4]))
+    assert ax.get_ylim()[0] == 0 and "runs of 17 or more" in ax.get_legend().get_title().get_text()
+
+
+def test_the_legend_says_how_lines_are_smoothed():
+    for panel, words in ((plot.plot_loss, "mean of 3 samples"), (plot.plot_held_out, "training, mean of 3")):
+        ax = Figure().subplots()
+        # The one that ended early is smoothed as the others are.
+        short = held_out(fake_result(1e-2, [5.0, 9.0, 7.0, 8.0], after=None), [5.0])
+        panel(ax, [short, held_out(fake_result(1e-3, FALLING), [5.0] * 5)], plot.style_of([1e-2, 1e-3]))
+        assert words in [text.get_text() for text in ax.get_legend().get_texts()]
+        assert any(
+            np.allclose(line.get_ydata(), [5.0, 7.0, 8.0, 7.5]) for line in ax.get_lines() if len(line.get_xdata()) == 4
+        )
+
+
+def test_a_ratio_with_top_k_bears_a_mark_that_can_be_held_against_the_book():
+    result = fake_result(1e-4, [4.0] * 10, before=0.5, after=0.65)
+    result["settings"]["top_k"] = 50
+    result["before"]["untruncated_ratio"], result["after"]["untruncated_ratio"] = 0.4, 0.55
+    ax = Figure().subplots()
+    plot.plot_ratio(ax, [result], plot.style_of([1e-4]))
+    marks = [line.get_xydata()[0].tolist() for line in ax.get_lines() if line.get_marker() == "d"]
+    assert marks == [[-0.2, 0.4], [0.2, 0.55]]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "without top-k" in legend and "the book: 0.558" in legend
+    result["settings"]["top_k"] = 0
+    ax = Figure().subplots()
+    plot.plot_ratio(ax, [result], plot.style_of([1e-4]))
+    assert not [line for line in ax.get_lines() if line.get_marker() == "d"]
+    assert "without top-k" not in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
 def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
     mixed = [held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]), fake_result(1e-4, FALLING)]
     assert "| 1e-4 | 5.000 | 1.250 |  |  |  | 0.400" in table.table(mixed)
-    assert plot.plot_all(mixed, tmp_path) == [tmp_path / name for name in plot.FIGURE_FILES]
+    one = [name for name in plot.FIGURE_FILES if name != plot.FINAL_FILE]
+    assert plot.plot_all(mixed, tmp_path) == [tmp_path / name for name in one]
+    both = [mixed[0], held_out(fake_result(1e-4, FALLING), [5.0, 4.9, 4.8, 4.7, 4.6])]
+    assert plot.plot_all(both, tmp_path) == [tmp_path / name for name in plot.FIGURE_FILES]
 
 
 def test_plot_command_says_what_is_wrong(command, tmp_path):

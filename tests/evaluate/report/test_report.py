@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from evaluate.plot import FIGURE_FILE
 from evaluate.report import page as report
 from evaluate.report.__main__ import main
+from evaluate.report.captions import caption
 from evaluate.report.tables import number
 from evaluate.report.texts import flowing
 from evaluate.results import find_results, lr_label, write_json
@@ -32,6 +34,8 @@ def evaluation(ratio, loss, continuations):
         "ratio_ci": [ratio - 0.02, ratio + 0.02],
         "shares": [ratio - 0.1, ratio + 0.1] * 50,
         "texts": [NASTY, "a second text"],
+        "untruncated_ratio": ratio - 0.03,
+        "untruncated_shares": [ratio - 0.13, ratio + 0.07] * 50,
         "expected_ratio": ratio + 0.001,
         "expected_ratio_ci": [ratio - 0.01, ratio + 0.01],
         "letters_ratio": 0.4,
@@ -71,6 +75,8 @@ def result_of(lr, seed=0, **changes):
         "held_out_tokens": 100,
         "diverged": None,
         "identity": {},
+        "shown": {"temperature": 0.8, "top_k": 40},
+        "least_copy": 13,
         "prompts": [f"prompt {NASTY}", "another prompt"],
         "checkpoints": [{"sample": s, "held_out_loss": 4.0, "kl": 0.1, "copied": 0.0} for s in (0, 20, 40)],
         "book": book | {"continuations": [continuation(), continuation()]},
@@ -85,6 +91,8 @@ def result_of(lr, seed=0, **changes):
             "raw_text": False,
             "batch_size": 8,
             "seq_len": 128,
+            "temperature": 1.0,
+            "top_k": 0,
             "lr": lr,
             "seed": seed,
         },
@@ -243,7 +251,7 @@ def test_sweeps_with_other_luck_have_base_models_of_their_own(tmp_path):
     two = sweep(tmp_path / "two", others)
     html, _ = write(tmp_path, one, two, one)  # the first twice: each run counts once
     assert [row[0] for row in rows(html)[1:-1]] == ["base model, seed 0", "base model, seed 1", *SEEDS]
-    assert html.count("<h3>Runs from the base model, seed ") == 2 and "seeds 0, 1. 4 runs." in html
+    assert html.count("<h3>Runs from the base model, seed ") == 2 and "1e-4 to 1e-3, with 2 seeds;" in html
     assert "differ in more" not in html
     # two prompts, and for each of the two base models it, its two runs and the book
     assert html.count("<article>") == 2 * 2 * 4 and html.count("<h4>1e-4, seed 1</h4>") == 2
@@ -269,12 +277,12 @@ def test_the_best_learning_rate_is_named_at_its_finished_runs(tmp_path):
 def test_whether_a_difference_is_chance(folder, tmp_path):
     html, _ = write(tmp_path, folder)
     text = html[html.index("Are the differences chance?") : html.index("The rules behind them")]
-    assert "Ratio at 1e-3 against 1e-4: +0.000 (+0.000 to +0.000), within the noise of the sampling." in text
-    assert "run with one seed" in text and "over the seeds" not in text
+    assert "Ratio at 1e-3 against 1e-4: +0.000 (+0.000 to +0.000), within the luck of the writing." in text
+    assert "run with one seed" in html and "over the seeds" not in html
     seeds = [result_of(lr, seed) for lr in (1e-3, 1e-4) for seed in (0, 1)]
     html, _ = write(tmp_path, sweep(tmp_path / "seeds", seeds))
     text = html[html.index("Are the differences chance?") : html.index("The rules behind them")]
-    assert "Held-out loss at 1e-3 against 1e-4, over the seeds: +0.001" in text and "run with one seed" not in text
+    assert "Held-out loss at 1e-3 against 1e-4, over the seeds: +0.001" in text and "run with one seed" not in html
     alone = sweep(tmp_path / "alone", [result_of(1e-3)])
     assert "differences chance" not in write(tmp_path, alone)[0]
 
@@ -307,6 +315,134 @@ def test_how_it_was_made(folder, tmp_path):
         assert hashlib.sha256(result.read_bytes()).hexdigest() in html
     assert "runs of at least 13 tokens" in html
     assert "ab" * 32 in html and "cd" * 32 in html and "3.11.2" in html and "1.5 (training 1.0, after 0.5)" in html
+
+
+def test_what_it_teaches_comes_first_and_the_rest_opens_with_a_click(folder, tmp_path, drawn):
+    html, page = write(tmp_path, folder)
+    order = ["was trained on voyage for 40 samples", "<h2>The answer", "<h2>What the exercise sees, and what it hides"]
+    order += [
+        "<strong>What the exercise sees.",
+        "<strong>What it hides.",
+        "One row for each model",
+        "<h2>What they wrote",
+    ]
+    order += [
+        "<h4>the book</h4>",
+        "<strong>The valley",
+        "Further figures",
+        "The rules behind them",
+        "What these numbers",
+    ]
+    order += ["How it was made"]
+    places = [html.index(words) for words in order]
+    assert places == sorted(places) and len(set(places)) == len(order)
+    for words in order[8:]:  # each is in an element that is closed
+        before = html[: html.index(words)]
+        last = before.rindex("<details")
+        assert last > before.rindex("</details>") and before[last:].startswith('<details id="')
+    assert "<details id" not in html[: places[8]].replace('<details id="others">', "")
+
+
+def test_captions_say_what_to_see_in_the_figures(folder, tmp_path, drawn):
+    text = " ".join("".join(write(tmp_path, folder)[1].text).split())
+    assert "The training loss begins at 4.000 and is, over the last tenth, 3.625 at 1e-3 and 3.625 at 1e-4." in text
+    assert "The ratio was 0.400 before and is 0.500 at 1e-3 and 0.500 at 1e-4." in text and "Diverged" in text
+    assert "begins at 4.000: at 1e-3 it falls to the end, to 3.001; at 1e-4 it falls to the end, to 3.000." in text
+    assert "By this figure 1e-4 ends best." in text and "at the end it is -0.624 at 1e-3 and -0.625 at 1e-4" in text
+
+
+def test_captions_of_all_kinds_of_runs():
+    turning = result_of(1e-3, held_out_loss=[[0, 4.0], [20, 3.5], [40, 3.8]], train_loss=[4.0] * 40)
+    other = turning | {"seed": 1, "held_out_loss": [[0, 4.0], [20, 3.9], [40, 3.6]]}
+    spoilt = result_of(1e-2, held_out_loss=[[0, 4.0], [20, 4.5], [40, 4.8]])
+    found = caption("held_out_loss", [spoilt, turning, other])
+    assert "at 1e-2 it is never again as low as before the first step and ends at 4.800" in found
+    assert "at 1e-3 it is lowest at samples 20 to 40 with 3.550 and ends at 3.700" in found
+    assert "By this figure 1e-3 ends best." in found
+    never = turning | {"held_out_loss": [[0, 4.0], [20, 4.4], [40, 4.2]]}
+    assert "at 1e-3 it is lowest at samples 0 to 20 with 3.750" in caption("held_out_loss", [turning, never])
+    assert "worse than untrained: 1e-2." in caption("final_held_out_loss", [spoilt, turning, other])
+    # 1e-2 has the lower loss; its ratio by its own probabilities, 0.58, is farther from 0.558 than 0.55.
+    spoilt["after"]["untruncated_ratio"], turning["after"]["untruncated_ratio"] = 0.58, 0.55
+    assert "lowest at 1e-2; the ratio ends nearest to the book's 0.558 at 1e-3." in caption(
+        "learning_rates", [spoilt, turning]
+    )
+    spoilt["after"]["untruncated_ratio"] = 0.556
+    assert "By this figure alone 1e-2 would be the best" in caption("learning_rates", [spoilt, turning])
+    alone = caption("learning_rates", [turning])
+    assert "best" not in alone and "nearest" not in alone
+    turning["settings"]["top_k"] = 50
+    assert "Only the marks (without top-k) can be held against the book's 0.558: 0.550 at 1e-3." in caption(
+        "learning_rates", [turning]
+    )
+    gone = result_of(1.0, after=None, train_loss=[4.0, 9.0], held_out_loss=[[0, 4.0]])
+    assert caption("learning_rates", [gone]) == "Diverged, with nothing to show after: 1e0."
+    at_once = gone | {"train_loss": []}
+    assert "The training loss begins at 4.000" in caption("learning_rates", [at_once, turning])
+    assert caption("held_out_loss", [gone]) == caption("copying", [gone]) == ""
+    assert "moved by 0 to 20 % at 1e-3" in caption("weight_change", [result_of(1e-3)])
+
+
+def test_headings_link_to_what_they_mean(folder, tmp_path):
+    html, page = write(tmp_path, sweep(tmp_path / "seeds", [result_of(1e-3, seed) for seed in (0, 1)]))
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = [attributes["href"] for attributes in page.all("a")]
+    assert len(links) > 20 and all(link.startswith("#") and link[1:] in ids for link in links)
+    titles = re.findall(r'<th scope="col">(.*?)</th>', html)
+    plain = {title for title in titles if not title.startswith("<a")}
+    names = {"model", "run", "file", "sha256", "minutes", "learning rate", "seeds", *(f"n = {n}" for n in range(1, 11))}
+    assert plain <= names
+
+
+def test_over_the_seeds_there_is_a_table(tmp_path):
+    folder = sweep(tmp_path / "seeds", [result_of(lr, seed) for lr in (1e-3, 1e-4) for seed in (0, 1)])
+    html, _ = write(tmp_path, folder)
+    titles, large, small = rows(html[html.rindex("<table", 0, html.index("<caption>Over the seeds")) :])
+    assert titles[:3] == ["learning rate", "seeds", "ratio"] and large[:3] == [
+        "1e-3",
+        "2",
+        "0.500 sd 0.000 (0.500 to 0.500)",
+    ]
+    assert "<caption>Over the seeds" not in write(tmp_path, sweep(tmp_path / "one", [result_of(1e-3)]))[0]
+
+
+def test_a_ratio_with_top_k_stands_beside_one_without(tmp_path):
+    result = result_of(1e-3)
+    result["settings"]["top_k"] = 50
+    _, base, run, book = rows(write(tmp_path, sweep(tmp_path / "top", [result]))[0])
+    assert base[2].endswith("without top-k 0.370") and run[2].endswith("without top-k 0.470")
+    assert "without" not in book[2]
+    result["settings"] |= {"top_k": 0, "temperature": 0.8}
+    assert rows(write(tmp_path, sweep(tmp_path / "cold", [result]))[0])[2][2].endswith("at temperature 1 0.470")
+
+
+def test_it_says_how_texts_were_drawn_and_what_counts_as_a_copy(tmp_path):
+    results = [result_of(1e-3, least_copy=17), result_of(1e-4)]
+    text = " ".join("".join(write(tmp_path, sweep(tmp_path / "plain", results))[1].text).split())
+    assert "with the same luck (temperature 0.8, among the 40 likeliest tokens)" in text
+    assert "runs of at least 17 tokens" in text
+    whole = result_of(1e-3, shown={"temperature": 1.0, "top_k": 0})
+    assert "(temperature 1, among all tokens)" in write(tmp_path, sweep(tmp_path / "all", [whole]))[0]
+
+
+def test_as_it_learns(tmp_path):
+    """Two prompts, two learning rates, three samples; what is copied on the way is marked."""
+
+    def run(lr, seed=0):
+        copied = continuation([{"start": 1, "tokens": 4, "passage": f"passage at {lr}, seed {seed}"}])
+        checkpoints = [{"sample": s, "continuations": [continuation(), copied]} for s in (0, 20, 40)]
+        return result_of(lr, seed, checkpoints=[checkpoints[0], {"sample": 10, "held_out_loss": 4.0}, *checkpoints[1:]])
+
+    folder = sweep(tmp_path / "way", [run(1e-3), run(1e-3, 1), run(1e-4), result_of(1e-5)])
+    html, page = write(tmp_path, folder)
+    section = html[html.index("<h3>As it learns") : html.index("<h3>Side by side")]
+    samples = Counter(re.findall(r"<h5>sample (\d+)", section))
+    assert samples == {"0": 4, "20": 4, "40": 4}  # of two seeds the first
+    assert re.findall(r"<h4>(.*?)</h4>", section) == ["1e-3", "1e-4"] * 2
+    assert section.count("passage at 0.001, seed 0") == section.count("passage at 0.0001, seed 0") == 3
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert "As it learns" not in write(tmp_path, sweep(tmp_path / "none", [result_of(1e-3)]))[0]
 
 
 def rating(left, right, letter, **changes):
