@@ -3,6 +3,7 @@
 make demo
 python -m train.sweep DEMO_FLAGS --no-save-model --seeds 5 --dtype bfloat16 --out runs/bfloat16   # and float32
 python -m tests.demo runs/demo runs/bfloat16 runs/float32
+python -m evaluate runs/demo/lr-3e-4 --top-k 50 > model/lilliput/demo/top_k.md
 """
 
 import json
