@@ -398,11 +398,8 @@ def test_over_the_seeds_there_is_a_table(tmp_path):
     folder = sweep(tmp_path / "seeds", [result_of(lr, seed) for lr in (1e-3, 1e-4) for seed in (0, 1)])
     html, _ = write(tmp_path, folder)
     titles, large, small = rows(html[html.rindex("<table", 0, html.index("<caption>Over the seeds")) :])
-    assert titles[:3] == ["learning rate", "seeds", "ratio"] and large[:3] == [
-        "1e-3",
-        "2",
-        "0.500 sd 0.000 (0.500 to 0.500)",
-    ]
+    assert titles[:4] == ["learning rate", "seeds", "training loss, last tenth", "ratio"]
+    assert large[:2] == ["1e-3", "2"] and large[3] == "0.500 sd 0.000 (0.500 to 0.500)"
     assert "<caption>Over the seeds" not in write(tmp_path, sweep(tmp_path / "one", [result_of(1e-3)]))[0]
 
 
