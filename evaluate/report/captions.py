@@ -134,7 +134,7 @@ def valley(results: list[Result]) -> list[str]:
     sentences = [
         f"The held-out loss at the end is {each(results, last_held_out)}; the base model's, dotted, {base:.3f}."
     ]
-    return sentences + ([f"Above it, and so worse than untrained: {in_words(worse)}."] if worse else [])
+    return sentences + ([f"Above it, and so worse than before the training: {in_words(worse)}."] if worse else [])
 
 
 def forgetting(results: list[Result]) -> list[str]:
