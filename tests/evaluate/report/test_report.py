@@ -361,7 +361,7 @@ def test_captions_of_all_kinds_of_runs():
     assert "By this figure 1e-3 ends best." in found
     never = turning | {"held_out_loss": [[0, 4.0], [20, 4.4], [40, 4.2]]}
     assert "at 1e-3 it is lowest at samples 0 to 20 with 3.750" in caption("held_out_loss", [turning, never])
-    assert "worse than untrained: 1e-2." in caption("final_held_out_loss", [spoilt, turning, other])
+    assert "worse than before the training: 1e-2." in caption("final_held_out_loss", [spoilt, turning, other])
     # 1e-2 has the lower loss; its ratio by its own probabilities, 0.58, is farther from 0.558 than 0.55.
     spoilt["after"]["untruncated_ratio"], turning["after"]["untruncated_ratio"] = 0.58, 0.55
     assert "lowest at 1e-2; the ratio ends nearest to the book's 0.558 at 1e-3." in caption(
