@@ -29,8 +29,7 @@ from evaluate.report.figures import (
     plot_weight_change,
     ticks_on,
 )
-from evaluate.report.tables import own_terms_label
-from evaluate.results import Result, describe, find_results, lr_label
+from evaluate.results import Result, describe, find_results, lowest_held_out, lr_label, own_terms_label
 
 FIGURE_FILE = "learning_rates.png"
 HELD_OUT_FILE = "held_out_loss.png"
@@ -201,21 +200,17 @@ def plot_turn(ax: Axes, results: list[Result], styles: dict[float, dict]) -> Non
     """
     base = results[0]["held_out_loss"][0][1]
     for result in results:
-        style, lowest = styles[result["lr"]], min(result["held_out_loss"], key=lambda pair: pair[1])
+        style, lowest = styles[result["lr"]], lowest_held_out(result)
         ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=6)
         if lowest[0] > 0:
             ax.plot(*lowest, **RING)
-    depth = max(base - lowest_held_out(results), 0.02 * base)
+    depth = max(base - min(lowest_held_out(result)[1] for result in results), 0.02 * base)
     ax.axhline(base, color=BASE, linewidth=1.6, linestyle=":", zorder=1)
     ax.set(ylim=(base - 1.15 * depth, base + depth), xlabel="samples trained on (optimizer steps)")
     ax.set(ylabel="nats per token")
     ticks_on(ax, held_out_samples(results))
     dotted = Line2D([], [], color=BASE, linewidth=1.6, linestyle=":", label="base model")
     legend_above(ax, "Closer: held-out text alone", [dotted, Line2D([], [], label="its lowest loss", **RING)])
-
-
-def lowest_held_out(results: list[Result]) -> float:
-    return min(loss for result in results for _, loss in result["held_out_loss"])
 
 
 def new_figure(results: list[Result], title: str, panels: int) -> tuple[Figure, list[Axes]]:

@@ -145,16 +145,30 @@ def find_results(paths: Iterable[str | Path]) -> list[Result]:
     return sorted(results, key=lambda result: (-result["lr"], result["seed"]))
 
 
+def label_of(lr: float, seed: int, several_seeds: bool) -> str:
+    """A run by its learning rate, and by its seed where there are several."""
+    return lr_label(lr) + (f", seed {seed}" if several_seeds else "")
+
+
 def run_label(result: Result, results: list[Result]) -> str:
-    """The learning rate of one of `results`, and its seed where there are several."""
-    several = len({other["seed"] for other in results}) > 1
-    return lr_label(result["lr"]) + (f", seed {result['seed']}" if several else "")
+    """`label_of` one of `results`."""
+    return label_of(result["lr"], result["seed"], len({other["seed"] for other in results}) > 1)
 
 
 def final_loss(result: Result) -> float:
     """Mean training loss over the last tenth of the samples, in nats: one batch alone says little."""
     losses = result["train_loss"]
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def lowest_held_out(result: Result) -> tuple[int, float]:
+    """(sample, nats per token) where the held-out loss of a run that has one was lowest, the first of equals."""
+    return min(result["held_out_loss"], key=lambda pair: pair[1])
+
+
+def minutes(result: Result) -> float:
+    """That a run took, its part of the evaluation before it included."""
+    return sum(result["environment"]["seconds"].values()) / 60
 
 
 def describe(results: list[Result]) -> str:
@@ -174,6 +188,13 @@ def own_terms(result: Result) -> bool:
     """Whether the ratio's texts are drawn from the model's own probabilities: only then can it be held against the
     book's. With a top-k the tail is never drawn, and who has learned the book perfectly exceeds it."""
     return result["settings"]["top_k"] == 0 and result["settings"]["temperature"] == 1
+
+
+def own_terms_label(result: Result) -> str:
+    """What it takes to hold the ratio of a run against the book's: "without top-k"; "" where it was drawn so."""
+    if own_terms(result):
+        return ""
+    return "without top-k" if result["settings"]["top_k"] else "at temperature 1"
 
 
 def paired_difference(first: Evaluation, second: Evaluation, key: str = "shares") -> tuple[float, Interval]:

@@ -2,7 +2,16 @@
 
 from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.verdicts import judge
-from evaluate.results import Result, describe, final_loss, own_terms, paired_difference, run_label
+from evaluate.results import (
+    Result,
+    describe,
+    final_loss,
+    lowest_held_out,
+    minutes,
+    own_terms,
+    paired_difference,
+    run_label,
+)
 
 TABLE_FILE = "table.md"
 LOSS_VERDICTS = ("takes too large a step", "learns", "over-fits", "ends worse than it began")
@@ -23,13 +32,13 @@ def table(results: list[Result]) -> str:
         if held_out and not result["held_out_loss"]:
             row += ["", "", ""]
         elif held_out:
-            lowest = min(result["held_out_loss"], key=lambda pair: pair[1])
-            row += [f"{result['held_out_loss'][0][1]:.3f}", f"{lowest[1]:.3f} ({lowest[0]})"]
+            sample, lowest = lowest_held_out(result)
+            row += [f"{result['held_out_loss'][0][1]:.3f}", f"{lowest:.3f} ({sample})"]
             row.append(f"{result['held_out_loss'][-1][1]:.3f}")
         row.append(ratio_with_interval(result["before"]))
         row.append(ratio_with_interval(result["after"]) if result["after"] else "diverged")
         row += [f"{result['after']['untruncated_ratio']:.3f}" if result["after"] else ""] if bent else []
-        rows.append([*row, f"{sum(result['environment']['seconds'].values()) / 60:.1f}"])
+        rows.append([*row, f"{minutes(result):.1f}"])
     lines = [
         f"What the learning rate does to a fine-tune: {describe(results)}.",
         "",

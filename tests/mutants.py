@@ -460,7 +460,6 @@ TABLE = {
             ("if self.bar.disable:", "if True:", "lines through a bar"),
             ("        self.losses.clear()\n", "", "the training loss since the start"),
             ("(self.done - self.first) *", "self.done *", "the time left as if samples of an earlier start were of this"),
-            ("key=lambda pair: pair[1])", "key=lambda pair: -pair[1])", "the highest held-out loss as the lowest"),
         ],
     },
     "train/flags.py": {
@@ -653,6 +652,12 @@ TABLE = {
         ],
     },
     "evaluate/results.py": {
+        "evaluate/report/test_report.py": [
+            ("if own_terms(result):\n        return", "if True:\n        return", "a ratio with top-k stands alone"),
+        ],
+        "train/lasting/test_progress.py": [
+            ("key=lambda pair: pair[1])", "key=lambda pair: -pair[1])", "the highest held-out loss as the lowest"),
+        ],
         "evaluate/test_evaluate.py": [
             ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
             ('-result["lr"]', 'result["lr"]', "the smallest learning rate first"),
@@ -806,15 +811,14 @@ TABLE = {
     },
     "evaluate/report/texts.py": {
         "evaluate/report/test_report.py": [
-            ('runs.setdefault(result["lr"], result)', 'runs[result["lr"]] = result', "the last seed instead of the first"),
-            ("if kept > 1 and", "if", "a column of the base model alone, or none to show"),
+            ('runs.setdefault(result["lr"], kept)', 'runs[result["lr"]] = kept', "the last seed instead of the first"),
+            ("if len(kept) > 1 and", "if", "a column of the base model alone, or none to show"),
             ('f"way-{i}-{k}-{c[\'sample\']}"', 'f"way-{i}-{k}"', "a copied run shows another sample's passage"),
             ("'all'} tokens", "'all'}", "how the texts were drawn is half said"),
         ],
     },
     "evaluate/report/tables.py": {
         "evaluate/report/test_report.py": [
-            ("if own_terms(result):\n        return", "if True:\n        return", "a ratio with top-k stands alone"),
             ('first["before"] | {"own_terms_label": own_terms_label(first)}', 'first["before"]',
              "the base model's ratio cannot be held against the book's"),
         ],

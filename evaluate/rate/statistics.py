@@ -22,9 +22,7 @@ WORDING = {
 QUESTIONS = tuple(WORDING)
 POINTS = {"l": 1.0, "t": 0.5, "r": 0.0}  # what the left text gets of a comparison; the right one gets the rest
 OTHER_WAY = {"l": "r", "t": "t", "r": "l"}  # the same opinion once the sides are swapped
-FEW = (
-    11  # comparisons of one participant: below, even a share won of 0.8 may be chance: its interval has one half in it
-)
+FEW = 11  # comparisons of one participant: below, even a share won of 0.8 may be chance, with one half in its interval
 
 
 def summary(ratings: list[dict], participants: list[str], seed: int = 0) -> dict:

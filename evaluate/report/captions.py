@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from evaluate.report.figures import path
-from evaluate.report.tables import own_terms_label
-from evaluate.report.verdicts import in_words, percent
-from evaluate.results import Result, final_loss, lr_label
+from evaluate.report.verdicts import at_samples, in_words, percent
+from evaluate.results import Result, final_loss, lowest_held_out, lr_label, own_terms_label
 
 
 def what_was_done(results: list[Result]) -> str:
@@ -98,16 +97,15 @@ def turns(results: list[Result]) -> list[str]:
     """The way of each learning rate's held-out loss: where it is lowest, and where it ends."""
     found, worse = [], {}
     for lr, runs in by_rate(results).items():
-        lows = [min(run["held_out_loss"], key=lambda pair: pair[1]) for run in runs]
+        lows = list(map(lowest_held_out, runs))
         samples, low = sorted({sample for sample, _ in lows}), float(np.mean([loss for _, loss in lows]))
         last = f"{mean(runs, last_held_out):.3f}"
-        at = f"sample {samples[0]}" if len(samples) == 1 else f"samples {samples[0]} to {samples[-1]}"
         if samples == [0]:
             worse[lr] = last
         elif samples == [runs[0]["held_out_loss"][-1][0]]:
             found.append(f"at {lr} it falls to the end, to {last}")
         else:
-            found.append(f"at {lr} it is lowest at {at} with {low:.3f} and ends at {last}")
+            found.append(f"at {lr} it is lowest at {at_samples(samples)} with {low:.3f} and ends at {last}")
     if worse:
         ends = in_words(worse.values())
         found.insert(0, f"at {in_words(worse)} it is never again as low as before the first step and ends at {ends}")

@@ -3,7 +3,7 @@
 import textwrap
 
 from evaluate.rate.session import readable
-from evaluate.results import Result, describe, final_loss, own_terms, run_label
+from evaluate.results import Result, describe, final_loss, lowest_held_out, minutes, own_terms, run_label
 from evaluate.table import answer
 
 WIDTH = 80  # columns
@@ -55,17 +55,17 @@ def rows_of(results: list[Result]) -> list[str]:
 
 def row_of(result: Result, results: list[Result]) -> tuple[str, ...]:
     losses, held_out, after = result["train_loss"], result["held_out_loss"], result["after"]
-    lowest = min(held_out, key=lambda pair: pair[1], default=None)
+    sample, lowest = lowest_held_out(result) if held_out else (0, 0.0)
     return (
         run_label(result, results),
         number(losses[0]) if losses else "-",
         number(final_loss(result)) if after else "diverged",
         number(held_out[0][1]) if held_out else "-",
-        f"{number(lowest[1])} ({lowest[0]})" if held_out else "-",
+        f"{number(lowest)} ({sample})" if held_out else "-",
         number(held_out[-1][1]) if held_out and after else "-",
         number(result["before"]["ratio"]),
         number(after["ratio"]) if after else "-",
-        f"{sum(result['environment']['seconds'].values()) / 60:.1f}",
+        f"{minutes(result):.1f}",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from evaluate.report.verdicts import Verdict, in_words, percent, perplexity
-from evaluate.results import Result, final_loss, own_terms, run_label
+from evaluate.results import Result, final_loss, own_terms_label, run_label
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,6 @@ def with_interval(measured: dict, *keys: str, write: Callable[[float], str] = nu
 def loss_and_perplexity(measured: dict) -> list[str]:
     loss = look_up(measured, "held_out", "loss")
     return ["–"] if loss is None else [number(loss), f"({perplexity(loss)})"]
-
-
-def own_terms_label(result: Result) -> str:
-    """What it takes to hold the ratio of a run against the book's: "without top-k"; "" where it was drawn so."""
-    if own_terms(result):
-        return ""
-    return "without top-k" if result["settings"]["top_k"] else "at temperature 1"
 
 
 def ratio_and_expected(measured: dict) -> list[str]:

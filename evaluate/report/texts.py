@@ -4,7 +4,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from evaluate.report.tables import by_base
-from evaluate.results import Result, lr_label, run_label
+from evaluate.results import Checkpoint, Result, lr_label, run_label
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
 
@@ -48,17 +48,16 @@ def prompts(group: list[Result], results: list[Result], number: int) -> list[Pro
 
 def as_it_learns(results: list[Result]) -> list[Way]:
     """The continuations at the checkpoints, prompt by prompt; of several seeds the first that has them."""
-    runs: dict[float, Result] = {}
+    runs: dict[float, list[Checkpoint]] = {}
     for result in results:
-        kept = sum("continuations" in checkpoint for checkpoint in result["checkpoints"])
-        if kept > 1 and result["prompts"] == results[0]["prompts"]:
-            runs.setdefault(result["lr"], result)
+        kept = [checkpoint for checkpoint in result["checkpoints"] if "continuations" in checkpoint]
+        if len(kept) > 1 and result["prompts"] == results[0]["prompts"]:
+            runs.setdefault(result["lr"], kept)
     ways: dict[int, Way] = {}
-    for k, (lr, run) in enumerate(runs.items()):
-        kept = [checkpoint for checkpoint in run["checkpoints"] if "continuations" in checkpoint]
+    for k, (lr, kept) in enumerate(runs.items()):
         for i in range(len(kept[0]["continuations"])):
             steps = [(c["sample"], marked(c["continuations"][i], f"way-{i}-{k}-{c['sample']}")) for c in kept]
-            ways.setdefault(i, Way(flowing(run["prompts"][i]), [])).rates.append((lr_label(lr), steps))
+            ways.setdefault(i, Way(flowing(results[0]["prompts"][i]), [])).rates.append((lr_label(lr), steps))
     return list(ways.values())
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluate.measures.copying import BY_THE_AUTHOR, LEAST
-from evaluate.results import Result, final_loss, lr_label, paired_difference, run_label
+from evaluate.results import Result, final_loss, lowest_held_out, lr_label, paired_difference, run_label
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
@@ -124,7 +124,7 @@ def learns(result: Result) -> Found:
     if len(result["held_out_loss"]) < 2:
         raise NotMeasured("no held-out loss during training")
     first, last = result["held_out_loss"][0][1], result["held_out_loss"][-1][0]
-    since, lowest = min(result["held_out_loss"], key=lambda pair: pair[1])
+    since, lowest = lowest_held_out(result)
     if lowest < (1 - LOSS_CHANGE) * first:
         when = "to the end" if since == last else f"until sample {since}"
         fall = f"held-out loss {first:.3f} before, {lowest:.3f} at sample {since}"
@@ -363,16 +363,20 @@ def what_stopping_would_change(finished: list[Result], best: float, lowest: floa
     if not all(result["held_out_loss"] for result in finished):
         return ""
     for result in finished:
-        minima.setdefault(result["lr"], []).append(min(result["held_out_loss"], key=lambda pair: pair[1]))
+        minima.setdefault(result["lr"], []).append(lowest_held_out(result))
     end, found = finished[0]["held_out_loss"][-1][0], ""
     for lr, pairs in minima.items():
         samples, loss = sorted({sample for sample, _ in pairs}), float(np.mean([loss for _, loss in pairs]))
         if lr == best and samples == [end]:
             found = f"; it was still falling at the end{found}"
         elif lr != best and 0 < samples[0] and samples[-1] < end and loss < (1 + LOSS_CHANGE) * lowest:
-            at = f"sample {samples[0]}" if len(samples) == 1 else f"samples {samples[0]} to {samples[-1]}"
-            found += f"; {lr_label(lr)} was {'better' if loss < (1 - LOSS_CHANGE) * lowest else 'as good'} at {at} ({loss:.3f})"
+            found += f"; {lr_label(lr)} was {'better' if loss < (1 - LOSS_CHANGE) * lowest else 'as good'} at {at_samples(samples)} ({loss:.3f})"
     return found
+
+
+def at_samples(samples: list[int]) -> str:
+    """One or several samples, in rising order, as a sentence says where."""
+    return f"sample {samples[0]}" if len(samples) == 1 else f"samples {samples[0]} to {samples[-1]}"
 
 
 def perplexity(loss: float) -> str:

@@ -11,7 +11,7 @@ from evaluate.plot import FIGURE_FILES
 from evaluate.rate.ratings import RATINGS_FILE
 from evaluate.ratio import Sampling
 from evaluate.report.page import REPORT_FILE
-from evaluate.results import RESULT_FILE, lr_label, read_result
+from evaluate.results import RESULT_FILE, label_of, lr_label, read_result
 from evaluate.setup import Setup, parameter_count
 from evaluate.table import TABLE_FILE
 from model.device import Machine
@@ -40,7 +40,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        return lr_label(self.lr) + (f", seed {self.seed}" if self.several_seeds else "")
+        return label_of(self.lr, self.seed, self.several_seeds)
 
     @property
     def finished(self) -> bool:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from evaluate.results import Checkpoint, Result, final_loss
+from evaluate.results import Checkpoint, Result, final_loss, lowest_held_out
 
 
 class Progress:
@@ -70,7 +70,7 @@ def summed_up(label: str, result: Result) -> str:
     seconds = result["environment"]["seconds"]
     words = [f"training loss {result['train_loss'][0]:.3f} to {final_loss(result):.3f}"]
     if held_out := result["held_out_loss"]:
-        sample, lowest = min(held_out, key=lambda pair: pair[1])
+        sample, lowest = lowest_held_out(result)
         words.append(f"held-out {held_out[0][1]:.3f} to {held_out[-1][1]:.3f} (lowest {lowest:.3f} at sample {sample})")
     words.append(f"ratio {result['before']['ratio']:.3f} to {result['after']['ratio']:.3f}")
     return f"{label} done in {duration(seconds['training'] + seconds['after'])}: {', '.join(words)}"
