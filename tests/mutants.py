@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_COPIED = (".git", ".venv", ".ci", ".pytest_cache", "__pycache__", "runs")
+NOT_COPIED = (".git", ".venv", ".ci", ".*_cache", "__pycache__", "runs", "exercises")
 TIME_LIMIT = 300  # seconds for one fault; a fault may well lead to a loop without end, and that is noticed too
 
 # What the same tests concern, again and again.
@@ -888,9 +888,9 @@ def out_of_date(faults: list[Fault]) -> list[str]:
     return complaints
 
 
-def run_tests(folder: Path, tests: str) -> tuple[int | None, str]:
+def run_tests(folder: Path, tests: str, *options: str) -> tuple[int | None, str]:
     """pytest's exit code, None where the time limit ended it, and what it printed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
     command += [f"tests/{test}" for test in tests.split()]
     # No bytecode: Python knows a changed file by its size and its second of change, and a fault may change neither.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -919,7 +919,7 @@ def verdict(folder: Path, fault: Fault) -> str:
     whole = file.read_bytes()
     file.write_bytes(put_in(fault, whole.decode("utf-8")).encode("utf-8"))
     try:
-        code, printed = run_tests(folder, fault.tests)
+        code, printed = run_tests(folder, fault.tests, "-x")
     finally:
         file.write_bytes(whole)
     if code is None:
@@ -948,7 +948,7 @@ def main() -> None:
         # Every test concerned must pass before its failure can mean anything.
         concerned = sorted({test.split("::")[0] for fault in faults for test in fault.tests.split()})
         print("the tests without a fault:", end=" ", flush=True)
-        code, printed = run_tests(folder, " ".join(concerned))
+        code, printed = run_tests(folder, " ".join(concerned), "-x")
         if code != 0:
             sys.exit(f"they do not pass (exit code {code})\n{printed[-3000:]}")
         print(f"they pass, {time.monotonic() - began:.0f} s", flush=True)

@@ -92,6 +92,11 @@ def test_the_interval_is_over_sequences():
     assert bootstrap_interval(shares) == (low, high)  # the same every time
 
 
+def test_the_interval_is_made_of_percentiles():
+    """One of 20: a redrawn mean is a binomial's, of which 36 % are 0, 92 % at most 2 / 20 and 98 % at most 3 / 20."""
+    assert bootstrap_interval(np.array([1.0] + 19 * [0.0])) == pytest.approx((0.0, 3 / 20), abs=1e-12)
+
+
 # Loss over a whole text
 
 
