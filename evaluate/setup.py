@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import tiktoken
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Setup:
     model: str  # its name: gpt2, or a folder's name
     folder: Path  # its four files
     config: GPT2Config
-    tokenizer: object  # a tiktoken Encoding
+    tokenizer: tiktoken.Encoding
     book: Book
     tokens: Tensor  # (N,) the book's token ids
     held_out: int  # of these, the last so many are never trained on
@@ -50,6 +51,22 @@ class Setup:
         return identity
 
 
+def open_model(model: str) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
+    """Folder, sizes and tokenizer of a model, which fit together. No weights are read yet.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: with one line on what to do.
+    """
+    folder = model_folder(model)
+    config, tokenizer = read_config(folder / "config.json"), load_tokenizer(folder)
+    if tokenizer.n_vocab != config.vocab_size:
+        raise ValueError(
+            f"{folder}: config.json says {config.vocab_size} tokens, vocab.json has {tokenizer.n_vocab}; "
+            "take both from the same model"
+        )
+    return folder, config, tokenizer
+
+
 def open_setup(
     model: str,
     text: str,
@@ -68,14 +85,7 @@ def open_setup(
     Raises:
         ValueError, FileNotFoundError, ConnectionError: with one line on what to do.
     """
-    folder = model_folder(model)
-    config = read_config(folder / "config.json")
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.n_vocab != config.vocab_size:
-        raise ValueError(
-            f"{folder}: config.json says {config.vocab_size} tokens, vocab.json has {tokenizer.n_vocab}; "
-            "take both from the same model"
-        )
+    folder, config, tokenizer = open_model(model)
     book = load_book(text, raw=raw_text)
     tokens = torch.tensor(tokenizer.encode_ordinary(book.text))
     frequent = most_frequent_tokens(tokens, frequent_tokens)

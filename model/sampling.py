@@ -144,7 +144,7 @@ def generate(
     banned: Sequence[int] = (),
     use_cache: bool = True,
     watch: Callable[[Tensor], None] | None = None,
-    after_token: Callable[[int], None] | None = None,
+    after_token: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Continue every row of `tokens` by `new_tokens` tokens.
 
@@ -161,7 +161,7 @@ def generate(
         banned: token ids that are never drawn.
         use_cache: False recomputes everything for each token, as a model that is not a `GPT2` always does.
         watch: called before each draw with the logits (B, V) that are drawn from, in the model's dtype, banned tokens at -inf.
-        after_token: called with the number of tokens drawn so far in each row, for progress.
+        after_token: called with the tokens (B,) just drawn, to show them or to count.
 
     Returns:
         (B, T + new_tokens) token ids, prompts included.
@@ -187,5 +187,5 @@ def generate(
             drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
             if after_token is not None:
-                after_token(i + 1)
+                after_token(drawn)
     return tokens.clone()  # outside of `evaluating`, so that the caller may change it

@@ -1,0 +1,122 @@
+"""A model that answers: it goes on from a prompt of one's own, token by token.
+
+python -m model lilliput "My father had a small estate"
+"""
+# The room's only file that imports other rooms, and one that no file imports: a command stands on all of them.
+
+import codecs
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import tiktoken
+import torch
+from torch import Tensor
+
+from evaluate.flags import Parser, add_machine_flags, filled, positive_int, temperature, whole_number
+from evaluate.setup import open_model
+from model.device import Machine
+from model.gpt2 import GPT2
+from model.pretrained import load_pretrained
+from model.sampling import cast_copy, generate
+
+
+def open_parser() -> Parser:
+    parser = Parser(
+        prog="python -m model",
+        description="Let a model go on from a prompt, token by token. <|endoftext|>, after which another text would "
+        "begin, is never drawn. A row of text depends on --seed and its number alone.",
+    )
+    parser.add_argument("model", metavar="FOLDER", help="gpt2 and its sizes, lilliput, a model folder or a run folder")
+    parser.add_argument(
+        "prompt", nargs="?", help='a text; "": as a text begins (default: what comes in on standard input)'
+    )
+    parser.add_argument("--compare", nargs="+", default=[], metavar="FOLDER", help="more models, with the same luck")
+    parser.add_argument("--texts", type=positive_int, default=1, metavar="N", help="so many, each with luck of its own")
+    parser.add_argument("--tokens", type=positive_int, default=100, metavar="N", help="new tokens in each text")
+    parser.add_argument(
+        "--temperature", type=temperature, default=0.8, metavar="T", help="divides the logits; 0: greedy"
+    )
+    parser.add_argument(
+        "--top-k", type=whole_number, default=40, metavar="K", help="among the K likeliest; 0: among all"
+    )
+    add_machine_flags(parser)
+    return parser
+
+
+def read_prompt(said: str | None) -> str:
+    """The prompt from the command line, or from standard input, whose last line end is not part of it.
+
+    Raises:
+        ValueError: what came in is not UTF-8.
+    """
+    if said is not None:
+        return said
+    if sys.stdin.isatty():
+        print("the prompt, and Ctrl-D on a line of its own:", file=sys.stderr)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the prompt is not UTF-8 (byte {error.start}); convert it") from None
+
+
+def show(text: str) -> None:
+    """Print `text` at once; on a terminal without the characters that would command it."""
+    if sys.stdout.isatty():
+        text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    print(text, end="", flush=True)
+
+
+def go_on(model: GPT2, tokenizer: tiktoken.Encoding, prompt: str, row: int, write: Callable[..., Tensor]) -> None:
+    """Show `prompt` and what `model` makes of it, as it is drawn.
+
+    Args:
+        row: number of the text; its luck.
+        write: `generate` with its settings.
+    """
+    ids = tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token]  # a text begins where another one has ended
+    # A character may take several tokens: its first bytes wait for the others.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    show(prompt)
+    write(
+        model,
+        torch.tensor([ids], device=model.wte.weight.device),
+        first_row=row,
+        banned=[tokenizer.eot_token],
+        after_token=lambda drawn: show(decoder.decode(tokenizer.decode_single_token_bytes(drawn.item()))),
+    )
+    show(decoder.decode(b"", final=True) + "\n")
+
+
+def main() -> None:
+    parser = open_parser()
+    args = parser.parse_args()
+    sys.stdout.reconfigure(errors="replace")  # an ASCII terminal
+    names = [args.model, *args.compare]
+    try:
+        machine = filled(Machine, vars(args))
+        opened = [open_model(name) for name in names]  # a wrong name shall not cost the others' time
+        prompt = read_prompt(args.prompt)
+        models = [cast_copy(load_pretrained(f).to(machine.device), machine.dtype) for f, _, _ in opened]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    write = partial(
+        generate, new_tokens=args.tokens, temperature=args.temperature, top_k=args.top_k or None, seed=args.seed
+    )
+    try:
+        for row in range(args.texts):
+            for name, model, (_, config, tokenizer) in zip(names, models, opened):
+                if len(names) * args.texts > 1:
+                    print(f"--- {name}" + (f", text {row + 1}" if args.texts > 1 else ""))
+                if row == 0 and (length := len(tokenizer.encode_ordinary(prompt))) > config.block_size:
+                    print(f"note: of {length} tokens {name} sees the last {config.block_size}", file=sys.stderr)
+                go_on(model, tokenizer, prompt, row, write)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough; nothing shall be flushed to it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()
