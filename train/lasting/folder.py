@@ -16,6 +16,7 @@ from evaluate.setup import Setup, parameter_count
 from evaluate.table import TABLE_FILE
 from model.device import Machine
 from model.hub import MODEL_FILES
+from train.lasting.card import CARD_FILE
 from train.lasting.claim import LOCK_FILE, claimed
 from train.lasting.keeper import STATE_FILE
 from train.lasting.state import differences, load_state
@@ -152,7 +153,7 @@ def empty_folder(run_folder: Path) -> None:
     with claimed(run_folder) as ours:
         if not ours:
             raise ValueError(f"another process is at work in {run_folder}; stop it first, or name another --out")
-        for name in WRITTEN:
+        for name in (*WRITTEN, *([CARD_FILE] if has_run(run_folder) else [])):
             if name != LOCK_FILE:
                 (run_folder / name).unlink(missing_ok=True)
         tidy(run_folder)
@@ -165,10 +166,14 @@ def tidy(run_folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def has_run(folder: Path) -> bool:
+    """Whether a run, finished or not, is in `folder`. Only then is a README.md there its card, and not somebody's."""
+    return any((folder / name).is_file() for name in (RESULT_FILE, IDENTITY_FILE))
+
+
 def is_of_a_run(folder: Path) -> bool:
     """Whether a run or a sweep has made `folder`: a model that came from elsewhere lies in it without a result."""
-    ours = any((folder / name).is_file() for name in (RESULT_FILE, IDENTITY_FILE))
-    return ours or not any((folder / name).exists() for name in MODEL_FILES)
+    return has_run(folder) or not any((folder / name).exists() for name in MODEL_FILES)
 
 
 def is_foreign(path: Path, sweep: bool) -> bool:
@@ -176,6 +181,8 @@ def is_foreign(path: Path, sweep: bool) -> bool:
     if sweep:
         ours = (*SWEEP_FILES, RATINGS_FILE, LOCK_FILE, PROBE)
         return not (path.is_dir() and path.name.startswith("lr-")) and path.name not in ours
+    if path.name == CARD_FILE:
+        return not has_run(path.parent)
     return path.name.removesuffix(".part") not in (*RUN_FILES, PROBE) and not path.name.startswith(".tmp")
 
 

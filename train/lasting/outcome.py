@@ -15,6 +15,7 @@ from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import save_pretrained
+from train.lasting.card import CARD_FILE, model_card
 from train.lasting.folder import IDENTITY_FILE, Job, named_settings, tidy
 from train.lasting.keeper import STATE_FILE
 from train.lasting.state import settle
@@ -73,7 +74,7 @@ def result_of(
 
 
 def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_folder: Path) -> Result:
-    """Write the model, if any, and the result; only when both are on the disk, the state may go.
+    """Write the model, if any, with its card, and the result; only when both are on the disk, the state may go.
 
     Raises:
         OSError: they cannot be written.
@@ -83,6 +84,7 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_fol
             save_pretrained(model, folder, tokenizer_folder=tokenizer_folder)
             for name in MODEL_FILES:
                 settle(folder / name)
+            (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
         write_json(folder / RESULT_FILE, result)
     except SafetensorError as error:  # a full disk is one of these to safetensors
         raise OSError(str(error)) from None

@@ -1,0 +1,84 @@
+"""The card of a fine-tuned model, README.md in its folder, with the head that the hub reads."""
+
+from evaluate.report.texts import how_drawn
+from evaluate.results import Result, describe, lr_label
+from evaluate.table import table
+from model.hub import HUB
+
+CARD_FILE = "README.md"
+TEXTS = {  # by what --text was; of any other file nothing is known here
+    "gulliver": "*Gulliver's Travels* by Jonathan Swift (1726), Project Gutenberg's ebook 829, in the public domain in "
+    "the United States",
+    "voyage": "a tale that was written for the project and comes with it",
+}
+
+
+def model_card(result: Result) -> str:
+    """Markdown of a finished run that has not diverged."""
+    from huggingface_hub import ModelCardData  # only here: no run needs it before it ends
+
+    settings = result["settings"]
+    identity, of_openai = settings["model_identity"], settings["model_name"] in HUB
+    rate, text = lr_label(result["lr"]), settings["text_name"]
+    head = ModelCardData(
+        base_model=identity["repository"] if of_openai else None,
+        language="en" if settings["text"] in TEXTS else None,
+        library_name="transformers",
+        license="mit" if of_openai else "unknown",
+        pipeline_tag="text-generation",
+        tags=["gpt2", "learning-rate"],
+    )
+    base = f"`{settings['model_name']}`, sha256 of its weights `{identity['sha256']}`; " + (
+        f"`{identity['repository']}` on the hub, revision `{identity['revision']}`, OpenAI's modified MIT licence"
+        if of_openai
+        else "its licence is not known here: look at its own card"
+    )
+    source = TEXTS.get(settings["text"], "whose it is, and what its licence allows, is not known here")
+    shown = [line for line in table([result]).splitlines() if line.startswith("|")][:3]
+    return f"""---
+{head.to_yaml()}
+---
+
+# {settings["model_name"]} on {text} at a learning rate of {rate}
+
+One run of an experiment that asks what the learning rate does to a fine-tune. {describe([result])}.
+
+| | |
+|---|---|
+| base model | {base} |
+| text | `{text}`: {source}; {result["book_tokens"]:,} tokens, of which the last {result["held_out_tokens"]:,} were not trained on |
+| training | AdamW at a constant {rate}, weight decay {settings["weight_decay"]:g}, {settings["dtype"]} products, float32 weights |
+
+{chr(10).join(shown)}
+
+Losses in nats per token. The ratio is the share of what it writes that is among the text's 100 most frequent tokens; the
+text's own is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
+
+{sample(result)}
+## How to open it
+
+```
+python -m model FOLDER "A prompt of your own"     # in the project
+```
+
+```python
+from transformers import pipeline
+
+pipeline("text-generation", model="FOLDER")("A prompt of your own")
+```
+
+## What it must not be used for
+
+Anything but the study of fine-tuning. What it says is not true but likely, and it has the prejudices of what it was
+trained on. {100 * result["after"]["copied"]:.1f} % of what it writes stands word for word in the text that it was
+fine-tuned on. No right in that text is claimed here: whoever publishes the model must be allowed to.
+"""
+
+
+def sample(result: Result) -> str:
+    """A section with the first continuation; "" where the text was too short for any."""
+    if not result["prompts"]:
+        return ""
+    written = result["prompts"][0] + "".join(result["after"]["continuations"][0]["pieces"])
+    quoted = "\n".join(f"> {line}".rstrip() for line in written.splitlines())
+    return f"## What it writes\n\nAfter a prompt from its text, by {how_drawn(result)}; the first of them, not chosen:\n\n{quoted}\n"
