@@ -76,7 +76,10 @@ def test_a_course_of_checks_in_words(command, folder):
     code, printed, err = command(exercise.main, "attention")
     assert code == 0 and COURSE["attention"]["before"].split(".")[0] in " ".join(printed.split()), err
     file = folder / "attention" / "model" / "gpt2.py"
-    assert "nothing is written yet" in command(exercise.main, "attention", "--check")[1]
+    assert re.match(
+        r"not written yet: write attention: .* \(at model/gpt2.py:\d+\)$",
+        command(exercise.main, "attention", "--check")[1],
+    )
     empty = file.read_text(encoding="utf-8")
     gone = re.search(r"    raise NotImplementedError\(\n(?:        .*\n)+    \)\n", empty)[0]
     file.write_text(
