@@ -1,4 +1,7 @@
-"""Find the fault: a copy of the project with one line of `tests/mutants.py` in it, drawn by seed and level."""
+"""Find the fault: a copy of the project with one line of `tests/mutants.py` in it, drawn by seed and level.
+
+python -m tests.exercise.fault     # which faults show a symptom? Writes visible.json; a quarter of an hour
+"""
 
 import ast
 import json
@@ -6,6 +9,8 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -29,11 +34,14 @@ LEARNING = (
 SEEN = 0.05  # nats; a loss that differs by so much at some sample is a symptom
 SEEN_RATIO = 0.05
 SYMPTOM_FILE = "symptom.png"
+VISIBLE_FILE = Path(__file__).with_name("visible.json")  # names of the faults that `symptom` sees, for level 2
 
 
 def candidates(level: int, seed: int) -> list[int]:
     """Numbers in FAULTS, in the order in which `seed` draws them; of resume, locks and formats at level 1 only."""
-    numbers = [i for i, fault in enumerate(FAULTS) if level == 1 or fault.file in LEARNING]
+    visible = json.loads(VISIBLE_FILE.read_text(encoding="utf-8")) if level == 2 else ()
+    at = {1: lambda fault: True, 2: lambda fault: fault.name in visible, 3: lambda fault: fault.file in LEARNING}[level]
+    numbers = [i for i, fault in enumerate(FAULTS) if at(fault)]
     random.Random(f"{level} {seed}").shuffle(numbers)
     return numbers
 
@@ -44,21 +52,17 @@ def begin(folder: Path, level: int, seed: int, again: bool) -> str:
     Raises:
         FileExistsError: see `copy_project`.
     """
-    copy_project(folder, {}, again)
-    healthy = start(ROOT) if level == 2 else None
-    for number in candidates(level, seed):
-        fault = FAULTS[number]
-        file, whole = folder / fault.file, (ROOT / fault.file).read_text(encoding="utf-8")
-        file.write_text(put_in(fault, whole), encoding="utf-8")
-        told = {1: f"The fault is in {fault.file}.", 3: "That is all."}.get(level)
-        if level == 2:
-            healthy = finish(healthy) if isinstance(healthy, subprocess.Popen) else healthy
-            told = symptom(folder, healthy, finish(start(folder)))
-        if told:
-            (folder / MARK).write_text(json.dumps({"fault": number}), encoding="utf-8")
-            return f"One line of {folder} is wrong, and nothing says so.\n{told}"
-        file.write_text(whole, encoding="utf-8")  # nothing is seen of this one: take the next
-    raise AssertionError("no fault shows a symptom")
+    number = candidates(level, seed)[0]
+    fault = FAULTS[number]
+    copy_project(folder, {"fault": number}, again)
+    whole = (ROOT / fault.file).read_text(encoding="utf-8")
+    (folder / fault.file).write_text(put_in(fault, whole), encoding="utf-8")
+    told = {1: f"The fault is in {fault.file}.", 2: "", 3: "That is all."}[level]
+    if level == 2:
+        print("healthy and faulty, side by side: half a minute", flush=True)
+        both = start(ROOT), start(folder)
+        told, _ = symptom(folder, *map(finish, both))
+    return f"One line of {os.path.relpath(folder)} is wrong, and nothing says so.\n{told}"
 
 
 def start(folder: Path) -> subprocess.Popen:
@@ -74,10 +78,10 @@ def finish(process: subprocess.Popen) -> list[dict] | None:
     return json.loads(printed) if process.returncode == 0 else None
 
 
-def symptom(folder: Path, healthy: list[dict], faulty: list[dict] | None) -> str:
-    """The losses and ratios beside the healthy ones, and a figure of both; "" where nothing is to be seen."""
+def symptom(folder: Path, healthy: list[dict], faulty: list[dict] | None) -> tuple[str, bool]:
+    """The losses and ratios beside the healthy ones, with a figure of both; and whether there is anything to see."""
     if faulty is None:
-        return ""
+        return "It stops with an error.", False
     lines, seen = [f"{'':8}{'healthy: loss, ratio':>28}{'here: loss, ratio':>28}"], False
     for a, b in zip(healthy, faulty):
         seen |= len(a["losses"]) != len(b["losses"]) or a["after"] is None or b["after"] is None
@@ -85,7 +89,7 @@ def symptom(folder: Path, healthy: list[dict], faulty: list[dict] | None) -> str
         seen |= any(not abs((a[when] or 0) - (b[when] or 0)) < SEEN_RATIO for when in ("before", "after"))
         lines.append(f"{lr_label(a['lr']):8}{in_numbers(a):>28}{in_numbers(b):>28}")
     plot(healthy, faulty, folder / SYMPTOM_FILE)
-    return "\n".join([*lines, f"The loss lines and ratios: {folder / SYMPTOM_FILE}"]) if seen else ""
+    return "\n".join([*lines, f"The loss lines and ratios: {os.path.relpath(folder / SYMPTOM_FILE)}"]), seen
 
 
 def in_numbers(row: dict) -> str:
@@ -161,3 +165,25 @@ def explanation(fault: Fault) -> str:
         f"{fault.file}:{rows_of(fault)[0]}: {fault.breaks}.\n  here:    {' '.join(fault.new.split())}\n"
         f"  healthy: {' '.join(fault.old.split())}\nIt would have been told by\n{told}"
     )
+
+
+def survey() -> None:
+    """Write the names of the faults of the reading path that show a symptom, two at a time."""
+
+    def look(number: int) -> bool:
+        with tempfile.TemporaryDirectory() as temporary:
+            fault, folder = FAULTS[number], copy_project(Path(temporary) / "copy", {}, again=False)
+            file = folder / fault.file
+            file.write_text(put_in(fault, file.read_text(encoding="utf-8")), encoding="utf-8")
+            seen = symptom(folder, healthy, finish(start(folder)))[1]
+            print("seen  " if seen else "unseen", fault.name, flush=True)
+            return seen
+
+    healthy, numbers = finish(start(ROOT)), sorted(candidates(3, 0))
+    with ThreadPoolExecutor(2) as pool:
+        names = [FAULTS[number].name for number, seen in zip(numbers, pool.map(look, numbers)) if seen]
+    VISIBLE_FILE.write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    survey()

@@ -65,15 +65,15 @@ class Recipe:
             raise ValueError(f"--warmup {self.warmup} must be below --steps {self.steps}")
 
 
-COOLDOWN = 0.25  # of the steps, at the end
+COOLDOWN = 0.44  # of the steps, at the end
 
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear from peak / warmup up to `peak`, flat, and in the last quarter of `steps` down to 0, steeply at first.
+    """Linear from peak / warmup up to `peak`, flat, and in the last 44 % of `steps` down to 0, steeply at first.
 
     Warm-up because the second moments are a poor guess at first (Goyal et al. 2017 for the idea). Flat until
     late, as good as a cosine all along, so that a longer training begins as a shorter one does; down as
-    1 - sqrt(share of the quarter) (both Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond
+    1 - sqrt(share of the way) (both Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond
     Fixed Training Durations").
     """
     if step < warmup:

@@ -45,9 +45,9 @@ def test_the_schedule():
         return pretraining.learning_rate(step, steps=110, warmup=10, peak=2.0)
 
     assert lr(0) == pytest.approx(0.2) and lr(9) == pytest.approx(2.0) == lr(10)
-    assert lr(50) == lr(82) == 2.0 > lr(83)  # three quarters of the steps are over
-    assert lr(89) == pytest.approx(1.0)  # 7 of the last 28: the root of a quarter is a half
-    assert lr(109) == pytest.approx(2 - 2 * math.sqrt(27 / 28))
+    assert lr(50) == lr(62) == 2.0 > lr(63)  # 56 % of the steps are over
+    assert lr(74) == pytest.approx(1.0)  # 12 of the last 48: the root of a quarter is a half
+    assert lr(109) == pytest.approx(2 - 2 * math.sqrt(47 / 48))
     assert pretraining.learning_rate(9, steps=10, warmup=9, peak=2.0) == 2.0  # there is no room to fall
 
 
