@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.download import cache_folder, cached_download
+from data.frame import START, cut_frame
+from data.tokenizer import END_OF_TEXT
 
 GULLIVER_URL = "https://www.gutenberg.org/cache/epub/829/pg829.txt"
 # The file of 2023. Project Gutenberg mends its texts now and then, so another digest is no error.
 GULLIVER_SHA256 = "695e3237c3072d0d21a792aa1832f8494e734476a916d1a7fe3d5d6c6e9fc316"
 
 VOYAGE = Path(__file__).parent / "voyage.txt"  # a tale written for this project; see README.md
-
-# The lines around the book in every file of Project Gutenberg's.
-FRAME_START = re.compile(r"\*\*\* ?START OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n]*\*\*\*")
-FRAME_END = re.compile(r"\*\*\* ?END OF (THE|THIS) PROJECT GUTENBERG EBOOK[^\r\n]*\*\*\*")
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,15 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False, cache
     Raises:
         FileNotFoundError: there is no such file.
         ConnectionError: the book is not cached and cannot be fetched.
-        ValueError: not UTF-8, empty, or the download is not the book.
+        ValueError: not UTF-8, empty, full of NUL, or the download is not the book.
     """
     notes = []
     if name_or_file == "gulliver":
         file, name = cached_gulliver(cache or cache_folder()), "gulliver"
     else:
         file = VOYAGE if name_or_file == "voyage" else Path(name_or_file)
-        name = file.stem
-        if not file.is_file():
+        name = file.stem.encode("utf-8", "replace").decode("utf-8")  # a name that is no UTF-8 can be written nowhere
+        if not file.exists() or file.is_dir():  # it may be a pipe, such as /dev/stdin
             raise FileNotFoundError(f"there is no text {str(file)!r}; use gulliver, voyage or the path of a UTF-8 file")
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -62,17 +60,18 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False, cache
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 (byte {error.start}); convert it, or name another --text") from None
+    if "\0" in text:  # half of a UTF-16 text's bytes, and no book's
+        raise ValueError(f"{file} has NUL characters, as UTF-16 has; convert it to UTF-8, or name another --text")
+    if re.match(r"\s*<(!doctype )?html", text, re.IGNORECASE):
+        notes.append("the text is a page of HTML, and its tags are read as text")
+    if END_OF_TEXT in text:
+        notes.append(f"{END_OF_TEXT} in the text is read as these {len(END_OF_TEXT)} characters, not as a text's end")
     if not raw:
-        text = cut_frame(text).replace("\r\n", "\n")
+        text, doubts = cut_frame(re.sub(r"\r*\n|\r", "\n", text))  # CRLF; CR CR LF; CR alone, of old Macs
+        notes += doubts
     if not text.strip():
         raise ValueError(f"{file} is empty; name another --text")
     return Book(name, text, sha256, raw, tuple(notes))
-
-
-def cut_frame(text: str) -> str:
-    """`text` without Project Gutenberg's header and footer, and without blank lines at both ends; no frame, no cut."""
-    start, end = FRAME_START.search(text), FRAME_END.search(text)
-    return text[start.end() if start else 0 : end.start() if end else None].strip()
 
 
 def cached_gulliver(cache: Path, url: str = GULLIVER_URL) -> Path:
@@ -82,7 +81,7 @@ def cached_gulliver(cache: Path, url: str = GULLIVER_URL) -> Path:
     """
 
     def fault(content: bytes) -> str:
-        framed = FRAME_START.search(content.decode("utf-8", errors="replace"))
+        framed = START.search(content.decode("utf-8", errors="replace"))
         return "" if framed else " (no Project Gutenberg markers in it)"
 
     elsewhere = f"download {url} with a browser and name the file with --text FILE"

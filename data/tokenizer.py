@@ -5,6 +5,7 @@ Both spell bytes as printable characters (`byte_alphabet`), because they are tex
 """
 
 import json
+import re
 from pathlib import Path
 
 import tiktoken
@@ -12,6 +13,9 @@ import tiktoken
 END_OF_TEXT = "<|endoftext|>"
 # How the text is cut into words before any merging, with a leading space kept on the word: OpenAI's pattern.
 WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+LONG = 100_000  # blanks in a row
+LONG_BLANKS = re.compile(rf"(?<!\s)\s{{{LONG},}}")
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -22,6 +26,18 @@ def byte_alphabet() -> dict[int, str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+class Encoding(tiktoken.Encoding):
+    """tiktoken's own, but that it cuts a run of blanks every LONG: one of a million ends in a panic of the library.
+
+    The tokens of a text without such a run are the same.
+    """
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        cuts = [place for run in LONG_BLANKS.finditer(text) for place in range(run.start() + LONG, run.end(), LONG)]
+        parts = (text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)]))
+        return [token for part in parts for token in super(Encoding, self).encode_ordinary(part)]
 
 
 def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
@@ -56,7 +72,7 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
             f"{END_OF_TEXT}, in this order; the two files must come from the same GPT-2 model"
         )
     byte_of = {char: byte for byte, char in byte_alphabet().items()}
-    return tiktoken.Encoding(
+    return Encoding(
         name=folder.name,
         pat_str=WORD_PATTERN,
         mergeable_ranks={bytes(byte_of[char] for char in token): i for i, token in enumerate(in_order[:-1])},

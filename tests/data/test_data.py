@@ -1,6 +1,8 @@
 """Book, tokenizer and batches."""
 
 import hashlib
+import os
+import re
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,7 +13,8 @@ import regex
 import torch
 
 from data import load_book, load_tokenizer, sample_batch
-from data.book import cached_gulliver, cut_frame
+from data.book import cached_gulliver
+from data.frame import cut_frame
 from data.tokenizer import WORD_PATTERN, byte_alphabet
 
 FRAMED = (
@@ -88,6 +91,17 @@ def test_encode_then_decode_returns_every_byte(tokenizer_folder):
     assert tokenizer.decode_bytes(range(256)) == bytes(byte_alphabet())
 
 
+def test_a_run_of_blanks_is_cut_and_no_other_text(tokenizer_folder, monkeypatch):
+    """Short runs for long ones: what is cut, and that nothing is lost; a million blanks end no process."""
+    tokenizer = load_tokenizer(tokenizer_folder)
+    plain = super(type(tokenizer), tokenizer).encode_ordinary
+    assert tokenizer.decode(tokenizer.encode_ordinary(million := "the" + "\n" * 1_000_000 + "king")) == million
+    monkeypatch.setattr("data.tokenizer.LONG", 4)
+    monkeypatch.setattr("data.tokenizer.LONG_BLANKS", re.compile(r"(?<!\s)\s{4,}"))
+    for text, parts in (("a   b", ["a   b"]), ("a    b", ["a    b"]), ("a \n  \t   \n b", ["a \n  ", "\t   ", "\n b"])):
+        assert tokenizer.encode_ordinary(text) == [token for part in parts for token in plain(part)], parts
+
+
 def test_words_are_cut_as_gpt2_cuts_them():
     """By hand: a space belongs to the word after it, of several the last one; of two line ends the last stands alone."""
     words = ["I", "'ve", " 12", " ships", ",", "  ", " he", " said", ".", "\n", "\n", "Yes", " ", " —", "no"]
@@ -136,22 +150,125 @@ def test_the_frame_is_cut_and_lines_end_in_lf(tmp_path):
 
 def test_a_text_without_a_frame_is_kept_whole(tmp_path):
     (tmp_path / "plain.txt").write_bytes("Größe\r\nund Maß".encode())
-    assert load_book(tmp_path / "plain.txt").text == "Größe\nund Maß"
-    assert cut_frame("*** START OF THIS PROJECT GUTENBERG EBOOK X ***\nold style") == "old style"
+    book = load_book(tmp_path / "plain.txt")
+    assert book.text == "Größe\nund Maß" and not book.notes
+
+
+HEADER, BODY, LICENCE = (
+    "The Project Gutenberg eBook of X\n\n",
+    "A VOYAGE\n\nWe sailed.",
+    "\nProject Gutenberg's licence\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("*** START OF THE PROJECT GUTENBERG EBOOK X ***", "*** END OF THE PROJECT GUTENBERG EBOOK X ***"),
+        ("***START OF THIS PROJECT GUTENBERG EBOOK X***", "***END OF THIS PROJECT GUTENBERG EBOOK X***"),
+        (
+            "*** START OF THE PROJECT GUTENBERG EBOOK X, OF\nWHICH THERE IS MORE ***",
+            "*** END OF THE PROJECT GUTENBERG EBOOK X",
+        ),
+        ("*** Start of the Project Gutenberg eBook X ***", "*** End of the Project Gutenberg eBook X ***"),
+        ("*** START OF THE PROJECT GUTENBERG ETEXT X ***", "End of Project Gutenberg's X, by Y"),
+        ("START OF THE PROJECT GUTENBERG EBOOK X", "END OF THE PROJECT GUTENBERG EBOOK X"),
+        ("*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*", "End of The Project Gutenberg Etext of X"),
+        (
+            "*END THE SMALL PRINT! FOR PUBLIC DOMAIN EBOOKS*\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n",
+            "End of the Project Gutenberg EBook of X\n\n*** END OF THIS PROJECT GUTENBERG EBOOK X ***",
+        ),
+    ],
+)
+def test_the_frame_in_all_its_dresses(start, end):
+    assert cut_frame(f"{HEADER}{start}\n\n{BODY}\n\n{end}\n{LICENCE}") == (BODY, [])
+
+
+def test_half_a_frame_is_cut_and_said():
+    for text, found in (
+        (f"{HEADER}*** START OF THE PROJECT GUTENBERG EBOOK X ***\n{BODY}", "start"),
+        (f"{BODY}\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\n{LICENCE}", "end"),
+    ):
+        body, [note] = cut_frame(text)
+        assert body == BODY and f"only the {found} of a frame" in note
+
+
+@pytest.mark.parametrize("length", [100, 9_000, 40_000])
+def test_of_two_books_in_a_file_both_are_kept(length):
+    def book(name):
+        story = f"{name} " * (length // 6)
+        frame = "OF THE PROJECT GUTENBERG EBOOK X ***\n"
+        return f"{HEADER}*** START {frame}{story}\n*** END {frame}{LICENCE * 30}", story.strip()
+
+    (first, story), (second, another) = book("first"), book("other")
+    body, [note] = cut_frame(first + second)
+    assert body.startswith(story) and body.endswith(another) and "a second book" in note
+    assert "*** END OF THE PROJECT GUTENBERG EBOOK X ***" in note
+
+
+def test_a_marker_that_is_quoted_cuts_nothing_away_unseen():
+    quoted = "\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n"
+    within = "We sailed. " * 4000 + quoted + "We sank. " * 4000
+    body, [note] = cut_frame(within)
+    assert body == within.strip() and "still named" in note
+    body, notes = cut_frame("We sailed." + quoted + "We sank.\n*** END OF THE PROJECT GUTENBERG EBOOK X ***")
+    assert body == "We sank." and len(notes) == 1 and "do not look like" in notes[0]
+    said = "He said *** START OF THE PROJECT GUTENBERG EBOOK X *** and laughed."
+    assert cut_frame(said)[0] == said
+
+
+def test_all_line_ends_become_lf(tmp_path):
+    for end in ("\n", "\r\n", "\r", "\r\r\n"):
+        (tmp_path / "text.txt").write_bytes(FRAMED.replace("\r\n", end).encode("utf-8"))
+        book = load_book(tmp_path / "text.txt")
+        assert book.text == "A VOYAGE\n\nWe sailed “at last”;\nand sank." and not book.notes, end
+
+
+def test_what_a_reader_should_know_of_a_text_is_noted(tmp_path):
+    for text, note in (
+        ("<!DOCTYPE html>\n<html><p>We sailed.", "page of HTML"),
+        ("  <HTML lang=en>We sailed.", "page of HTML"),
+        ("We sailed.<|endoftext|>We sank.", "read as these 13 characters"),
+    ):
+        (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+        for raw in (False, True):
+            [found] = load_book(tmp_path / "text.txt", raw=raw).notes
+            assert note in found
+    (tmp_path / "text.txt").write_text("We read <html> and sailed.", encoding="utf-8")
+    assert not load_book(tmp_path / "text.txt").notes
+
+
+def test_a_text_may_come_from_a_pipe():
+    reader, writer = os.pipe()
+    os.write(writer, b"We sailed.")
+    os.close(writer)
+    assert load_book(f"/dev/fd/{reader}").text == "We sailed."
+    os.close(reader)
+
+
+def test_a_name_that_is_no_utf8_becomes_one(tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    file.write_text("We sailed.", encoding="utf-8")
+    assert load_book(file).name == "caf?"
 
 
 def test_texts_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError, match="no text '.*none.txt'"):
         load_book(tmp_path / "none.txt")
+    with pytest.raises(FileNotFoundError, match="no text"):
+        load_book(tmp_path)
     for content, complaint in (
         (b"caf\xe9", "not UTF-8"),
         (b"", "is empty"),
         (b" \r\n", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
+        ("We sailed.".encode("utf-16"), "not UTF-8"),
+        ("We sailed.".encode("utf-16-le"), "NUL characters, as UTF-16 has"),
     ):
-        (tmp_path / "bad.txt").write_bytes(content)
-        with pytest.raises(ValueError, match=complaint):
-            load_book(tmp_path / "bad.txt")
+        for raw in (False, True):
+            (tmp_path / "bad.txt").write_bytes(content)
+            with pytest.raises(ValueError, match=complaint):
+                load_book(tmp_path / "bad.txt", raw=raw)
 
 
 @pytest.fixture
