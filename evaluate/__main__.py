@@ -26,6 +26,19 @@ def terms_of(folder: str) -> dict:
     return {name: named.get(name, settings.get(name)) for name in TERMS}
 
 
+def changed_text(folder: str, setup: Setup) -> str:
+    """What is to be said where the text of the run in `folder` is not there any more as it was; "" where all is well."""
+    if not (Path(folder) / RESULT_FILE).is_file():
+        return ""
+    was, now = read_result(Path(folder))["settings"]["text_sha256"], setup.book.sha256
+    if was == now:
+        return ""
+    return (
+        f"the text {setup.asked['text']} is not the one that {folder} was trained on (sha256 {now[:8]}, was {was[:8]}); "
+        "name the text to measure it by with --text"
+    )
+
+
 def row(name: str, setup: Setup, sampling: Sampling, machine: Machine) -> str:
     """Let the model of `setup` write, and say what came out and how it was measured."""
     written = write(setup, load_pretrained(setup.folder).to(machine.device), sampling, machine, name)
@@ -69,6 +82,8 @@ def main() -> None:
         for folder, terms in zip(args.folders, own):
             terms = TERMS | (terms or of_the_first) | asked
             setup = open_setup(folder, terms["text"], raw_text=terms["raw_text"])
+            if "text" not in asked and (changed := changed_text(folder, setup)):
+                raise ValueError(changed)
             opened.append((folder, setup, filled(Sampling, terms)))
         titles = ["model", "text", "written", "ratio (95 %)", "expected, without top-k at temperature 1"]
         rows = [f"| {' | '.join([*titles, 'the book itself'])} |", "|---|---|---|---|---|---|"]

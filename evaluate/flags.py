@@ -62,9 +62,15 @@ def positive_float(text: str) -> float:
 
 
 def whole_number(text: str) -> int:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def seed(text: str) -> int:
+    if (number := whole_number(text)) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is too large for a seed; use one below 2 to the 63")
+    return number
 
 
 def share(text: str) -> float:
@@ -137,7 +143,7 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
     group.add_argument(
         "--seed",
-        type=whole_number,
+        type=seed,
         default=Sampling.seed,
         metavar="N",
         help="of batches, start tokens, sampling and dropout",

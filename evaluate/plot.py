@@ -221,7 +221,8 @@ def new_figure(results: list[Result], title: str, panels: int) -> tuple[Figure, 
         ax.grid(axis="y", color="#dddddd", linewidth=0.6)
         ax.set_axisbelow(True)
     figure.suptitle(title, fontsize=15, weight="bold")
-    figure.supxlabel(describe(results).replace("; ", ";\n"), fontsize=9, color=GREY)
+    # parse_math: a text may be called cost_$5_and_$6, which is no formula.
+    figure.supxlabel(describe(results).replace("; ", ";\n"), fontsize=9, color=GREY, parse_math=False)
     return figure, axes
 
 

@@ -136,13 +136,24 @@ def find_results(paths: Iterable[str | Path]) -> list[Result]:
         ValueError: a result is damaged, or they are of different models or texts and cannot share a figure.
     """
     results = list(map(read_result, run_folders(paths)))
-    for what, key in (("model", "model"), ("text", "text")):
-        found = sorted({result["settings"][key] for result in results})
+    models = {settings["model"]: settings["model"] for settings in (result["settings"] for result in results)}
+    texts = {text_identity(result): text_label(result) for result in results}
+    for what, found in (("model", models), ("text", texts)):
         if len(found) > 1:
             raise ValueError(
-                f"the runs are of different {what}s ({', '.join(found)}); they do not belong in one figure"
+                f"the runs are of different {what}s ({', '.join(sorted(found.values()))}); they do not belong in one figure"
             )
     return sorted(results, key=lambda result: (-result["lr"], result["seed"]))
+
+
+def text_identity(result: Result) -> tuple[str, bool]:
+    """What tells a run's text from others: not its path, but its content, and whether that was kept as served."""
+    return result["settings"]["text_sha256"], result["settings"]["raw_text"]
+
+
+def text_label(result: Result) -> str:
+    sha256, raw = text_identity(result)
+    return f"{result['settings']['text_name']}, sha256 {sha256[:8]}{', as served' if raw else ''}"
 
 
 def label_of(lr: float, seed: int, several_seeds: bool) -> str:

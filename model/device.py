@@ -17,6 +17,8 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type not in ("cpu", "cuda", "mps"):  # "meta" holds no numbers
+            raise RuntimeError
     except (RuntimeError, AssertionError):  # torch built without CUDA answers with an AssertionError
         raise ValueError(f"device {name!r} is not available here; use --device cpu or auto") from None
     return device

@@ -584,6 +584,10 @@ TABLE = {
         ],
     },
     "train/lasting/interruption.py": {
+        "train/lasting/test_interruption.py::test_a_terminal_that_closes_is_a_signal_and_nohup_is_heeded": [
+            ("if signal.getsignal(number) != signal.SIG_IGN]", "]", "nohup is not heeded"),
+            ('NAMES[signal.SIGHUP] = "SIGHUP"', "pass", "a terminal that closes ends a run without its state"),
+        ],
         "train/lasting/test_interruption.py::test_a_signal_waits_only_in_training": [
             ("if self.waits and (", "if (", "a signal outside training waits for ever"),
         ],
@@ -701,6 +705,8 @@ TABLE = {
         ],
         "evaluate/test_evaluate.py": [
             ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
+            ('return result["settings"]["text_sha256"], ', 'return result["settings"]["text"], ', "a text is known by its path"),
+            ('["text_sha256"], result["settings"]["raw_text"]', '["text_sha256"], False', "as served and cut are one text"),
             ('-result["lr"]', 'result["lr"]', "the smallest learning rate first"),
             ("if len(found) > 1:", "if False:", "two models in one figure"),
             ("if missing:", "if False:", "any JSON file passes for a result"),
@@ -786,6 +792,7 @@ TABLE = {
     "evaluate/__main__.py": {
         "train/test_train.py": [
             ("TERMS | (terms or of_the_first) | asked", "TERMS | of_the_first", "flags are ignored"),
+            ("if was == now", "if True", "a run is measured by another text unseen"),
             ("TERMS | (terms or of_the_first) | asked", "TERMS | terms | asked",
              "the base model is measured on other terms than the run beside it"),
         ],

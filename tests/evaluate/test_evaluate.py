@@ -178,6 +178,7 @@ def fake_result(lr, losses, before=0.4, after=0.5, **changes):
             "model_identity": {"parameters": 124_439_808},
             "text": "gulliver",
             "text_name": "gulliver",
+            "text_sha256": "695e3237",
             "raw_text": False,
             "batch_size": 16,
             "seq_len": 256,
@@ -314,6 +315,19 @@ def test_results_that_cannot_be_used(sweep_folder, tmp_path):
     write_json(other / "result.json", result)
     with pytest.raises(ValueError, match=r"different models \(gpt2, gpt2-xl\)"):
         find_results([sweep_folder, other])
+    for change, named in (
+        ({"text_sha256": "0badcafe"}, r"texts \(gulliver, sha256 0badcafe, gulliver, sha256 695e3237\)"),
+        ({"raw_text": True}, r"texts \(gulliver, sha256 695e3237, gulliver, sha256 695e3237, as served\)"),
+    ):
+        changed = fake_result(1e-4, [4.0])
+        changed["settings"] |= change
+        write_json(other / "result.json", changed)
+        with pytest.raises(ValueError, match=f"different {named}"):
+            find_results([sweep_folder, other])
+    moved = fake_result(1e-3, [4.0])
+    moved["settings"]["text"] = "./elsewhere/gulliver.txt"  # the same content by another path
+    write_json(other / "result.json", moved)
+    assert len(find_results([sweep_folder, other])) == 4
     (other / "result.json").write_text('{"lr": 1}', encoding="utf-8")
     with pytest.raises(ValueError, match="not the result of a run: after, before"):
         find_results([other])
@@ -528,6 +542,14 @@ def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
     ax = Figure().subplots()
     plot.plot_turn(ax, [flat], plot.style_of([1e-4]))
     assert ax.get_ylim()[1] == pytest.approx(5.1)  # where nothing falls it does not magnify the noise
+
+
+def test_a_texts_name_is_no_formula(tmp_path):
+    result = fake_result(1e-4, [4.0, 3.0])
+    result["settings"]["text_name"] = "cost_$5_and_$6"
+    figure, _ = plot.new_figure([result], "Title", 1)
+    figure.savefig(tmp_path / "figure.png")
+    assert "cost_$5_and_$6" in figure.get_supxlabel() and plot.plot_all([result], tmp_path)
 
 
 def test_ticks_stand_where_something_was_measured():

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -184,7 +185,7 @@ def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text
     assert (run / "model.safetensors").read_bytes() == (out / "lr-1e-3" / "model.safetensors").read_bytes()
 
 
-def test_a_run_folder_is_a_model_folder(swept, command, model_folder):
+def test_a_run_folder_is_a_model_folder(swept, command, model_folder, tmp_path):
     """`python -m evaluate` measures what the run itself measured, and a base model beside it on the same terms."""
     out, _ = swept
     result = json.loads((out / "lr-1e-2" / "result.json").read_text(encoding="utf-8"))
@@ -196,6 +197,11 @@ def test_a_run_folder_is_a_model_folder(swept, command, model_folder):
         assert f"| islands | {terms} | {ratio:.3f} (" in line and f"| {own:.3f} | {result['book_ratio']:.3f} |" in line
     code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--top-k", 0, "--eval-sequences", 5)
     assert code == 0 and "5 x 10 tokens, temperature 1, top-k off, seed 0" in printed
+    changed = shutil.copytree(out / "lr-1e-2", tmp_path / "changed")
+    result["settings"]["text_sha256"] = "0badcafe" + result["settings"]["text_sha256"][8:]
+    (changed / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    code, _, err = command(evaluate_command.main, changed)
+    assert code == 2 and re.search(r"is not the one that .*changed was trained on .*was 0badcafe", err), err
     tuned, base = load_pretrained(out / "lr-1e-2"), load_pretrained(model_folder)
     assert tuned.config == base.config and not torch.equal(tuned.wte.weight, base.wte.weight)
 
@@ -450,6 +456,9 @@ def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path
         (["--seed", "-1"], "'-1' is not a whole number from 0 on"),
         (["--device", "cuda:7"], "device 'cuda:7' is not available"),
         (["--device", "toaster"], "device 'toaster' is not available"),
+        (["--device", "meta"], "device 'meta' is not available"),
+        (["--seed", str(2**63)], "too large for a seed"),
+        (["--seed", "²"], "'²' is not a whole number from 0 on"),
         (["--out", "{used}"], "already in use"),
         (["--out", "{blank}/below"], "cannot write to"),
         (["--speed", "1"], "unrecognized arguments"),

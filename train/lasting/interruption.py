@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM as batch systems send it: one line, and nothing lost."""
+"""Ctrl-C, SIGTERM as batch systems send it, SIGHUP of a terminal that closes: one line, and nothing lost."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has none
+    NAMES[signal.SIGHUP] = "SIGHUP"
 
 
 class Interrupted(BaseException):
@@ -48,7 +50,9 @@ class Signals:
 def ending_in_one_line() -> Iterator[Signals]:
     """Around a whole command: a signal ends it with one line and the exit code that shells expect, 128 + its number."""
     signals = Signals()
-    before = {number: signal.signal(number, signals.handle) for number in NAMES}
+    # What is ignored stays so: `nohup` starts a command with SIGHUP ignored, and a shell its background jobs with SIGINT.
+    heard = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, signals.handle) for number in heard}
     try:
         yield signals
     except Interrupted as interrupted:

@@ -20,7 +20,7 @@ from model import load_pretrained
 from train import AdamW, Training, finetune, sweep
 from train.lasting.claim import claimed
 from train.lasting.folder import new_folder
-from train.lasting.interruption import Interrupted, Signals
+from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
 from train.lasting.keeper import Keeper, is_due
 from train.lasting.state import load_state, save_state
 from train.loop import plain_gradients, steps
@@ -216,6 +216,21 @@ def unfinished(command, arguments, tmp_path, monkeypatch):
         code, _, err = command(train_command.main, *arguments)
     assert code == 143, err
     return tmp_path / "out"
+
+
+def test_a_terminal_that_closes_is_a_signal_and_nohup_is_heeded():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(SystemExit) as end, ending_in_one_line():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert end.value.code == 128 + signal.SIGHUP and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with ending_in_one_line():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN != signal.getsignal(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_other_settings_do_not_go_on(command, arguments, unfinished, model_folder, text_file, tmp_path):
