@@ -7,13 +7,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from evaluate.flags import Parser
+from evaluate.report.drawing import Axes, Figure, Line2D, Patch, rc_context
 from evaluate.report.figures import (
     BASE,
     BOOK,
@@ -22,28 +18,23 @@ from evaluate.report.figures import (
     legend_above,
     loss_limit,
     off_the_scale,
-    path,
     plot_copying,
     plot_final_held_out,
     plot_forgetting,
     plot_weight_change,
     ticks_on,
 )
-from evaluate.results import Result, describe, find_results, lowest_held_out, lr_label, own_terms_label
+from evaluate.report.titles import (
+    COPYING_FILE,
+    FIGURE_FILE,
+    FINAL_FILE,
+    FORGETTING_FILE,
+    HELD_OUT_FILE,
+    TITLES,
+    WEIGHTS_FILE,
+)
+from evaluate.results import Result, describe, find_results, lowest_held_out, lr_label, own_terms_label, path
 
-FIGURE_FILE = "learning_rates.png"
-HELD_OUT_FILE = "held_out_loss.png"
-FINAL_FILE, FORGETTING_FILE = "final_held_out_loss.png", "learning_and_forgetting.png"
-COPYING_FILE, WEIGHTS_FILE = "copying.png", "weight_change.png"
-TITLES = {
-    FIGURE_FILE: "What the exercise sees",
-    HELD_OUT_FILE: "What it hides",
-    FINAL_FILE: "The valley between too small and too large",
-    FORGETTING_FILE: "Learning against forgetting",
-    COPYING_FILE: "Copying from the book",
-    WEIGHTS_FILE: "How far the weights have moved",
-}
-FIGURE_FILES = tuple(TITLES)
 WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a telephone, shows the letters large enough
 # Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for
 # prints in grey.

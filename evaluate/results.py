@@ -177,6 +177,16 @@ def lowest_held_out(result: Result) -> tuple[int, float]:
     return min(result["held_out_loss"], key=lambda pair: pair[1])
 
 
+def path(result: Result, *names: str) -> list[tuple[float, ...]]:
+    """The figures called `names` at every checkpoint of a run that has them all."""
+    return [tuple(c[name] for name in names) for c in result["checkpoints"] if c.keys() >= set(names)]
+
+
+def least_copy(results: list[Result]) -> int:
+    """From how many tokens on a run counts as copied; where the runs differ, the largest."""
+    return max(result["least_copy"] for result in results)
+
+
 def minutes(result: Result) -> float:
     """That a run took, its part of the evaluation before it included."""
     return sum(result["environment"]["seconds"].values()) / 60

@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from evaluate.plot import FIGURE_FILE, HELD_OUT_FILE
 from evaluate.report.chance import over_seeds
+from evaluate.report.titles import FIGURE_FILE, HELD_OUT_FILE
 from evaluate.results import Result, describe, find_results, lr_label
 from evaluate.table import TABLE_FILE
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from evaluate.flags import Parser, positive_float, positive_int
-from evaluate.plot import plot_all
 from evaluate.report.closing import closing
 from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
@@ -104,12 +103,18 @@ def title(job: Job, i: int, jobs: list[Job]) -> str:
 
 def report(folder: Path) -> None:
     """Table, figures and page of all results in `folder`, those of earlier sweeps too."""
-    results = find_results([folder])
-    (folder / TABLE_FILE).write_text(table(results), encoding="utf-8")
-    figures = plot_all(results, folder)
-    page = write_report([folder], folder / REPORT_FILE, figures)
+    results, written = find_results([folder]), [folder / TABLE_FILE]
+    written[0].write_text(table(results), encoding="utf-8")
     print(f"\n{closing(results)}\n")
-    print(*figures, folder / TABLE_FILE, page, sep="\n")
+    try:
+        from evaluate.plot import plot_all  # only here: it loads the library that draws
+
+        written += plot_all(results, folder)
+        written.append(write_report([folder], folder / REPORT_FILE, written[1:]))
+    except Exception as error:  # whatever it is: the runs are done and safe, and only a drawing is missing
+        print(f"note: figures or page could not be made ({type(error).__name__}: {' '.join(str(error).split())}); "
+              f"python -m evaluate.report {folder} tries again")  # fmt: skip
+    print(*written, sep="\n")
 
 
 if __name__ == "__main__":

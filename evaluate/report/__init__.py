@@ -5,8 +5,10 @@ chance.py        is a difference chance? Luck of the writing, of the batches' or
 tables.py        a row for each model
 texts.py         what each of them wrote, marked
 making.py        how the runs were made
+drawing.py       matplotlib's names, whatever a notebook has set
 figures.py       the panels that plot.py does not draw itself
 closing.py       the same for a terminal, shorter
+titles.py        the figures' files and titles
 captions.py      what was done, and what to see in each figure, in sentences
 page.py          the page, put together
 report.html      its template

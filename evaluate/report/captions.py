@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evaluate.report.figures import path
 from evaluate.report.verdicts import at_samples, in_words, percent
-from evaluate.results import Result, final_loss, lowest_held_out, lr_label, own_terms_label
+from evaluate.results import Result, final_loss, lowest_held_out, lr_label, own_terms_label, path
 
 
 def what_was_done(results: list[Result]) -> str:

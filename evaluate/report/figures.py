@@ -7,12 +7,9 @@ learning rate comes from `style_of` in plot.py; the base model (before any fine-
 from collections.abc import Iterable
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 
-from evaluate.results import Result, final_loss, lr_label
+from evaluate.report.drawing import Artist, Axes, Line2D, LogFormatter, MaxNLocator, NullLocator
+from evaluate.results import Result, final_loss, least_copy, lr_label, path
 
 BASE, BOOK = "#777777", "black"
 SCALE = 2.0  # times the base model's loss: what is above is off the scale, whatever it is
@@ -88,11 +85,6 @@ def label_once(ax: Axes, text: str) -> str:
     return "_nolegend_" if text in [line.get_label() for line in ax.get_lines()] else text
 
 
-def path(result: Result, *names: str) -> list[tuple[float, ...]]:
-    """The figures called `names` at every checkpoint of a run that has them all."""
-    return [tuple(c[name] for name in names) for c in result["checkpoints"] if c.keys() >= set(names)]
-
-
 def plot_final_held_out(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
     """Held-out loss at the end against the learning rate: the valley between too little and too much.
 
@@ -153,11 +145,6 @@ def plot_copying(ax: Axes, results: list[Result], styles: dict[float, dict]) -> 
     ax.set(xlabel="samples trained on (optimizer steps)", ylabel="%", ylim=(0, max(5.0, 1.05 * ax.get_ylim()[1])))
     ticks_on(ax, (sample for result in results for sample, _ in path(result, "sample", "copied")))
     legend_above(ax, f"Written tokens in copied runs of {least_copy(results)} or more")
-
-
-def least_copy(results: list[Result]) -> int:
-    """From how many tokens on a run counts as copied; where the runs differ, the largest."""
-    return max(result["least_copy"] for result in results)
 
 
 def plot_weight_change(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:

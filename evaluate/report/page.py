@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from evaluate.plot import FIGURE_FILE, HELD_OUT_FILE, TITLES, plot_all
 from evaluate.rate.contest import open_contest
 from evaluate.rate.outcome import remarks
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.statistics import WORDING, summary
 from evaluate.report.captions import caption, what_was_done
 from evaluate.report.chance import SEEDS_LEAD, sampling_noise, seed_rows, training_noise
-from evaluate.report.figures import least_copy
 from evaluate.report.making import making, settings_that_differ
 from evaluate.report.tables import (
     FURTHER_COLUMNS,
@@ -30,8 +28,19 @@ from evaluate.report.tables import (
 )
 from evaluate.report.template import fill
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
+from evaluate.report.titles import FIGURE_FILE, HELD_OUT_FILE, TITLES
 from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
-from evaluate.results import RESULT_FILE, Result, describe, find_results, lr_label, read_result, run_folders, run_label
+from evaluate.results import (
+    RESULT_FILE,
+    Result,
+    describe,
+    find_results,
+    least_copy,
+    lr_label,
+    read_result,
+    run_folders,
+    run_label,
+)
 from model.hub import file_sha256
 
 REPORT_FILE = "report.html"
@@ -59,6 +68,8 @@ def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[P
             )
         file_of_run = folder / RESULT_FILE
         files[label] = Path(*file_of_run.parts[-3:]), file_sha256(file_of_run)
+    from evaluate.plot import plot_all  # only here: it loads the library that draws
+
     with tempfile.TemporaryDirectory() as folder:
         pictures = plot_all(results, Path(folder)) if pictures is None else pictures
         figures = {picture.name: data_url(picture) for picture in pictures}

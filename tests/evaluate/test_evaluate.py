@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
 from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.figures import ticks_on
+from evaluate.report.titles import FIGURE_FILES, FINAL_FILE
 from evaluate.report.verdicts import judge
 from evaluate.results import find_results, lr_label, write_json
 from evaluate.setup import open_setup
@@ -462,9 +464,18 @@ def test_the_frequent_tokens_are_a_hundred(model_folder, tmp_path):
     )
 
 
+def test_nothing_that_draws_is_loaded_before_it_draws():
+    commands = "train.sweep, train.__main__, evaluate.__main__, evaluate.report.__main__, model.__main__"
+    code = f"import {commands}, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_plot_command_needs_files_alone(sweep_folder):
     """There is no model in these folders, nor anywhere else."""
-    done = subprocess.run([sys.executable, "-m", "evaluate.plot", str(sweep_folder)], capture_output=True, text=True)
+    # A notebook's backend, which is not installed here, and a home that cannot be written to: figures are files.
+    odd = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "HOME": "/proc/nowhere"}
+    command = [sys.executable, "-m", "evaluate.plot", str(sweep_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=odd)
     assert done.returncode == 0, done.stderr
     picture = matplotlib.image.imread(sweep_folder / "learning_rates.png")
     assert picture.shape[:2] == (1560, 1120) and picture[..., :3].std() > 0.05
@@ -518,7 +529,7 @@ def test_the_answer_names_the_seed_that_over_fits():
 def test_held_out_losses_in_table_and_figure(tmp_path):
     result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6])
     assert "| 5.000 | 1.250 | 5.000 | 4.200 (20) | 4.600 | 0.400" in table.table([result])
-    one = [name for name in plot.FIGURE_FILES if name != plot.FINAL_FILE]  # of one run that would be a single dot
+    one = [name for name in FIGURE_FILES if name != FINAL_FILE]  # of one run that would be a single dot
     assert plot.plot_all([result], tmp_path) == [tmp_path / name for name in one]
     ax = Figure().subplots()
     plot.plot_held_out(ax, [result], plot.style_of([1e-3]))
@@ -605,10 +616,10 @@ def test_a_ratio_with_top_k_bears_a_mark_that_can_be_held_against_the_book():
 def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
     mixed = [held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]), fake_result(1e-4, FALLING)]
     assert "| 1e-4 | 5.000 | 1.250 |  |  |  | 0.400" in table.table(mixed)
-    one = [name for name in plot.FIGURE_FILES if name != plot.FINAL_FILE]
+    one = [name for name in FIGURE_FILES if name != FINAL_FILE]
     assert plot.plot_all(mixed, tmp_path) == [tmp_path / name for name in one]
     both = [mixed[0], held_out(fake_result(1e-4, FALLING), [5.0, 4.9, 4.8, 4.7, 4.6])]
-    assert plot.plot_all(both, tmp_path) == [tmp_path / name for name in plot.FIGURE_FILES]
+    assert plot.plot_all(both, tmp_path) == [tmp_path / name for name in FIGURE_FILES]
 
 
 def test_plot_command_says_what_is_wrong(command, tmp_path):

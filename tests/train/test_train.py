@@ -19,8 +19,8 @@ import train.__main__ as train_command
 from data import load_tokenizer, sample_batch
 from evaluate import Sampling, frequent_token_ratio
 from evaluate.loss import text_loss
-from evaluate.plot import FIGURE_FILES
 from evaluate.report.closing import closing
+from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import find_results
 from model import generate, load_pretrained, save_pretrained
 from train import AdamW, Training, finetune, sweep
@@ -135,6 +135,7 @@ def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_fil
     results = {}
     for folder in out.glob("lr-*"):
         assert sorted(p.name for p in folder.iterdir()) == [
+            "README.md",
             "config.json",
             "merges.txt",
             "model.safetensors",
@@ -510,6 +511,21 @@ def test_damaged_weights_are_found_before_anything_is_written(command, model_fol
         )
         assert code == 2 and "cut short" in err and err.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_a_figure_that_cannot_be_drawn_loses_nothing(swept, tmp_path, monkeypatch, capsys):
+    out = shutil.copytree(swept[0], tmp_path / "swept")
+    for name in ("table.md", "report.html", *FIGURE_FILES):
+        (out / name).unlink(missing_ok=True)
+
+    def broken(results, folder):
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr("evaluate.plot.plot_all", broken)
+    sweep.report(out)
+    printed = capsys.readouterr().out
+    assert f"(RuntimeError: no font); python -m evaluate.report {out} tries again" in printed
+    assert (out / "table.md").is_file() and printed.endswith(f"\n{out / 'table.md'}\n")
 
 
 def test_a_learning_rate_named_twice(command, model_folder, text_file, tmp_path):

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import regex
 import torch
-from matplotlib.figure import Figure
 
 from data.book import load_book
 from data.tokenizer import load_tokenizer
 from evaluate.flags import Parser
 from evaluate.loss import text_loss
 from evaluate.measures.ngram import NGram
+from evaluate.report.drawing import Figure
 from evaluate.setup import parameter_count
 from model.pretrained import load_pretrained
 from model.sampling import generate

@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evaluate.plot import FIGURE_FILE
 from evaluate.report import page as report
 from evaluate.report.__main__ import main
 from evaluate.report.captions import caption
 from evaluate.report.tables import number
 from evaluate.report.texts import flowing
+from evaluate.report.titles import FIGURE_FILE
 from evaluate.results import find_results, lr_label, write_json
 
 # The smallest picture there is: what is drawn is test_evaluate.py's business.
@@ -148,7 +148,7 @@ def plain_pictures(monkeypatch, request):
         return [folder / FIGURE_FILE]
 
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(report, "plot_all", plot_all)
+        monkeypatch.setattr("evaluate.plot.plot_all", plot_all)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_two_processes_share_a_sweep(model_folder, text_file, tmp_path):
         assert len(re.findall(rf"^(?:\[process 1\] )?{lr} done in ", printed, re.MULTILINE)) == 1
         assert f"\n{lr}  " in printed
         assert sorted(p.name for p in (out / f"lr-{lr}").iterdir()) == [
-            *("config.json", "merges.txt", "model.safetensors", "result.json", "vocab.json")
+            *("README.md", "config.json", "merges.txt", "model.safetensors", "result.json", "vocab.json")
         ]
     assert "[process 1] learning rate 1e-3, seed 0 (2 of 3)" in printed  # the second begins at another place
     assert (
