@@ -203,7 +203,7 @@ def test_the_symptom_is_made_by_the_reading_path_alone(monkeypatch, capsys):
     """The files that faults of levels 2 and 3 are in: each of them is run through."""
     told = []
     monkeypatch.setattr(symptom, "experiment", lambda lr, **settings: told.append((lr, settings)) or Outcome(lr))
-    symptom.main()
+    symptom.main(symptom.LRS)
     rows = json.loads(capsys.readouterr().out)
     assert [row["lr"] for row in rows] == [lr for lr, _ in told] == [3e-3, 3e-4, 3e-5]
     assert all(settings["model"] == "lilliput" and settings["holdout"] == 0.5 for _, settings in told)

@@ -64,9 +64,9 @@ def begin(folder: Path, level: int, seed: int, again: bool) -> str:
     return f"One line of {os.path.relpath(folder)} is wrong, and nothing says so.\n{told}"
 
 
-def start(folder: Path) -> subprocess.Popen:
-    """`symptom.py` under way in `folder`."""
-    command = [sys.executable, "-m", "tests.exercise.symptom"]
+def start(folder: Path, *lrs: str) -> subprocess.Popen:
+    """`symptom.py` under way in `folder`, at its own learning rates or at `lrs`."""
+    command = [sys.executable, "-m", "tests.exercise.symptom", *lrs]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
 
@@ -167,18 +167,18 @@ def explanation(fault: Fault) -> str:
 
 
 def survey() -> None:
-    """Write the names of the faults of the reading path that show a symptom, two at a time."""
+    """Write the names of the faults of the reading path that show a symptom at 3e-4, two at a time."""
 
     def look(number: int) -> bool:
         with tempfile.TemporaryDirectory() as temporary:
             fault, folder = FAULTS[number], copy_project(Path(temporary) / "copy", {}, again=False)
             file = folder / fault.file
             file.write_text(put_in(fault, file.read_text(encoding="utf-8")), encoding="utf-8")
-            seen = symptom(folder, healthy, finish(start(folder)))[1]
+            seen = symptom(folder, healthy, finish(start(folder, "3e-4")))[1]
             print("seen  " if seen else "unseen", fault.name, flush=True)
             return seen
 
-    healthy, numbers = finish(start(ROOT)), sorted(candidates(3, 0))
+    healthy, numbers = finish(start(ROOT, "3e-4")), sorted(candidates(3, 0))
     with ThreadPoolExecutor(2) as pool:
         names = [FAULTS[number].name for number, seen in zip(numbers, pool.map(look, numbers)) if seen]
     VISIBLE_FILE.write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

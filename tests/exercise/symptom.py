@@ -1,6 +1,8 @@
 """The README's experiment at three learning rates, in small, by the reading path alone: JSON on standard output."""
 
 import json
+import sys
+from collections.abc import Sequence
 
 from evaluate import Sampling
 from train import experiment
@@ -8,10 +10,10 @@ from train import experiment
 LRS = (3e-3, 3e-4, 3e-5)
 
 
-def main() -> None:
+def main(lrs: Sequence[float]) -> None:
     sampling = Sampling(sequences=48, new_tokens=48, top_k=0)
     rows = []
-    for lr in LRS:
+    for lr in lrs:
         found = experiment(
             lr, samples=40, model="lilliput", text="voyage", batch_size=4, seq_len=128, holdout=0.5, sampling=sampling
         )
@@ -21,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(list(map(float, sys.argv[1:])) or LRS)
