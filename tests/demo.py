@@ -32,13 +32,22 @@ def continuations(results: list[Result]) -> list[dict]:
     ]
 
 
+def nearer(results: list[Result]) -> str:
+    """In how many seeds the ratio of the largest rate ends nearer to the book's than that of the smallest."""
+    off = {(r["lr"], r["seed"]): abs(r["after"]["ratio"] - r["book_ratio"]) for r in results}
+    large, small = (choose(r["lr"] for r in results) for choose in (max, min))
+    seeds = [seed for lr, seed in off if lr == large]
+    count = sum(off[large, seed] < off[small, seed] for seed in seeds)
+    return f"Nearer to the book's ratio than {lr_label(small)} with the same seed: {lr_label(large)} in {count} of {len(seeds)}."
+
+
 def seeds_page(folders: list[Path]) -> str:
     lines = ["The demo with other orders of the batches, each rate with the same ones; made by `python -m tests.demo`."]
     for folder in folders:
         results = find_results([folder])
         environment = results[0]["environment"]
         lines += ["", f"## {environment['dtype']}", "", f"{describe(results)}; {environment['device_name']}.", ""]
-        lines += over_seeds(results)[:-1]
+        lines += [*over_seeds(results), nearer(results)]
     return "\n".join(lines) + "\n"
 
 

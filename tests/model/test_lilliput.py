@@ -14,9 +14,9 @@ from evaluate.measures.ngram import NGram
 from model import generate, load_pretrained
 from model.hub import LILLIPUT
 
-# Bits per byte on the first 20,000 characters of the voyage: 1.639 when the model was made. A damaged
+# Bits per byte on the first 20,000 characters of the voyage: 1.585 when the model was made. A damaged
 # file, or one trained to less, comes out above.
-CEILING = 1.66
+CEILING = 1.61
 
 
 def test_the_folder_is_whole_and_small():
