@@ -705,6 +705,7 @@ TABLE = {
         ],
         "evaluate/test_evaluate.py": [
             ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
+            ('max(result["least_copy"] for', 'min(result["least_copy"] for', "the shortest copy of all runs is named"),
             ('return result["settings"]["text_sha256"], ', 'return result["settings"]["text"], ', "a text is known by its path"),
             ('["text_sha256"], result["settings"]["raw_text"]', '["text_sha256"], False', "as served and cut are one text"),
             ('-result["lr"]', 'result["lr"]', "the smallest learning rate first"),
@@ -763,7 +764,6 @@ TABLE = {
     "evaluate/report/figures.py": {
         "evaluate/test_evaluate.py": [
             ('ylim=(0, max(5.0', 'ylim=(-0.5, max(5.0', "less than nothing is copied"),
-            ('max(result["least_copy"] for', 'min(result["least_copy"] for', "the shortest copy of all runs is named"),
             ("measured[np.abs(measured - number).argmin()]", "number", "ticks where nothing was measured"),
             ("bbox_to_anchor=(0.0, 1.0)", "bbox_to_anchor=(0.0, 0.5)", "the legend hides lines"),
         ],

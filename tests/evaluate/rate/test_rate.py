@@ -319,6 +319,7 @@ def result_of(lr, seed=0, prompts=4):
             "model_identity": {"parameters": 1000},
             "text": "text",
             "text_name": "text",
+            "text_sha256": "0f",
             "raw_text": False,
             "batch_size": 2,
             "seq_len": 8,

@@ -280,7 +280,7 @@ def test_a_finished_run_is_not_repeated(command, arguments, tmp_path, monkeypatc
 
 
 def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr("train.sweep.plot_all", lambda *_: [])
+    monkeypatch.setattr("evaluate.plot.plot_all", lambda *_: [])
     monkeypatch.setattr("train.sweep.write_report", lambda *_: "report.html")
     out = tmp_path / "out"
     assert command(train_command.main, *arguments, "--lr", "1e-3", "--out", out / "lr-1e-3")[0] == 0
