@@ -240,7 +240,7 @@ TABLE = {
     "data/frame.py": {
         "data/test_data.py": [
             ("else 1]", "else 2]", "of two short books the first is cut off"),
-            ("len(text) - FOOT))]", "0))]", "the first end is the end, of two books too"),
+            ("len(text) - FOOT))]", "0))]", "a quoted end cuts the rest away"),
             ("START.finditer(text, 0, HEAD)", "START.finditer(text)", "a quoted marker cuts the book in two"),
             ("ends[-1] - end < CLOSE", "ends[-1] == end", "of two ends the earlier one stays"),
             ("if bool(starts) != bool(ends):", "if False:", "half a frame is cut unseen"),

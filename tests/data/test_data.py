@@ -208,9 +208,10 @@ def test_of_two_books_in_a_file_both_are_kept(length):
 
 def test_a_marker_that_is_quoted_cuts_nothing_away_unseen():
     quoted = "\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n"
-    within = "We sailed. " * 4000 + quoted + "We sank. " * 4000
-    body, [note] = cut_frame(within)
-    assert body == within.strip() and "still named" in note
+    for word in ("START", "END"):
+        within = "We sailed. " * 4000 + quoted.replace("START", word) + "We sank. " * 4000
+        body, [note] = cut_frame(within)
+        assert body == within.strip() and "still named" in note
     body, notes = cut_frame("We sailed." + quoted + "We sank.\n*** END OF THE PROJECT GUTENBERG EBOOK X ***")
     assert body == "We sank." and len(notes) == 1 and "do not look like" in notes[0]
     said = "He said *** START OF THE PROJECT GUTENBERG EBOOK X *** and laughed."
