@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.exercise import outcomes
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "model" / "lilliput" / "demo"
 ROOMS = ("data", "model", "train", "evaluate")
@@ -244,6 +246,22 @@ def test_the_makes_of_the_readme_are_the_makefiles():
     assert f"`python -m train.sweep {' '.join(flags)}`" in readme
     for target in re.findall(r"`make (\w+)", readme + top()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_what_comes_out_of_the_experiments_was_measured():
+    """Every figure that EXERCISES.md says came out is, rounded, in what the code wrote of it, or of experiment 1."""
+    written = outcomes.sections()
+    assert [title for title, _, _ in outcomes.experiments()] == list(written)
+    first = next(iter(written.values()))
+    page = (ROOT / "tests" / "EXERCISES.md").read_text(encoding="utf-8")
+    for section in page.split("\n## ")[1:]:
+        title, text = section.partition("\n")[::2]
+        found = [float(number) for number in re.findall(r"\d+\.\d+", written[title] + first)]
+        said = re.findall(r"\d+\.\d+|\d+,\d{3}", text.split("**What comes out.**")[1].split("**Why.**")[0])
+        assert len(said) >= 2, title
+        for number in said:
+            digits = len(number.partition(".")[2])
+            assert any(f"{value:,.{digits}f}" == number for value in found), (title, number)
 
 
 def test_the_benchmarks_numbers_are_those_it_wrote():

@@ -1,0 +1,73 @@
+"""What the experiments of EXERCISES.md come to, each with three seeds: outcomes.md, which the page quotes.
+
+make demo; python -m tests.exercise.outcomes      all of them, some twenty minutes on two cores; finished runs in runs/try
+                                                  are taken as they are
+python -m tests.exercise.outcomes 4 7             those two alone
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from evaluate.report.chance import over_seeds
+from evaluate.results import describe, find_results
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+OUTCOMES = HERE / "outcomes.md"
+SEEDS = range(3)
+LEAD = "Every experiment of ../EXERCISES.md with the seeds 0, 1, 2; made by `python -m tests.exercise.outcomes`."
+
+
+def experiments() -> list[tuple[str, str, str]]:
+    """Title, language and lines of each experiment: the first block of code in its section."""
+    page = (HERE.parent / "EXERCISES.md").read_text(encoding="utf-8")
+    return re.findall(r"^## (\d.*)\n(?:(?!## ).*\n)*?```(\w+)\n((?:.*\n)*?)```", page, re.MULTILINE)
+
+
+def sections() -> dict[str, str]:
+    """What outcomes.md says of each title."""
+    text = OUTCOMES.read_text(encoding="utf-8") if OUTCOMES.is_file() else ""
+    return dict(re.findall(r"^## (.*)\n\n((?:(?!## ).*\n?)*)", text, re.MULTILINE))
+
+
+def output(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise SystemExit(f"error: {' '.join(command)} ended with {done.returncode}")
+    return done.stdout.decode("utf-8")
+
+
+def outcome(language: str, lines: str) -> str:
+    """A sweep's table over its seeds; of any other command what it prints with each of them."""
+    if language == "python":
+        return "\n".join(output([sys.executable, "-c", lines.replace("seed=0", f"seed={seed}")]) for seed in SEEDS)
+    if "make demo" not in lines:
+        return "\n".join(output([*lines.split(), "--seed", str(seed)]) for seed in SEEDS)
+    for folder in (folders := re.findall(r"--out (\S+)\"", lines)):
+        several = f"--seeds {len(SEEDS)} --no-save-model --out {folder}"
+        lines = lines.replace(f"--out {folder}", several)
+    output(["bash", "-ec", lines])
+    written = []
+    for folder in folders:
+        results = find_results([ROOT / folder])
+        environment = results[0]["environment"]
+        machine = f"{environment['dtype']}, {environment['device_name']}"
+        written += [f"{folder}: {describe(results)}; {machine}.", "", *over_seeds(results)]
+    return "\n".join(written)
+
+
+def main() -> None:
+    found, wanted = sections(), sys.argv[1:]
+    for title, language, lines in experiments():
+        if not wanted or title.split(".")[0] in wanted:
+            print(title, flush=True)
+            found[title] = outcome(language, lines).strip() + "\n"
+            order = [title for title, _, _ in experiments() if title in found]
+            OUTCOMES.write_text("\n".join([LEAD, "", *(f"## {t}\n\n{found[t]}" for t in order)]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
