@@ -105,7 +105,7 @@ def extraction_of(reference: Reference, model: GPT2) -> dict:
     setup, found = reference.setup, {}
     for name, tokens in (("training", setup.training_tokens), ("held_out", setup.held_out_tokens)):
         tokens = tokens.to(reference.machine.device)
-        shares = extraction(model, tokens, seed=reference.sampling.seed, banned=[setup.tokenizer.eot_token])
+        shares = extraction(model, tokens, seed=reference.sampling.seed, banned=setup.banned)
         found[name] = float(shares.mean()) if len(shares) else None
         found[f"{name}_ci"] = bootstrap_interval(shares) if len(shares) else None
     return found
@@ -151,7 +151,7 @@ def continuations_of(reference: Reference, model: GPT2, count: int = PROMPTS) ->
         temperature=SHOWN_TEMPERATURE,
         top_k=SHOWN_TOP_K,
         seed=reference.sampling.seed,
-        banned=[reference.setup.tokenizer.eot_token],
+        banned=reference.setup.banned,
     )
     return [continuation(reference, row) for row in rows[:, prompts.shape[1] :].cpu()]
 
@@ -208,8 +208,8 @@ def checkpoint(reference: Reference, model: GPT2, sample: int, texts: int) -> Ch
         if texts:
             kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
             few = dataclasses.replace(sampling, sequences=min(texts, sampling.sequences))
-            banned, device = [setup.tokenizer.eot_token], reference.machine.device
-            written = frequent_token_ratio(rounded, setup.frequent, few, banned=banned, device=device)
+            drawn_from = {"vocab_size": setup.tokenizer.n_vocab, "banned": setup.banned}
+            written = frequent_token_ratio(rounded, setup.frequent, few, **drawn_from, device=reference.machine.device)
             copied = copied_share(written.tokens[:, 1:], reference.index, reference.least)
             found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
             found["continuations"] = continuations_of(reference, rounded, PROMPTS_ON_THE_WAY)
