@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from evaluate import Sampling, frequent_token_ratio, most_frequent_tokens, plot, table
 from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
+from evaluate.report.captions import what_was_done
 from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.figures import ticks_on
 from evaluate.report.titles import FIGURE_FILES, FINAL_FILE
@@ -539,6 +540,14 @@ def test_held_out_losses_in_table_and_figure(tmp_path):
     assert measured.get_xydata().tolist() == result["held_out_loss"]
     np.testing.assert_allclose(training.get_ydata(), plot.smooth(FALLING, 3))
     assert training.get_color() == measured.get_color()
+
+
+def test_a_loss_over_a_part_says_so():
+    result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]) | {"held_out_tokens": 50_000}
+    assert "the first" not in table.table([result]) + what_was_done([result])
+    result["held_out_on_the_way"] = 16_384
+    for said in (table.table([result]), what_was_done([result])):
+        assert "the held-out loss is that of the first 16,384 of 50,000 tokens" in said
 
 
 def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from data.tokenizer import copy_tokenizer, load_tokenizer
+from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.measures.yardstick import Yardstick
 from evaluate.results import RESULT_FILE, Evaluation, Result, write_json
@@ -68,6 +69,7 @@ def result_of(
         "book_ratio": setup.book_ratio,
         "book_tokens": len(setup.tokens),
         "held_out_tokens": setup.held_out,
+        "held_out_on_the_way": min(setup.held_out, HELD_OUT_ON_THE_WAY),
         "settings": named_settings(setup, training, reference.sampling) | found,
         "identity": job.identity,
         "environment": environment(machine) | {"seconds": seconds | ({"after": after["seconds"]} if after else {})},
