@@ -27,7 +27,7 @@ def shelf(model_folder) -> dict:
 
 @pytest.fixture
 def server(shelf):
-    """(address, log of requests): a hub with `shelf`, on which the pinned commit is every revision."""
+    """(address, log of requests): a hub with `shelf`, on which `main` is the pinned commit and v2 another."""
     log = []
 
     class Hub(BaseHTTPRequestHandler):
@@ -36,7 +36,8 @@ def server(shelf):
             repository, _, place = self.path.lstrip("/").partition("/resolve/")
             revision, _, name = place.partition("/")
             file = shelf[repository] / name if repository in shelf else None
-            if file is None or revision not in (REVISION, "main", "v2") or not file.is_file():
+            commit = {REVISION: REVISION, "main": REVISION, "v2": "2" * 40}.get(revision)
+            if not (file and commit and file.is_file()):
                 self.send_response(404)
                 self.send_header("X-Error-Code", "EntryNotFound" if file else "RepoNotFound")
                 self.send_header("Content-Length", "0")
@@ -45,7 +46,7 @@ def server(shelf):
             content = file.read_bytes()
             self.send_response(200)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
+            self.send_header("X-Repo-Commit", commit)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             return content
@@ -121,9 +122,9 @@ def test_any_model_of_the_hub_by_its_name_and_revision(server, shelf, model_fold
     address, log = server
     shelf["someone/tales"] = model_folder
     where = {"cache": tmp_path / "hub"}
-    for name in ("someone/tales", "someone/tales@v2"):
+    for name, commit in (("someone/tales", REVISION), ("someone/tales@v2", "2" * 40)):
         folder = hub.model_folder(name, endpoint=address, **where)
-        assert folder.name == REVISION and file_sha256(folder / "model.safetensors") == sha256_of(model_folder)
+        assert folder.name == commit and file_sha256(folder / "model.safetensors") == sha256_of(model_folder)
         log.clear()
         assert hub.model_folder(name, endpoint="http://127.0.0.1:9", **where) == folder and not log
     assert hub.source_of("someone/tales@v2") == ("someone/tales", "v2", None)
