@@ -1,7 +1,8 @@
-"""GPT-2's tokenizer: byte-level BPE, run by tiktoken, read from a model folder's own two files.
+"""GPT-2's tokenizer: byte-level BPE, run by tiktoken, read from a model folder's own files.
 
 `vocab.json` maps each token to its id and `merges.txt` lists the pairs to join, first one first.
-Both spell bytes as printable characters (`byte_alphabet`), because they are text files.
+Both spell bytes as printable characters (`byte_alphabet`), because they are text files. The hub's
+library today writes one file instead, `tokenizer.json`, with the same two in it.
 """
 
 import json
@@ -44,49 +45,87 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
     """The tokenizer of the model in `folder`.
 
     Returns:
-        a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`.
+        a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`. Tokens that somebody has added, such as `[PAD]`,
+        are none of its own: GPT-2 has no use for them.
 
     Raises:
-        FileNotFoundError: `vocab.json` or `merges.txt` is missing.
+        FileNotFoundError: its files are missing.
         ValueError: they are not a byte-level BPE, or do not belong together.
     """
-    folder = Path(folder)
-    vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
-    for file in (vocab_file, merges_file):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} is missing; a model folder needs vocab.json and merges.txt")
-    try:
-        vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
-        lines = merges_file.read_text(encoding="utf-8").split("\n")
-    except ValueError as error:
-        raise ValueError(
-            f"{folder}: vocab.json or merges.txt is damaged ({error}); fetch the two files again"
-        ) from None
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-
+    vocab, pairs = read_vocabulary(Path(folder))
+    in_order = [*byte_alphabet().values(), *("".join(pair) for pair in pairs)]
+    ranks = [vocab.get(token) for token in in_order]
     # tiktoken merges the pair whose result has the lowest id, so ids must follow the merges' order.
-    in_order = [*byte_alphabet().values(), *("".join(pair) for pair in pairs), END_OF_TEXT]
-    if not isinstance(vocab, dict) or vocab != {token: i for i, token in enumerate(in_order)}:
+    in_place = (
+        len(vocab) == len(in_order) + 1 and END_OF_TEXT in vocab and set(vocab.values()) == set(range(len(vocab)))
+    )
+    if not in_place or None in ranks or ranks[256:] != sorted(ranks[256:]):
         raise ValueError(
-            f"{folder}: vocab.json does not list the 256 bytes, the {len(pairs)} merges of merges.txt and "
-            f"{END_OF_TEXT}, in this order; the two files must come from the same GPT-2 model"
+            f"{folder}: the vocabulary is not the 256 bytes, the {len(pairs)} merges in their order and {END_OF_TEXT}; "
+            "vocab.json and merges.txt, or tokenizer.json, must come from the same GPT-2 model"
         )
     byte_of = {char: byte for byte, char in byte_alphabet().items()}
     return Encoding(
-        name=folder.name,
+        name=Path(folder).name,
         pat_str=WORD_PATTERN,
-        mergeable_ranks={bytes(byte_of[char] for char in token): i for i, token in enumerate(in_order[:-1])},
-        special_tokens={END_OF_TEXT: len(in_order) - 1},
+        mergeable_ranks={bytes(byte_of[char] for char in token): rank for token, rank in zip(in_order, ranks)},
+        special_tokens={END_OF_TEXT: vocab[END_OF_TEXT]},
     )
 
 
+def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The ids of the tokens in `folder`, without those that were added to GPT-2's, and the merges.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_tokenizer`.
+    """
+    vocab_file, merges_file, whole = (folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
+    try:
+        if vocab_file.is_file() and merges_file.is_file():
+            vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
+            lines = merges_file.read_text(encoding="utf-8").split("\n")
+            pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+        elif whole.is_file():
+            vocab, pairs = in_one_file(json.loads(whole.read_text(encoding="utf-8")))
+        else:
+            raise FileNotFoundError(f"{folder} has no tokenizer; a model folder needs vocab.json and merges.txt")
+        return {str(token): int(number) for token, number in vocab.items()}, [(left, right) for left, right in pairs]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{folder}: its tokenizer's files are damaged ({error}); fetch them again") from None
+
+
+def in_one_file(content: dict) -> tuple[dict[str, int], list[list[str]]]:
+    """Vocabulary and merges of a `tokenizer.json`.
+
+    Raises:
+        ValueError: it cuts text up in another way than GPT-2's.
+        LookupError, TypeError, AttributeError: it is none.
+    """
+    words, model = content["pre_tokenizer"], content["model"]
+    gpt2s = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    if gpt2s != {name: words.get(name, True) for name in gpt2s} or content.get("normalizer"):
+        raise ValueError("tokenizer.json is not of GPT-2's kind: byte level, no space added, nothing normalized")
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    vocab = {token: number for token, number in model["vocab"].items() if token not in added}
+    return vocab | {END_OF_TEXT: added.get(END_OF_TEXT, model["vocab"].get(END_OF_TEXT))}, pairs
+
+
 def save_tokenizer(folder: str | Path, merges: list[tuple[bytes, bytes]]) -> None:
-    """Write `merges` as the two files that `load_tokenizer` reads."""
-    folder = Path(folder)
+    """Write `merges` as the two files that `load_tokenizer` reads, with the ids in GPT-2's order."""
     alphabet = byte_alphabet()
     pairs = [tuple("".join(alphabet[byte] for byte in part) for part in pair) for pair in merges]
     in_order = [*alphabet.values(), *("".join(pair) for pair in pairs), END_OF_TEXT]
-    vocab = {token: i for i, token in enumerate(in_order)}
+    write_vocabulary(Path(folder), {token: i for i, token in enumerate(in_order)}, pairs)
+
+
+def copy_tokenizer(source: str | Path, folder: str | Path) -> None:
+    """Write the tokenizer of the model in `source`, whatever files it is in there, to `folder` as the usual two."""
+    write_vocabulary(Path(folder), *read_vocabulary(Path(source)))
+
+
+def write_vocabulary(folder: Path, vocab: dict[str, int], pairs: list[tuple[str, str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8", newline="\n")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in pairs)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

@@ -64,7 +64,7 @@ def main() -> None:
         f"{TERMS['temperature']:g}, top-k {TERMS['top_k']}, seed {TERMS['seed']}, by the text {TERMS['text']}.",
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, or gpt2 and its sizes"
+        "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, gpt2 and its sizes, or owner/name"
     )
     add_text_flags(parser, default=None)
     add_sampling_flags(parser)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from data.generators import BOOTSTRAP, START_TOKENS, generator
-from model.gpt2 import GPT2
-from model.sampling import evaluating, generate
+from model.sampling import generate
 
 # Sequences that are generated together. It changes the speed, not the numbers: see `generate`.
 GROUP = 64
@@ -50,6 +49,7 @@ def frequent_token_ratio(
     frequent: Sequence[int],
     sampling: Sampling = Sampling(),
     *,
+    vocab_size: int,
     banned: Sequence[int] = (),
     device: torch.device | str = "cpu",
     watch: Callable[[Tensor], None] | None = None,
@@ -63,15 +63,11 @@ def frequent_token_ratio(
     Args:
         model: maps token ids (B, T) to logits (B, T, V).
         frequent: ids of the book's most frequent tokens.
+        vocab_size: of the tokenizer; a model may have rows beyond it that stand for no text.
         banned: ids that are never sampled: `<|endoftext|>`, after which another text would begin.
         watch: called before each draw with the logits that are drawn from, as `generate` does, group by group.
         after_token: called with the number of sequences that each got one more token, for progress.
     """
-    if isinstance(model, GPT2):
-        vocab_size = model.config.vocab_size
-    else:
-        with evaluating(model):
-            vocab_size = model(torch.zeros(1, 1, dtype=torch.long, device=device)).shape[-1]
     starts = generator(START_TOKENS, sampling.seed).integers(vocab_size, size=(sampling.sequences, 1))
     starts = torch.from_numpy(starts).to(device)
     groups = []

@@ -76,6 +76,7 @@ class Result(TypedDict):
     book_ratio: float  # share of the book's own tokens among its 100 most frequent
     book_tokens: int
     held_out_tokens: int
+    held_out_on_the_way: NotRequired[int]  # of these the first so many are what `held_out_loss` is of
     settings: dict  # by the names of the flags; with model and text as they were found
     identity: dict  # what tells this run from others; see train/lasting/folder.py
     environment: dict  # versions, machine, and `seconds`: before, training, after
@@ -154,6 +155,17 @@ def text_identity(result: Result) -> tuple[str, bool]:
 def text_label(result: Result) -> str:
     sha256, raw = text_identity(result)
     return f"{result['settings']['text_name']}, sha256 {sha256[:8]}{', as served' if raw else ''}"
+
+
+def part_measured(result: Result) -> str:
+    """A sentence where the held-out loss during training is that of a part; "" where it is that of all."""
+    whole = result["held_out_tokens"]
+    if (part := result.get("held_out_on_the_way", whole)) == whole:
+        return ""
+    return (
+        f"From sample to sample the held-out loss is that of the first {part:,} of {whole:,} tokens; what is said to be "
+        "before and after is that of all."
+    )
 
 
 def label_of(lr: float, seed: int, several_seeds: bool) -> str:

@@ -12,9 +12,13 @@ from data.book import Book, load_book
 from data.tokenizer import load_tokenizer
 from evaluate.ratio import most_frequent_tokens, share_among
 from model.gpt2 import GPT2Config
-from model.hub import HUB, file_sha256, model_folder
+from model.hub import HUB, file_sha256, model_folder, source_of, weight_files
 from model.pretrained import read_config
 from model.speed.empty import empty_model
+
+# A vocabulary may have rows beyond the tokenizer's: tokens that somebody added, or room up to a round number, which
+# makes products faster. A larger difference is another model's tokenizer.
+SPARE_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,15 @@ class Setup:
     def model_identity(self) -> dict:
         """Which model exactly: its name, the sha256 of its weights and, from the hub, the repository and revision."""
         identity = {"name": self.model, "parameters": parameter_count(self.config), "sha256": None}
-        if self.model in HUB:
-            repository, revision, identity["sha256"] = HUB[self.model]
+        if source := source_of(self.asked["model"]):
             # The cache keeps each revision in a folder of its name: that tells what `main` was.
-            identity |= {"repository": repository, "revision": self.folder.name if revision == "main" else revision}
-        identity["sha256"] = identity["sha256"] or file_sha256(self.folder / "model.safetensors")
+            identity |= {"repository": source.repository, "revision": self.folder.name, "sha256": source.sha256}
+        identity["sha256"] = identity["sha256"] or file_sha256(*weight_files(self.folder))
         return identity
+
+    @property
+    def banned(self) -> list[int]:
+        return never_drawn(self.tokenizer, self.config)
 
 
 def open_model(model: str) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
@@ -59,12 +66,17 @@ def open_model(model: str) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
     """
     folder = model_folder(model)
     config, tokenizer = read_config(folder / "config.json"), load_tokenizer(folder)
-    if tokenizer.n_vocab != config.vocab_size:
+    if not 0 <= config.vocab_size - tokenizer.n_vocab < SPARE_ROWS:
         raise ValueError(
-            f"{folder}: config.json says {config.vocab_size} tokens, vocab.json has {tokenizer.n_vocab}; "
+            f"{folder}: config.json says {config.vocab_size} tokens, the tokenizer has {tokenizer.n_vocab}; "
             "take both from the same model"
         )
     return folder, config, tokenizer
+
+
+def never_drawn(tokenizer: tiktoken.Encoding, config: GPT2Config) -> list[int]:
+    """`<|endoftext|>`, after which another text would begin, and the rows of the vocabulary that stand for no text."""
+    return [tokenizer.eot_token, *range(tokenizer.n_vocab, config.vocab_size)]
 
 
 def open_setup(
@@ -91,7 +103,7 @@ def open_setup(
     frequent = most_frequent_tokens(tokens, frequent_tokens)
     return Setup(
         asked={"model": str(model), "text": str(text), "raw_text": raw_text, "general_text": general_text},
-        model=model if model in (*HUB, "lilliput") else folder.resolve().name,
+        model=model_name(model, folder),
         folder=folder,
         config=config,
         tokenizer=tokenizer,
@@ -102,6 +114,14 @@ def open_setup(
         book_ratio=share_among(tokens, frequent).item(),
         general=load_book(general_text) if general_text else None,
     )
+
+
+def model_name(model: str, folder: Path) -> str:
+    """What captions call a model: its name without owner and revision, or its folder's."""
+    if model in (*HUB, "lilliput"):
+        return model
+    source = source_of(model)
+    return source.repository.split("/")[1] if source else folder.resolve().name
 
 
 def parameter_count(config: GPT2Config) -> int:

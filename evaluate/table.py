@@ -10,6 +10,7 @@ from evaluate.results import (
     minutes,
     own_terms,
     paired_difference,
+    part_measured,
     run_label,
 )
 
@@ -46,6 +47,7 @@ def table(results: list[Result]) -> str:
         "",
         f"The book's own tokens: {results[0]['book_ratio']:.3f}. Losses in nats per token."
         + (" Only the ratio without top-k, at temperature 1, can be held against the book's." if bent else ""),
+        *filter(None, [part_measured(results[0])]),
         "",
         *answer(results),
         "",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evaluate.flags import Parser, add_machine_flags, filled, positive_int, temperature, whole_number
-from evaluate.setup import open_model
+from evaluate.setup import never_drawn, open_model
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.pretrained import load_pretrained
@@ -28,7 +28,9 @@ def open_parser() -> Parser:
         description="Let a model go on from a prompt, token by token. <|endoftext|>, after which another text would "
         "begin, is never drawn. A row of text depends on --seed and its number alone.",
     )
-    parser.add_argument("model", metavar="FOLDER", help="gpt2 and its sizes, lilliput, a model folder or a run folder")
+    parser.add_argument(
+        "model", metavar="FOLDER", help="gpt2 and its sizes, lilliput, a model or run folder, or owner/name"
+    )
     parser.add_argument(
         "prompt", nargs="?", help='a text; "": as a text begins (default: what comes in on standard input)'
     )
@@ -83,7 +85,7 @@ def go_on(model: GPT2, tokenizer: tiktoken.Encoding, prompt: str, row: int, writ
         model,
         torch.tensor([ids], device=model.wte.weight.device),
         first_row=row,
-        banned=[tokenizer.eot_token],
+        banned=never_drawn(tokenizer, model.config),
         after_token=lambda drawn: show(decoder.decode(tokenizer.decode_single_token_bytes(drawn.item()))),
     )
     show(decoder.decode(b"", final=True) + "\n")

@@ -1,91 +1,203 @@
 """Where a model's folder comes from: a path, the one shipped here, or the hub and its cache."""
 
 import hashlib
+import json
 import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
-MODEL_FILES = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # the latter where they are in shards
+TOKENIZER_FILES, WHOLE_TOKENIZER = ("vocab.json", "merges.txt"), "tokenizer.json"  # the one or the other
+MODEL_FILES = ("config.json", WEIGHTS_FILE, *TOKENIZER_FILES)  # as this project writes them
 
-# name: (repository on the hub, revision, sha256 of model.safetensors where we know it).
+
+class Source(NamedTuple):
+    """Where a model lies on the hub."""
+
+    repository: str
+    revision: str
+    sha256: str | None = None  # of its weights, where we know it
+
+
 HUB = {
-    "gpt2": (
+    "gpt2": Source(
         "openai-community/gpt2",
         "607a30d783dfa663caf39e06633721c8d4cfcd7e",
         "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
     ),
-    "gpt2-medium": ("openai-community/gpt2-medium", "main", None),
-    "gpt2-large": ("openai-community/gpt2-large", "main", None),
-    "gpt2-xl": ("openai-community/gpt2-xl", "main", None),
+    "gpt2-medium": Source("openai-community/gpt2-medium", "main"),
+    "gpt2-large": Source("openai-community/gpt2-large", "main"),
+    "gpt2-xl": Source("openai-community/gpt2-xl", "main"),
 }
+ON_THE_HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")  # owner/name[@revision]
 
 # A small GPT-2 that comes with the project; its README.md says how it was made.
 LILLIPUT = Path(__file__).parent / "lilliput"
 
 
+def source_of(name: str | Path) -> Source | None:
+    """Where on the hub the model called `name` lies: one of OpenAI's, or owner/name[@revision]; None for all else."""
+    if name in HUB:
+        return HUB[name]
+    found = None if Path(name).exists() else ON_THE_HUB.fullmatch(str(name))
+    return found and Source(found[1], found[2] or "main")
+
+
 def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The folder with the four files of a model; fetched from the hub on first use, if it is one of OpenAI's.
+    """The folder with the files of a model; fetched on first use, if it is one of the hub's.
 
     Args:
-        name_or_folder: a key of `HUB`, `lilliput`, or a folder.
+        name_or_folder: a key of `HUB`, `lilliput`, a folder, or the hub's owner/name[@revision].
         endpoint: address of the hub, and `cache`, the folder for what it sends: huggingface_hub's own by default.
 
     Raises:
-        ValueError: neither a known name nor a folder; or the weights are not the official ones.
-        FileNotFoundError: the folder lacks `config.json` or `model.safetensors`.
+        ValueError: neither a known name nor a folder; or the weights are damaged, or a pickle.
+        FileNotFoundError: the folder lacks `config.json` or weights.
         ConnectionError: not in the cache, and the hub cannot be reached.
     """
-    if name_or_folder in HUB:
-        return fetch(str(name_or_folder), endpoint=endpoint, cache=cache)
+    if source := source_of(name_or_folder):
+        return fetch(str(name_or_folder), source, endpoint=endpoint, cache=cache)
     folder = LILLIPUT if name_or_folder == "lilliput" else Path(name_or_folder)
     if not folder.is_dir():
         raise ValueError(
             f"there is no model or folder {str(name_or_folder)!r}; use {', '.join(HUB)}, lilliput, "
-            f"or a folder with {', '.join(MODEL_FILES)}"
+            f"a folder with {', '.join(MODEL_FILES)}, or the hub's owner/name"
         )
-    for name in MODEL_FILES[:2]:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a model folder holds {', '.join(MODEL_FILES)}")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no config.json; a model folder holds {', '.join(MODEL_FILES)}")
+    weight_files(folder)
     return folder
 
 
-def fetch(name: str, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The cached folder of a model of `HUB`. With all four files in the cache no connection is made."""
-    # Imported here: a run on a folder has no use for it and starts half a second sooner.
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+def weight_files(folder: Path) -> list[Path]:
+    """The file of a model's weights, or its shards.
 
-    repository, revision, sha256 = HUB[name]
+    Raises:
+        ValueError: the list of shards is damaged; or the weights are a pickle.
+        FileNotFoundError: there is none.
+    """
+    names = [WEIGHTS_FILE]
+    if not (folder / WEIGHTS_FILE).is_file() and (folder / INDEX_FILE).is_file():
+        names = shards(folder / INDEX_FILE)
+    for name in names:
+        if (folder / name).is_file():
+            continue
+        if (folder / "pytorch_model.bin").is_file():
+            raise ValueError(
+                f"{folder} has its weights in pytorch_model.bin, a pickle, which can run code as it is opened; two lines of "
+                'Python there convert it: weights = torch.load("pytorch_model.bin", weights_only=True); safetensors.torch.'
+                f'save_file({{name: w.clone() for name, w in weights.items()}}, "{WEIGHTS_FILE}", {{"format": "pt"}})'
+            )
+        raise FileNotFoundError(f"{folder} has no {name}; a model folder holds {', '.join(MODEL_FILES)}")
+    return [folder / name for name in names]
 
-    def locate(file: str, **options) -> Path:
-        return Path(hf_hub_download(repository, file, revision=revision, endpoint=endpoint, cache_dir=cache, **options))
 
+def shards(index: Path) -> list[str]:
+    """The files that a list of shards names.
+
+    Raises:
+        ValueError: it is none, or leads out of its folder.
+    """
     try:
-        files = [locate(file, local_files_only=True) for file in MODEL_FILES]
-    except LocalEntryNotFoundError:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("it names no file of this folder")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{index} is damaged ({error}); fetch it again") from None
+    return names
+
+
+def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
+    """The cached folder of a model on the hub. With all its files in the cache no connection is made.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: as `model_folder`.
+    """
+    # Imported here: a run on a folder has no use for it and starts half a second sooner.
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+    repository, revision, sha256 = source
+    # OpenAI's models had names without an owner once, and other programs may have cached them so, or as they were later.
+    places = [(repository, revision)]
+    if name in HUB:
+        places += [(repository, "main"), (repository.split("/")[1], "main")]
+    try:
+        for place in places:
+            try:
+                return verified(gather(*place, cache_dir=cache, local_files_only=True), sha256)
+            except LocalEntryNotFoundError:
+                pass
+        # One quick question first: the download itself would try again and again for half a minute.
+        get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint), timeout=5)
+        folder = gather(repository, revision, cache_dir=cache, endpoint=endpoint)
+    except RemoteEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{repository} on the hub has no {str(error.response.url).rpartition('/')[2]}, or the like; take a model that has "
+            f"{', '.join(MODEL_FILES)} (a pytorch_model.bin is not opened: it is a pickle, which can run code)"
+        ) from None
+    except (HTTPError, HFValidationError, OSError, ImportError) as error:  # ImportError: what a SOCKS proxy needs
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ConnectionError(
+            f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); connect "
+            f"to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder with "
+            "--model FOLDER; without either, `make demo` or --model lilliput use the small model that is shipped"
+        ) from None
+    return verified(folder, sha256)
+
+
+def gather(repository: str, revision: str, **options) -> Path:
+    """The folder in the hub's cache with all files of a model; those that are not there are fetched.
+
+    Args:
+        options: of `hf_hub_download`: `cache_dir`, `endpoint`, `local_files_only`.
+
+    Raises:
+        RemoteEntryNotFoundError: the model has no such file; LocalEntryNotFoundError: the cache has none.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+    missing = LocalEntryNotFoundError if options.get("local_files_only") else RemoteEntryNotFoundError
+
+    def locate(file: str) -> Path:
+        return Path(hf_hub_download(repository, file, revision=revision, **options))
+
+    folder = locate("config.json").parent
+    for files, instead in ((TOKENIZER_FILES, WHOLE_TOKENIZER), ((WEIGHTS_FILE,), INDEX_FILE)):
         try:
-            # One quick question first: the download itself would try again and again for half a minute.
-            get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint), timeout=5)
-            files = [locate(file) for file in MODEL_FILES]
-        except (HTTPError, HfHubHTTPError, OSError) as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise ConnectionError(
-                f"{name} is not in the cache and could not be fetched ({reason}); connect to the internet, or fetch "
-                f"{', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder with --model FOLDER; "
-                "without either, `make demo` or --model lilliput use the small model that is shipped"
-            ) from None
-    folder = files[0].parent
-    if sha256 is None:
-        # The hub names a large file by its sha256, and its cache keeps that name behind the link.
-        blob = (folder / "model.safetensors").resolve().name
-        sha256 = blob if len(blob) == 64 else None
-    if sha256 is not None:
-        verify_once(folder / "model.safetensors", sha256)
+            for file in files:
+                locate(file)
+        except missing:
+            locate(instead)
+    if not (folder / WEIGHTS_FILE).exists():
+        for shard in shards(folder / INDEX_FILE):
+            locate(shard)
     return folder
 
 
-def file_sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def verified(folder: Path, sha256: str | None) -> Path:
+    """`folder`, once its weights are known to be those of `sha256`, or else what the hub has sent.
+
+    Raises:
+        ValueError: they are not.
+    """
+    for file in weight_files(folder):
+        # The hub names a large file by its sha256, and its cache keeps that name behind the link.
+        blob = file.resolve().name
+        if expected := sha256 or (blob if len(blob) == 64 else None):
+            verify_once(file, expected)
+    return folder
+
+
+def file_sha256(*files: Path) -> str:
+    """Of one file, or of several one after another."""
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as opened:
+            hashlib.file_digest(opened, lambda: digest)
+    return digest.hexdigest()
 
 
 def verify_once(file: Path, sha256: str, stamps: Path | None = None) -> None:
@@ -94,7 +206,11 @@ def verify_once(file: Path, sha256: str, stamps: Path | None = None) -> None:
     Raises:
         ValueError: it has another sha256: a damaged or a different file.
     """
-    stamps = stamps or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver" / "verified"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        cache = Path(os.devnull)  # nobody has a home here: as where it is read-only
+    stamps = stamps or cache / "gulliver" / "verified"
     stat = file.resolve().stat()
     mark = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     stamp = stamps / sha256

@@ -2,13 +2,15 @@
 
 OpenAI's file and this project's modules have the same names; two things differ. OpenAI's code keeps
 the weight of a linear layer as [in, out] (it calls the layer Conv1D), PyTorch as [out, in]. And its
-file has the causal masks in it, constants that the weights do not need.
+file has the causal masks in it, constants that the weights do not need. Other people's files differ
+in a few ways more, which `read_weights` names.
 """
 
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,13 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.gpt2 import GPT2, GPT2Config
-from model.hub import model_folder
+from model.hub import WEIGHTS_FILE, model_folder, weight_files
 from model.speed.empty import empty_model
 
 # Stored [in, out]. attn.c_proj is square, so leaving out its transpose raises no error: the model just writes nonsense.
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 # Causal masks, by name. The same ending without the `attn.` is a parameter: `attn.c_attn.bias`, `ln_1.bias`.
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+# What wrappers put before a name: the hub's library, torch.compile, data parallelism.
+PREFIX = re.compile(r"^((transformer|_orig_mod|module)\.)+")
+# Sizes above these are a damaged file's: a model is made before its weights are seen not to fit.
+MOST_LAYERS, LARGEST = 1000, 10**6
 
 
 def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0) -> GPT2:
@@ -40,7 +46,7 @@ def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0) -> GPT2
     folder = model_folder(name_or_folder)
     config = read_config(folder / "config.json", dropout=dropout)
     model = empty_model(config)
-    model.load_state_dict(read_weights(folder / "model.safetensors", model), assign=True)
+    model.load_state_dict(read_weights(weight_files(folder), model), assign=True)
     return model
 
 
@@ -54,8 +60,10 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
         raw = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(raw, dict):
             raise ValueError("not a JSON object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); fetch it again") from None
+    if (kind := raw.get("model_type", "gpt2")) != "gpt2":
+        raise ValueError(f"{file}: model_type is {kind!r}, and only a 'gpt2' is built here; choose another model")
     sizes = {}
     for ours, theirs in {
         "vocab_size": "vocab_size",
@@ -65,9 +73,10 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
         "n_embd": "n_embd",
     }.items():
         sizes[ours] = raw.get(theirs)
-        if type(sizes[ours]) is not int or sizes[ours] < 1:
+        most = MOST_LAYERS if ours == "n_layer" else LARGEST
+        if type(sizes[ours]) is not int or not 1 <= sizes[ours] <= most:
             raise ValueError(
-                f"{file}: {theirs} is {sizes[ours]!r}, not a positive whole number; is this a GPT-2's config?"
+                f"{file}: {theirs} is {sizes[ours]!r}, not a whole number from 1 to {most}; is this a GPT-2's config?"
             )
     if sizes["n_embd"] % sizes["n_head"]:
         raise ValueError(f"{file}: n_embd {sizes['n_embd']} is not a multiple of n_head {sizes['n_head']}")
@@ -82,48 +91,85 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
     }.items():
         if raw.get(key, gpt2s[0]) not in gpt2s:
             raise ValueError(f"{file}: {key} is {raw[key]!r}, GPT-2 has {gpt2s[0]!r}; this variant is not supported")
-    return GPT2Config(**sizes, layer_norm_epsilon=raw.get("layer_norm_epsilon", 1e-5), dropout=dropout)
+    epsilon = raw.get("layer_norm_epsilon", 1e-5)
+    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+        raise ValueError(f"{file}: layer_norm_epsilon is {epsilon!r}, not a small number above 0; GPT-2 has 1e-5")
+    return GPT2Config(**sizes, layer_norm_epsilon=epsilon, dropout=dropout)
 
 
-def read_weights(file: Path, model: GPT2) -> dict[str, Tensor]:
-    """The tensors of a GPT-2 file as a state dict for `model`, which only lends its names and shapes.
+def read_weights(files: list[Path], model: GPT2) -> dict[str, Tensor]:
+    """The tensors of a GPT-2 as a state dict for `model`, which only lends its names and shapes.
 
-    Accepts names with and without the prefix `transformer.`, masks, and a head equal to `wte`.
+    Accepts masks, a head that equals `wte` in whatever precision the two are stored, names with any `PREFIX`, and linear
+    layers that are all stored [out, in].
+
+    Raises:
+        ValueError: a file is damaged; tensors are missing, unknown, misshapen, there twice or not finite; another head.
     """
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
-    weights, head, unknown, misshapen = {}, None, [], []
-    try:
-        with safe_open(file, framework="pt") as opened:
-            for stored_name in opened.keys():
-                name = stored_name.removeprefix("transformer.")
-                if MASK.fullmatch(name):
-                    continue
-                if name == "lm_head.weight":
-                    head = opened.get_tensor(stored_name)
-                    continue
-                if name not in expected or name in weights:
-                    unknown.append(stored_name)
-                    continue
-                tensor = opened.get_tensor(stored_name)
-                if name.endswith(TRANSPOSED) and tensor.dim() == 2:
-                    tensor = tensor.t()
-                if tensor.shape != expected[name] or not tensor.is_floating_point():
-                    misshapen.append(f"{stored_name} {list(tensor.shape)} {tensor.dtype}")
-                # A copy: what safetensors hands out may be the file itself, mapped into memory.
-                weights[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} cannot be read: {what_is_wrong(file)} ({error})") from None
-    problems = {
-        "missing": [name for name in expected if name not in weights],
-        "unknown": unknown,
-        "of the wrong shape or type": misshapen,
-    }
-    if any(problems.values()):
-        lists = "; ".join(f"{problem}: {', '.join(names)}" for problem, names in problems.items() if names)
-        raise ValueError(f"{file} does not fit its config.json as a GPT-2: {lists}")
-    if head is not None and not torch.equal(head.to(torch.float32), weights["wte.weight"]):
-        raise ValueError(f"{file}: lm_head.weight differs from wte.weight; GPT-2's head is tied to its embedding")
+    found, head, unknown = {}, None, []
+    for stored_name, tensor in stored_tensors(files):
+        name = PREFIX.sub("", stored_name)
+        if name == "lm_head.weight":
+            head = tensor
+        elif name in expected and name not in found:
+            found[name] = tensor
+        elif not MASK.fullmatch(name):
+            unknown.append(stored_name)
+
+    # Which way round linear layers lie is told by those that are not square; attn.c_proj would fit both ways.
+    linear = [name for name in found if name.endswith(TRANSPOSED)]
+    transposed = not all(found[name].shape == expected[name] for name in linear if len(set(expected[name])) > 1)
+    stored = expected | {name: expected[name][::-1] for name in linear if transposed}
+    misshapen = [
+        f"{name} {list(tensor.shape)} {tensor.dtype}, not {list(stored[name])}"
+        for name, tensor in found.items()
+        if tensor.shape != stored[name] or not tensor.is_floating_point()
+    ]
+    missing = [name for name in expected if name not in found]
+    complain(files[0], {"missing": missing, "unknown": unknown, "of the wrong shape or type": misshapen})
+    weights = {}
+    for name, tensor in found.items():
+        tensor = tensor.t() if name in linear and transposed else tensor
+        # A copy: what safetensors hands out may be the file itself, mapped into memory.
+        weights[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    complain(files[0], {"not finite": [name for name, weight in weights.items() if not weight.sum().isfinite()]})
+    if head is not None and not equal_when_rounded(head, found["wte.weight"]):
+        raise ValueError(f"{files[0]}: lm_head.weight differs from wte.weight; GPT-2's head is tied to its embedding")
     return weights
+
+
+def stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():
+                    yield name, opened.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} cannot be read: {what_is_wrong(file)} ({error})") from None
+
+
+def complain(file: Path, problems: dict[str, list[str]]) -> None:
+    """Say of each problem one example, and how many more there are.
+
+    Raises:
+        ValueError: there is one.
+    """
+    said = [
+        f"{problem}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for problem, names in problems.items()
+        if names
+    ]
+    if said:
+        raise ValueError(f"{file} does not fit its config.json as a GPT-2: {'; '.join(said)}")
+
+
+def equal_when_rounded(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal in the coarser one's precision."""
+    if not (a.is_floating_point() and a.shape == b.shape):
+        return False
+    coarser = max(a.dtype, b.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+    return torch.equal(a.to(coarser), b.to(coarser))
 
 
 def what_is_wrong(file: Path) -> str:
@@ -137,9 +183,12 @@ def what_is_wrong(file: Path) -> str:
     return "it is damaged or cut short; download it again"
 
 
-def hub_config(config: GPT2Config) -> dict:
-    """What `config.json` says of a model, in the words of the hub's library."""
-    end_of_text = config.vocab_size - 1
+def hub_config(config: GPT2Config, end_of_text: int) -> dict:
+    """What `config.json` says of a model, in the words of the hub's library.
+
+    Args:
+        end_of_text: id of `<|endoftext|>`, which begins and ends a text.
+    """
     return {
         "activation_function": "gelu_new",  # the tanh approximation, in transformers' words
         "architectures": ["GPT2LMHeadModel"],
@@ -159,36 +208,33 @@ def hub_config(config: GPT2Config) -> dict:
     }
 
 
-def save_pretrained(
-    model: GPT2, folder: str | Path, *, tokenizer_folder: str | Path, dtype: torch.dtype = torch.float32
-) -> None:
-    """Write the four files of `model` to `folder`, in the layout of OpenAI's file.
+def save_pretrained(model: GPT2, folder: str | Path, *, end_of_text: int, dtype: torch.dtype = torch.float32) -> None:
+    """Write `config.json` and `model.safetensors` of `model` to `folder`, in the layout of OpenAI's file.
+
+    The tokenizer's two files, `data.tokenizer.save_tokenizer`'s, make it a whole model folder.
 
     Args:
-        tokenizer_folder: where `vocab.json` and `merges.txt` are copied from.
+        end_of_text: the tokenizer's id of `<|endoftext|>`.
         dtype: how the weights are stored; float16 halves the file, and `load_pretrained` reads both.
 
     Each file appears under its name only when it is complete, the weights last.
     """
-    folder, tokenizer_folder = Path(folder), Path(tokenizer_folder)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(hub_config(model.config, end_of_text), indent=2) + "\n"
     weights = {
         name: (p.detach().t() if name.endswith(TRANSPOSED) else p.detach()).to("cpu", dtype).contiguous()
         for name, p in model.named_parameters()
     }
     writers = {
-        "config.json": lambda file: file.write_text(
-            json.dumps(hub_config(model.config), indent=2) + "\n", encoding="utf-8", newline="\n"
-        ),
-        "vocab.json": lambda file: file.write_bytes((tokenizer_folder / "vocab.json").read_bytes()),
-        "merges.txt": lambda file: file.write_bytes((tokenizer_folder / "merges.txt").read_bytes()),
-        "model.safetensors": lambda file: save_file(weights, file, {"format": "pt"}),
+        "config.json": lambda file: file.write_text(config, encoding="utf-8", newline="\n"),
+        WEIGHTS_FILE: lambda file: save_file(weights, file, {"format": "pt"}),
     }
     for name, write in writers.items():
         part = folder / f"{name}.part"
         try:
             write(part)
-            if name == "model.safetensors":  # safetensors makes it readable by its owner alone
+            if name == WEIGHTS_FILE:  # safetensors makes it readable by its owner alone
                 shutil.copymode(folder / "config.json", part)
             os.replace(part, folder / name)
         except BaseException:

@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data.tokenizer import save_tokenizer
 from evaluate.flags import Parser, positive_int
 from model import GPT2, GPT2Config, save_pretrained
 from model.device import fastest_dtype
@@ -243,9 +242,8 @@ def main() -> None:
             model_folder = Path(folder) / f"{n_layer}x{n_embd}"
             if not model_folder.exists():
                 torch.manual_seed(0)
-                save_tokenizer(folder, [])  # nothing is tokenized here, but a model folder has these files
                 model = GPT2(GPT2Config(n_layer=n_layer, n_embd=n_embd, n_head=n_embd // 64))
-                save_pretrained(model, model_folder, tokenizer_folder=folder)
+                save_pretrained(model, model_folder, end_of_text=50256)
             return str(model_folder)
 
         common = {"model": model_of_size(args.n_layer, args.n_embd), "device": args.device}

@@ -35,6 +35,7 @@ def prepare(task: dict):
                 cast_copy(model, dtype),
                 range(100),
                 Sampling(task["sequences"], task["new_tokens"]),
+                vocab_size=model.config.vocab_size,
                 banned=[model.config.vocab_size - 1],
                 device=device,
             )

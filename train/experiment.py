@@ -6,6 +6,7 @@ import torch
 
 from data import load_book, load_tokenizer
 from evaluate.ratio import Ratio, Sampling, frequent_token_ratio, most_frequent_tokens
+from evaluate.setup import never_drawn
 from model import GPT2, load_pretrained, model_folder
 from model.device import device_of
 from train.loop import finetune
@@ -45,10 +46,11 @@ def experiment(
     tokens = torch.tensor(tokenizer.encode_ordinary(load_book(text).text))  # (N,)
     frequent = most_frequent_tokens(tokens)
     gpt2 = load_pretrained(model, dropout=training.dropout).to(device_of(device))
+    banned = never_drawn(tokenizer, gpt2.config)
 
     def ratio() -> Ratio:
         return frequent_token_ratio(
-            gpt2, frequent, sampling, banned=[tokenizer.eot_token], device=gpt2.wte.weight.device
+            gpt2, frequent, sampling, vocab_size=tokenizer.n_vocab, banned=banned, device=gpt2.wte.weight.device
         )
 
     before = ratio()

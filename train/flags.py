@@ -25,8 +25,8 @@ def add_request_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         default=Request.model,
-        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), or a "
-        "folder with config.json, model.safetensors, vocab.json and merges.txt",
+        help="gpt2, gpt2-medium, gpt2-large, gpt2-xl (fetched once and cached), lilliput (small, shipped), a folder with "
+        "config.json, model.safetensors, vocab.json and merges.txt, or another GPT-2 of the hub: owner/name[@revision]",
     )
     add_training_flags(parser)
     add_text_flags(parser)

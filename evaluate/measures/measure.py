@@ -33,6 +33,9 @@ from model.sampling import cast_copy, evaluating, generate
 
 TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
 PROMPTS_ON_THE_WAY = 2  # of the prompts, so many are continued during training too
+# Of the held-out text, so many tokens are read again and again during training (a tenth of Gulliver is 14,369); of a long
+# text all of them, at 20 places, would take longer than the training. Before and after, the whole is read.
+HELD_OUT_ON_THE_WAY = 16_384
 CONTEXT_SHOWN = 12  # tokens of the book to both sides of a copied run
 
 
@@ -105,7 +108,7 @@ def extraction_of(reference: Reference, model: GPT2) -> dict:
     setup, found = reference.setup, {}
     for name, tokens in (("training", setup.training_tokens), ("held_out", setup.held_out_tokens)):
         tokens = tokens.to(reference.machine.device)
-        shares = extraction(model, tokens, seed=reference.sampling.seed, banned=[setup.tokenizer.eot_token])
+        shares = extraction(model, tokens, seed=reference.sampling.seed, banned=setup.banned)
         found[name] = float(shares.mean()) if len(shares) else None
         found[f"{name}_ci"] = bootstrap_interval(shares) if len(shares) else None
     return found
@@ -120,9 +123,9 @@ def held_out_of(reference: Reference, model: GPT2) -> dict | None:
     return {"loss": loss, "perplexity": math.exp(loss) if loss < 709 else None}
 
 
-def held_out_loss(reference: Reference, model: GPT2) -> float:
-    """`text_loss` of the text that was held out, in nats per token."""
-    tokens = reference.setup.held_out_tokens.to(reference.machine.device)
+def held_out_loss(reference: Reference, model: GPT2, most: int | None = None) -> float:
+    """`text_loss` of the text that was held out, or of its first `most` tokens, in nats per token."""
+    tokens = reference.setup.held_out_tokens[:most].to(reference.machine.device)
     return text_loss(partial(logits_of, model), tokens, reference.seq_len)
 
 
@@ -151,7 +154,7 @@ def continuations_of(reference: Reference, model: GPT2, count: int = PROMPTS) ->
         temperature=SHOWN_TEMPERATURE,
         top_k=SHOWN_TOP_K,
         seed=reference.sampling.seed,
-        banned=[reference.setup.tokenizer.eot_token],
+        banned=reference.setup.banned,
     )
     return [continuation(reference, row) for row in rows[:, prompts.shape[1] :].cpu()]
 
@@ -204,12 +207,12 @@ def checkpoint(reference: Reference, model: GPT2, sample: int, texts: int) -> Ch
     with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
         rounded = cast_copy(model, reference.machine.dtype)
         if setup.held_out:
-            found["held_out_loss"] = held_out_loss(reference, rounded)
+            found["held_out_loss"] = held_out_loss(reference, rounded, HELD_OUT_ON_THE_WAY)
         if texts:
             kl, _ = divergence_from_base(reference.base, rounded, reference.base_texts[:texts])
             few = dataclasses.replace(sampling, sequences=min(texts, sampling.sequences))
-            banned, device = [setup.tokenizer.eot_token], reference.machine.device
-            written = frequent_token_ratio(rounded, setup.frequent, few, banned=banned, device=device)
+            drawn_from = {"vocab_size": setup.tokenizer.n_vocab, "banned": setup.banned}
+            written = frequent_token_ratio(rounded, setup.frequent, few, **drawn_from, device=reference.machine.device)
             copied = copied_share(written.tokens[:, 1:], reference.index, reference.least)
             found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
             found["continuations"] = continuations_of(reference, rounded, PROMPTS_ON_THE_WAY)

@@ -21,6 +21,7 @@ from model.sampling import cast_copy
 PROMPTS, PROMPT_TOKENS, CONTINUATION_TOKENS = 12, 32, 60  # of the texts that are shown side by side
 # They are drawn from the likelier tokens, as texts for readers are; those that are counted follow the exercise.
 SHOWN_TEMPERATURE, SHOWN_TOP_K = 0.8, 40
+BOOK_TEXTS = 256  # pieces of the held-out text that are measured as the models' texts are
 GENERAL_TEXTS = 64  # windows of `--general-text` that are read
 
 
@@ -75,7 +76,8 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
             cast_copy(model, machine.dtype),
             setup.frequent,
             sampling,
-            banned=[setup.tokenizer.eot_token],
+            vocab_size=setup.tokenizer.n_vocab,
+            banned=setup.banned,
             device=machine.device,
             watch=watch,
             after_token=progress.update,
@@ -113,7 +115,7 @@ def open_reference(
         seq_len: window of the losses over texts, in tokens.
     """
     prompts, continuations = pick_prompts(setup.held_out_tokens if setup.held_out else setup.tokens, setup.tokenizer)
-    book_texts = pieces(setup.held_out_tokens, sampling.new_tokens)
+    book_texts = pieces(setup.held_out_tokens, sampling.new_tokens)[:BOOK_TEXTS]
     general, index = general_windows(setup, seq_len), SourceIndex(setup.training_tokens)
     return Reference(
         setup=setup,

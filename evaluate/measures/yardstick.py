@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from evaluate.loss import text_loss
 from evaluate.measures.copying import copied_share
 from evaluate.measures.forgetting import weight_change
-from evaluate.measures.measure import PROMPTS_ON_THE_WAY, book_evaluation, checkpoint, evaluation
+from evaluate.measures.measure import (
+    HELD_OUT_ON_THE_WAY,
+    PROMPTS_ON_THE_WAY,
+    book_evaluation,
+    checkpoint,
+    evaluation,
+    held_out_loss,
+)
 from evaluate.measures.reference import Reference, open_reference, write
 from evaluate.ratio import Sampling
 from evaluate.results import Checkpoint, Evaluation
@@ -42,7 +49,11 @@ class Yardstick:
         copied = copied_share(reference.base_texts[:texts, 1:].cpu(), reference.index, reference.least)
         found = {"sample": 0, "kl": 0.0, "copied": float(copied.mean())}
         found["continuations"] = before["continuations"][:PROMPTS_ON_THE_WAY]
-        return found | ({"held_out_loss": before["held_out"]["loss"]} if before["held_out"] else {})
+        if self.setup.held_out > HELD_OUT_ON_THE_WAY:
+            found["held_out_loss"] = held_out_loss(reference, reference.base, HELD_OUT_ON_THE_WAY)
+        elif before["held_out"]:
+            found["held_out_loss"] = before["held_out"]["loss"]
+        return found
 
     def checkpoint(self, model: GPT2, sample: int, texts: int) -> Checkpoint:
         """`checkpoint` by this yardstick."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from evaluate.report.verdicts import at_samples, in_words, percent
-from evaluate.results import Result, final_loss, lowest_held_out, lr_label, own_terms_label, path
+from evaluate.results import Result, final_loss, lowest_held_out, lr_label, own_terms_label, part_measured, path
 
 
 def what_was_done(results: list[Result]) -> str:
@@ -24,7 +24,8 @@ def what_was_done(results: list[Result]) -> str:
         f"{first['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, one optimizer step "
         f"each, at {rates if len(lrs) > 1 else f'the learning rate {lr_label(lrs[0])}'}"
         f"{f', with {seeds} seeds' if seeds > 1 else ''}; "
-        f"{f'the last {held_out}' if first['held_out_tokens'] else 'nothing was kept out of the training'}."
+        f"{f'the last {held_out}' if first['held_out_tokens'] else 'nothing was kept out of the training'}. "
+        f"{part_measured(first)}".rstrip()
     )
 
 

@@ -348,7 +348,7 @@ def fits_best(results: list[Result]) -> Verdict:
     sentence = f"{lr_label(best)} fits best: held-out loss {lowest:.3f} (perplexity {perplexity(lowest)}{seeds})"
     sentence += f", ahead of {lr_label(second)} with {next_lowest:.3f} ({yardstick}"
     sentence += ": within the noise)" if noise else ")"
-    sentence += what_stopping_would_change(finished, best, lowest)
+    sentence += what_stopping_would_change(finished, best)
     firsts = [held_out_loss(result, "before") for result in finished if result["lr"] == best]
     if lowest >= np.mean(firsts):
         sentence += f"; yet it is no better than the base model's {np.mean(firsts):.3f}"
@@ -356,12 +356,13 @@ def fits_best(results: list[Result]) -> Verdict:
     return Verdict(best, None, name, sentence + ".")
 
 
-def what_stopping_would_change(finished: list[Result], best: float, lowest: float) -> str:
-    """Whether the rate that ends `best`, with the held-out loss `lowest`, was still falling, and which others were as
-    good before they turned: the second half of a sentence."""
+def what_stopping_would_change(finished: list[Result], best: float) -> str:
+    """Whether the rate that ends `best` was still falling, and which others were as good before they turned: the second
+    half of a sentence. Everything here is as measured on the way, of a long text on a part of it."""
     minima: dict[float, list[tuple[int, float]]] = {}
     if not all(result["held_out_loss"] for result in finished):
         return ""
+    lowest = np.mean([result["held_out_loss"][-1][1] for result in finished if result["lr"] == best])
     for result in finished:
         minima.setdefault(result["lr"], []).append(lowest_held_out(result))
     end, found = finished[0]["held_out_loss"][-1][0], ""

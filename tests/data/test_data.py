@@ -1,9 +1,9 @@
 """Book, tokenizer and batches."""
 
 import hashlib
+import json
 import os
 import re
-import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -15,7 +15,7 @@ import torch
 from data import load_book, load_tokenizer, sample_batch
 from data.book import cached_gulliver
 from data.frame import cut_frame
-from data.tokenizer import WORD_PATTERN, byte_alphabet
+from data.tokenizer import WORD_PATTERN, byte_alphabet, copy_tokenizer
 
 FRAMED = (
     "\ufeffThe Project Gutenberg eBook of A Voyage\r\n\r\n*** START OF THE PROJECT GUTENBERG EBOOK A VOYAGE ***\r\n\r\n\r\n"
@@ -108,6 +108,63 @@ def test_words_are_cut_as_gpt2_cuts_them():
     assert regex.findall(WORD_PATTERN, "".join(words)) == words
 
 
+@pytest.mark.parametrize("pairs_as", [list, " ".join])
+def test_one_tokenizer_file_is_as_good_as_two(tmp_path, tokenizer_folder, pairs_as):
+    """As the hub's library writes it today, with a token that somebody has added; and copied as the usual two."""
+    two = load_tokenizer(tokenizer_folder)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(in_one_file(tokenizer_folder, pairs_as)), encoding="utf-8")
+    copy_tokenizer(tmp_path, tmp_path / "copy")
+    assert sorted(file.name for file in (tmp_path / "copy").iterdir()) == ["merges.txt", "vocab.json"]
+    for folder in (tmp_path, tmp_path / "copy"):
+        one = load_tokenizer(folder)
+        assert (one.n_vocab, one.eot_token) == (300, 299)
+        for text in ("the captain saw the island;\n", "“naïve” 日本 [PAD] <|endoftext|>"):
+            assert one.encode_ordinary(text) == two.encode_ordinary(text)
+
+
+def in_one_file(folder, pairs_as) -> dict:
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+    added = [{"id": 299, "content": "<|endoftext|>", "special": True}, {"id": 300, "content": "[PAD]", "special": True}]
+    words = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "vocab": vocab, "merges": [pairs_as(line.split(" ")) for line in lines]}
+    return {"version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": words, "model": model}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Lowercase"}},
+        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": None},
+        {"model": {"vocab": {}, "merges": []}},
+        {"model": {"vocab": {"a": "x"}, "merges": []}},
+        {"model": {"vocab": {"a": 1}, "merges": [3]}},
+        {"added_tokens": 3},
+    ],
+)
+def test_one_tokenizer_file_of_another_kind(tmp_path, tokenizer_folder, change):
+    content = in_one_file(tokenizer_folder, list) | change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match="are damaged .*GPT-2's kind|are damaged|is not the 256 bytes"):
+        load_tokenizer(tmp_path)
+
+
+def test_the_end_of_text_may_come_first(tmp_path, tokenizer_folder):
+    """As in a vocabulary that was learned with `<|endoftext|>` named first: all ids are one higher."""
+    vocab = json.loads((tokenizer_folder / "vocab.json").read_text(encoding="utf-8"))
+    moved = {token: (number + 1) % 300 for token, number in vocab.items()}
+    (tmp_path / "vocab.json").write_text(json.dumps(moved), encoding="utf-8")
+    (tmp_path / "merges.txt").write_bytes((tokenizer_folder / "merges.txt").read_bytes())
+    first, text = load_tokenizer(tmp_path), "the captain saw the island;\n"
+    assert first.eot_token == 0 and first.n_vocab == 300
+    assert first.encode_ordinary(text) == [
+        token + 1 for token in load_tokenizer(tokenizer_folder).encode_ordinary(text)
+    ]
+
+
 def test_files_that_do_not_belong_together_are_refused(tmp_path, tokenizer_folder):
     def copy(edit_vocab=lambda v: v, edit_merges=lambda m: m):
         vocab = json.loads((tokenizer_folder / "vocab.json").read_text(encoding="utf-8"))
@@ -120,17 +177,19 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, tokenizer_folde
     for damage in (
         {"edit_vocab": lambda v: {k: i for k, i in v.items() if i != 270}},
         {"edit_vocab": lambda v: [v]},
+        {"edit_vocab": lambda v: v | {"[PAD]": 300}},
+        {"edit_vocab": lambda v: {k: {280: 281, 281: 280}.get(i, i) for k, i in v.items()}},
         {"edit_merges": lambda m: "\n".join(m.split("\n")[:-2])},
         {"edit_merges": lambda m: m.replace("\n", "\n\n", 2).replace(" ", "  ", 1)[:-20]},
     ):
-        with pytest.raises(ValueError, match="does not list the 256 bytes"):
+        with pytest.raises(ValueError, match="is not the 256 bytes|are damaged"):
             load_tokenizer(copy(**damage))
     copy()
     (tmp_path / "vocab.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="damaged"):
         load_tokenizer(tmp_path)
     (tmp_path / "merges.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="merges.txt is missing"):
+    with pytest.raises(FileNotFoundError, match="has no tokenizer; .*vocab.json and merges.txt"):
         load_tokenizer(tmp_path)
 
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from evaluate import Sampling, frequent_token_ratio, most_frequent_tokens, plot, table
 from evaluate.loss import text_loss
 from evaluate.ratio import bootstrap_interval, share_among
+from evaluate.report.captions import what_was_done
 from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.figures import ticks_on
 from evaluate.report.titles import FIGURE_FILES, FINAL_FILE
@@ -47,7 +48,7 @@ def alternating(tokens):
 
 def test_ratio_by_hand():
     """Five new tokens alternate and begin with 5, but with 6 where the start is a 5: 3 or 2 of 5 are a 5."""
-    measured = frequent_token_ratio(alternating, [5], Sampling(sequences=64, new_tokens=5, seed=1))
+    measured = frequent_token_ratio(alternating, [5], Sampling(sequences=64, new_tokens=5, seed=1), vocab_size=8)
     starts = measured.tokens[:, 0]
     assert set(starts.tolist()) == set(range(8))  # any token of the vocabulary can be the start
     expected = torch.where(starts == 5, 2 / 5, 3 / 5)
@@ -59,22 +60,24 @@ def test_ratio_by_hand():
 
 def test_start_tokens_are_not_counted():
     measured = frequent_token_ratio(
-        lambda t: 100.0 * F.one_hot(0 * t, 8).float(), [0], Sampling(sequences=32, new_tokens=3)
+        lambda t: 100.0 * F.one_hot(0 * t, 8).float(), [0], Sampling(sequences=32, new_tokens=3), vocab_size=8
     )
     assert measured.ratio == 1.0 and measured.tokens.shape == (32, 4) and measured.tokens[:, 0].max() > 0
 
 
 def test_extremes_and_banned():
     uniform = lambda tokens: torch.zeros(*tokens.shape, 1000)  # noqa: E731
-    measured = frequent_token_ratio(uniform, list(range(100)), Sampling(sequences=100, top_k=0))
+    measured = frequent_token_ratio(uniform, list(range(100)), Sampling(sequences=100, top_k=0), vocab_size=1000)
     assert measured.ratio == pytest.approx(0.1, abs=0.012)  # 4 standard deviations
-    banned = frequent_token_ratio(uniform, list(range(100)), Sampling(sequences=10, top_k=0), banned=range(100))
+    banned = frequent_token_ratio(
+        uniform, list(range(100)), Sampling(sequences=10, top_k=0), vocab_size=1000, banned=range(100)
+    )
     assert banned.ratio == 0.0
 
 
 def test_same_questions_for_every_model_and_any_grouping(model_folder, monkeypatch):
     model = load_pretrained(model_folder).double()
-    settings = {"sampling": Sampling(sequences=9, new_tokens=6, seed=4), "banned": [VOCAB - 1]}
+    settings = {"sampling": Sampling(sequences=9, new_tokens=6, seed=4), "vocab_size": VOCAB, "banned": [VOCAB - 1]}
     whole = frequent_token_ratio(model, [1, 2], **settings)
     other = frequent_token_ratio(lambda t: torch.zeros(*t.shape, VOCAB), [1, 2], **settings)
     assert torch.equal(whole.tokens[:, 0], other.tokens[:, 0])
@@ -417,7 +420,7 @@ def test_every_setting_reaches_the_writing():
 
     def written(**settings):
         slope = lambda tokens: (-0.5 * torch.arange(8.0)).expand(*tokens.shape, 8)  # noqa: E731
-        return frequent_token_ratio(slope, [0], Sampling(sequences=20, new_tokens=20, **settings)).tokens
+        return frequent_token_ratio(slope, [0], Sampling(20, 20, **settings), vocab_size=8).tokens
 
     plain, other = written(), written(seed=1)
     assert not torch.equal(plain[:, 0], other[:, 0]) and not torch.equal(plain[:, 1:], other[:, 1:])
@@ -537,6 +540,14 @@ def test_held_out_losses_in_table_and_figure(tmp_path):
     assert measured.get_xydata().tolist() == result["held_out_loss"]
     np.testing.assert_allclose(training.get_ydata(), plot.smooth(FALLING, 3))
     assert training.get_color() == measured.get_color()
+
+
+def test_a_loss_over_a_part_says_so():
+    result = held_out(fake_result(1e-3, FALLING), [5.0, 4.5, 4.2, 4.3, 4.6]) | {"held_out_tokens": 50_000}
+    assert "the first" not in table.table([result]) + what_was_done([result])
+    result["held_out_on_the_way"] = 16_384
+    for said in (table.table([result]), what_was_done([result])):
+        assert "the held-out loss is that of the first 16,384 of 50,000 tokens" in said
 
 
 def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():

@@ -1,37 +1,52 @@
 """Fetching a model: against a server on this machine that speaks the hub's language, and a cache that it filled."""
 
 import hashlib
+import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 import model.hub as hub
 from model import load_pretrained
-from model.hub import MODEL_FILES, fetch, verify_once
+from model.hub import MODEL_FILES, file_sha256, verify_once
 
 REVISION = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 
 
 @pytest.fixture
-def server(model_folder):
-    """(address, log of requests): serves `model_folder` as openai-community/gpt2 at the pinned revision."""
+def shelf(model_folder) -> dict:
+    """What the server serves: the folder of each repository."""
+    return {"openai-community/gpt2": model_folder}
+
+
+@pytest.fixture
+def server(shelf):
+    """(address, log of requests): a hub with `shelf`, on which `main` is the pinned commit and v2 another."""
     log = []
 
     class Hub(BaseHTTPRequestHandler):
         def answer(self):
             log.append(f"{self.command} {self.path}")
-            prefix = f"/openai-community/gpt2/resolve/{REVISION}/"
-            file = model_folder / self.path.removeprefix(prefix)
-            if not self.path.startswith(prefix) or not file.is_file():
-                self.send_error(404)
+            repository, _, place = self.path.lstrip("/").partition("/resolve/")
+            revision, _, name = place.partition("/")
+            file = shelf[repository] / name if repository in shelf else None
+            commit = {REVISION: REVISION, "main": REVISION, "v2": "2" * 40}.get(revision)
+            if not (file and commit and file.is_file()):
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound" if file else "RepoNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return b""
             content = file.read_bytes()
             self.send_response(200)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
+            self.send_header("X-Repo-Commit", commit)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             return content
@@ -54,7 +69,7 @@ def server(model_folder):
 
 
 def pin(monkeypatch, sha256: str) -> None:
-    monkeypatch.setitem(hub.HUB, "gpt2", ("openai-community/gpt2", REVISION, sha256))
+    monkeypatch.setitem(hub.HUB, "gpt2", hub.Source("openai-community/gpt2", REVISION, sha256))
 
 
 def sha256_of(folder) -> str:
@@ -72,12 +87,12 @@ def test_the_official_revision_and_checksum_are_pinned():
 def test_fetched_once_then_from_the_cache_without_a_connection(server, model_folder, tmp_path, monkeypatch):
     address, log = server
     pin(monkeypatch, sha256_of(model_folder))
-    folder = fetch("gpt2", endpoint=address, cache=tmp_path / "hub")
+    folder = hub.model_folder("gpt2", endpoint=address, cache=tmp_path / "hub")
     for name in MODEL_FILES:
         assert (folder / name).read_bytes() == (model_folder / name).read_bytes()
     assert sum(line.startswith("GET") for line in log) == len(MODEL_FILES)
     log.clear()
-    assert fetch("gpt2", endpoint="http://127.0.0.1:9", cache=tmp_path / "hub") == folder
+    assert hub.model_folder("gpt2", endpoint="http://127.0.0.1:9", cache=tmp_path / "hub") == folder
     assert not log
     for ours, theirs in zip(load_pretrained(folder).parameters(), load_pretrained(model_folder).parameters()):
         assert torch.equal(ours, theirs)
@@ -86,25 +101,145 @@ def test_fetched_once_then_from_the_cache_without_a_connection(server, model_fol
 def test_other_weights_than_the_official_ones_are_refused(server, tmp_path, monkeypatch):
     address, _ = server
     with pytest.raises(ValueError, match="model.safetensors is damaged: its sha256 is .*, not 248dfc39.*; delete"):
-        fetch("gpt2", endpoint=address, cache=tmp_path / "hub")
+        hub.model_folder("gpt2", endpoint=address, cache=tmp_path / "hub")
 
 
 def test_the_hubs_own_checksum_is_used_where_none_is_pinned(server, model_folder, tmp_path, monkeypatch):
     address, _ = server
     pin(monkeypatch, None)
-    folder = fetch("gpt2", endpoint=address, cache=tmp_path / "hub")
+    folder = hub.model_folder("gpt2", endpoint=address, cache=tmp_path / "hub")
     weights = (folder / "model.safetensors").resolve()
     assert weights.name == sha256_of(model_folder)
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="is damaged"):
-        fetch("gpt2", endpoint=address, cache=tmp_path / "hub")
+        hub.model_folder("gpt2", endpoint=address, cache=tmp_path / "hub")
+
+
+def test_any_model_of_the_hub_by_its_name_and_revision(server, shelf, model_folder, tmp_path):
+    """With its revision recorded; then from the cache without a connection."""
+    address, log = server
+    shelf["someone/tales"] = model_folder
+    where = {"cache": tmp_path / "hub"}
+    for name, commit in (("someone/tales", REVISION), ("someone/tales@v2", "2" * 40)):
+        folder = hub.model_folder(name, endpoint=address, **where)
+        assert folder.name == commit and file_sha256(folder / "model.safetensors") == sha256_of(model_folder)
+        log.clear()
+        assert hub.model_folder(name, endpoint="http://127.0.0.1:9", **where) == folder and not log
+    assert hub.source_of("someone/tales@v2") == ("someone/tales", "v2", None)
+
+
+def test_what_the_hub_does_not_have(server, shelf, tmp_path, model_folder):
+    address, _ = server
+    where = {"endpoint": address, "cache": tmp_path / "hub"}
+    with pytest.raises(ConnectionError, match="^no/where is no folder, not in the cache and could not be fetched"):
+        hub.model_folder("no/where", **where)
+    shelf["someone/pickled"] = tmp_path / "pickled"
+    shelf["someone/pickled"].mkdir()
+    for name in ("config.json", "vocab.json", "merges.txt"):
+        (shelf["someone/pickled"] / name).write_bytes((model_folder / name).read_bytes())
+    with pytest.raises(FileNotFoundError, match="someone/pickled on the hub has no model.safetensors.* a pickle"):
+        hub.model_folder("someone/pickled", **where)
+
+
+def test_in_shards_and_with_one_tokenizer_file(server, shelf, model_folder, tmp_path):
+    """As the hub's library writes large models today."""
+    address, log = server
+    shelf["someone/large"] = folder = tmp_path / "large"
+    in_shards(model_folder, folder)
+    (folder / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    for address in (address, "http://127.0.0.1:9"):
+        fetched = hub.model_folder("someone/large", endpoint=address, cache=tmp_path / "hub")
+        assert [file.name for file in hub.weight_files(fetched)] == [
+            "model-00001-of-00002.safetensors",
+            "two.safetensors",
+        ]
+        assert (fetched / "tokenizer.json").read_text(encoding="utf-8") == "{}"
+        for ours, theirs in zip(load_pretrained(fetched).parameters(), load_pretrained(model_folder).parameters()):
+            assert torch.equal(ours, theirs)
+    (fetched / "two.safetensors").unlink()
+    with pytest.raises(ConnectionError):
+        hub.model_folder("someone/large", endpoint="http://127.0.0.1:9", cache=tmp_path / "hub")
+
+
+def in_shards(model_folder, folder) -> None:
+    """The weights of `model_folder` in two files, as those of a large model."""
+    tensors = list(load_file(model_folder / "model.safetensors").items())
+    parts = {"two.safetensors": dict(tensors[::2]), "model-00001-of-00002.safetensors": dict(tensors[1::2])}
+    folder.mkdir()
+    for name, part in parts.items():
+        save_file(part, folder / name)
+    index = {"metadata": {}, "weight_map": {tensor: name for name, part in parts.items() for tensor in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("index", "complaint"),
+    [
+        ("{", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ('{"weight_map": []}', "is damaged"),
+        ('{"weight_map": {}}', "names no file of this folder"),
+        ('{"weight_map": {"wte.weight": "../../secret"}}', "names no file of this folder"),
+        ('{"weight_map": {"wte.weight": "lost.safetensors"}}', "has no lost.safetensors"),
+    ],
+)
+def test_a_list_of_shards_that_is_none(tmp_path, index, complaint):
+    (tmp_path / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+        hub.weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("repository", ["openai-community/gpt2", "gpt2"])
+def test_what_another_program_has_cached_is_found(repository, model_folder, tmp_path, monkeypatch):
+    """At whatever commit `main` was then, and under the name without an owner that the models once had."""
+    pin(monkeypatch, sha256_of(model_folder))
+    place = tmp_path / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(model_folder, place / "snapshots" / ("1" * 40))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("1" * 40, encoding="utf-8")
+    assert hub.model_folder("gpt2", endpoint="http://127.0.0.1:9", cache=tmp_path).name == "1" * 40
+
+
+def test_a_folder_goes_before_the_hub(model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model_folder, tmp_path / "runs" / "mine")
+    assert hub.model_folder("runs/mine") == Path("runs/mine") and hub.source_of("runs/mine") is None
+    assert hub.source_of(tmp_path) is None and hub.source_of("lilliput") is None and hub.source_of("a/b/c") is None
+
+
+def test_nobody_has_a_home(tmp_path, monkeypatch):
+    """As in a container whose user has no entry: the checksum is made each time, and nothing is written anywhere."""
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").write_bytes(b"abc")
+    verify_once(tmp_path / "weights", hashlib.sha256(b"abc").hexdigest())
+    assert [file.name for file in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_proxy_that_wants_one_more_package(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.delenv("NO_PROXY")
+    huggingface_hub.close_session()
+    try:
+        with pytest.raises(ConnectionError, match="gpt2 is not in the cache and could not be fetched .*SOCKS.*package"):
+            hub.model_folder("gpt2", endpoint="http://127.0.0.1:9", cache=tmp_path)
+    finally:
+        huggingface_hub.close_session()  # it is kept, and the proxy in it
 
 
 def test_no_network_and_nothing_cached(tmp_path):
     with pytest.raises(ConnectionError, match="gpt2-xl is not in the cache .*--model FOLDER"):
-        fetch("gpt2-xl", endpoint="http://127.0.0.1:9", cache=tmp_path / "hub")
+        hub.model_folder("gpt2-xl", endpoint="http://127.0.0.1:9", cache=tmp_path / "hub")
 
 
 def test_each_name_is_its_own_repository(tmp_path):
@@ -119,13 +254,13 @@ def test_without_a_network_the_download_is_not_even_tried(tmp_path, monkeypatch)
 
     def note(*arguments, **options):
         asked.append(options.get("local_files_only"))
-        assert asked == [True]
+        assert asked[-1]
         return original(*arguments, **options)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", note)
     with pytest.raises(ConnectionError):
-        fetch("gpt2-xl", endpoint="http://127.0.0.1:9", cache=tmp_path)
-    assert asked == [True]
+        hub.model_folder("gpt2-xl", endpoint="http://127.0.0.1:9", cache=tmp_path)
+    assert asked and all(asked)
 
 
 def test_verified_once_and_again_when_the_file_changed(tmp_path, monkeypatch):

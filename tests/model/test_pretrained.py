@@ -5,6 +5,7 @@ import stat
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH, official_file, write_model
 from reference import logits
@@ -40,6 +41,65 @@ def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_fo
     np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
 
 
+LINEAR = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+def half(tensor):
+    return tensor.astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {f"_orig_mod.transformer.{name}": tensor for name, tensor in t.items()},
+        lambda t: {f"module._orig_mod.{name}": tensor for name, tensor in t.items()},
+        lambda t: {name: tensor.T if name.endswith(LINEAR) else tensor for name, tensor in t.items()},
+        lambda t: t | {"lm_head.weight": half(t["wte.weight"])},
+    ],
+    ids=["compiled", "in parallel", "as PyTorch's linear layers", "the head in 16 bits"],
+)
+def test_other_peoples_files_of_the_same_model(tmp_path, tensors, model_folder, tokenizer_folder, change):
+    folder = write_model(tmp_path, change(tensors), tokenizer_folder)
+    np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
+
+
+def test_an_embedding_in_less_precision_than_its_head(tmp_path, tensors, tokenizer_folder):
+    stored = tensors | {"wte.weight": half(tensors["wte.weight"]), "lm_head.weight": tensors["wte.weight"]}
+    weight = load_pretrained(write_model(tmp_path, stored, tokenizer_folder)).wte.weight
+    np.testing.assert_array_equal(weight.detach(), stored["wte.weight"].astype(np.float32))
+
+
+def test_what_is_wrong_is_said_by_an_example_and_a_count(tmp_path, tensors, tokenizer_folder):
+    wide = {name: np.tile(tensor, 2) for name, tensor in tensors.items() if "ln_2" not in name}
+    with pytest.raises(ValueError) as error:
+        load_pretrained(write_model(tmp_path, wide, tokenizer_folder))
+    said = str(error.value).partition("as a GPT-2: ")[2]
+    assert said.startswith("missing: h.0.ln_2.weight and 3 more; of the wrong shape or type: ")
+    assert said.endswith(" and 23 more") and len(said) < 200
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, tensors, tokenizer_folder, value):
+    broken = tensors["h.1.mlp.c_fc.weight"].copy()
+    broken[3, 4] = value
+    with pytest.raises(ValueError, match="not finite: h.1.mlp.c_fc.weight$"):
+        load_pretrained(write_model(tmp_path, tensors | {"h.1.mlp.c_fc.weight": broken}, tokenizer_folder))
+
+
+def test_a_pickle_is_refused_and_its_two_lines_convert_it(
+    tmp_path, tensors, model_folder, tokenizer_folder, monkeypatch
+):
+    folder = write_model(tmp_path, tensors, tokenizer_folder)
+    weights = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    torch.save(weights | {"lm_head.weight": weights["wte.weight"]}, folder / "pytorch_model.bin")  # tied in memory too
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="a pickle, which can run code") as error:
+        load_pretrained(folder)
+    monkeypatch.chdir(folder)
+    exec(str(error.value).partition("convert it: ")[2], {"torch": torch, "safetensors": safetensors})
+    np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -48,7 +108,7 @@ def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_fo
         (lambda t: t.update({"h.0.attn.scale": t["ln_f.bias"]}), "unknown: h.0.attn.scale"),
         (
             lambda t: t.update({"h.0.mlp.c_fc.weight": t["h.0.mlp.c_fc.weight"].T}),
-            r"shape or type: h.0.mlp.c_fc.weight \[",
+            r"shape or type: h.0.mlp.c_fc.weight \[48, 12\] torch.float32, not \[12, 48\]",
         ),
         (lambda t: t.update({"wpe.weight": t["wpe.weight"][:-1]}), r"shape or type: wpe.weight \[23, 12\]"),
         (lambda t: t.update({"ln_f.bias": t["ln_f.bias"].astype(np.int32)}), "shape or type: ln_f.bias"),
@@ -95,6 +155,11 @@ def test_damaged_files_are_named_for_what_they_are(tmp_path, tensors, tokenizer_
         ({"n_embd": "12"}, "n_embd is '12'"),
         ({"vocab_size": None}, "vocab_size is None"),
         ({"n_layer": 3}, "missing: h.2.ln_1.weight"),
+        ({"n_layer": 10**6}, "n_layer is 1000000"),
+        ({"vocab_size": 10**18}, "vocab_size is 1000000000000000000"),
+        ({"model_type": "gpt_neo"}, "model_type is 'gpt_neo'"),
+        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
+        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon is -1e-05"),
     ],
 )
 def test_configs_of_other_models_are_refused(tmp_path, tensors, tokenizer_folder, config, complaint):
@@ -121,27 +186,20 @@ def test_broken_json_and_missing_files(tmp_path, tensors, tokenizer_folder):
 
 
 def test_round_trip_is_bit_exact_and_in_the_official_layout(tmp_path, model_folder, tensors):
-    save_pretrained(load_pretrained(model_folder), tmp_path, tokenizer_folder=model_folder)
+    save_pretrained(load_pretrained(model_folder), tmp_path, end_of_text=VOCAB - 1)
     stored = load_file(tmp_path / "model.safetensors")
     assert set(stored) == {name for name in tensors if not name.endswith(".attn.bias")}
     for name, tensor in stored.items():
         np.testing.assert_array_equal(tensor, tensors[name], err_msg=name)
-    for name in ("vocab.json", "merges.txt"):
-        assert (tmp_path / name).read_bytes() == (model_folder / name).read_bytes()
     ours, theirs = (json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (tmp_path, model_folder))
     del theirs["initializer_range"]  # of no meaning to finished weights
     assert ours | {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1} == theirs
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "config.json",
-        "merges.txt",
-        "model.safetensors",
-        "vocab.json",
-    ]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_half_precision_is_loaded_as_float32(tmp_path, model_folder):
     model = load_pretrained(model_folder)
-    save_pretrained(model, tmp_path, tokenizer_folder=model_folder, dtype=torch.float16)
+    save_pretrained(model, tmp_path, end_of_text=VOCAB - 1, dtype=torch.float16)
     half = load_pretrained(tmp_path)
     for (name, p), q in zip(model.named_parameters(), half.parameters()):
         assert q.dtype == torch.float32
@@ -149,7 +207,7 @@ def test_half_precision_is_loaded_as_float32(tmp_path, model_folder):
 
 
 def test_who_may_read_the_config_may_read_the_weights(tmp_path, model_folder):
-    save_pretrained(load_pretrained(model_folder), tmp_path, tokenizer_folder=model_folder)
+    save_pretrained(load_pretrained(model_folder), tmp_path, end_of_text=VOCAB - 1)
     assert len({stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}) == 1
 
 
@@ -171,7 +229,7 @@ def test_loaded_weights_can_be_trained_without_touching_the_file(tmp_path, tenso
 
 
 def test_a_failed_save_leaves_the_old_model(tmp_path, model_folder, monkeypatch):
-    save_pretrained(load_pretrained(model_folder), tmp_path, tokenizer_folder=model_folder)
+    save_pretrained(load_pretrained(model_folder), tmp_path, end_of_text=VOCAB - 1)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def full_disk(weights, file, metadata):
@@ -181,7 +239,7 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, model_folder, monkeypatch)
     monkeypatch.setattr("model.pretrained.save_file", full_disk)
     torch.manual_seed(0)
     with pytest.raises(OSError, match="No space left"):
-        save_pretrained(GPT2(load_pretrained(model_folder).config), tmp_path, tokenizer_folder=model_folder)
+        save_pretrained(GPT2(load_pretrained(model_folder).config), tmp_path, end_of_text=VOCAB - 1)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} | {"config.json": b""} == before | {
         "config.json": b""
     }

@@ -8,6 +8,7 @@ import torch
 from conftest import VOCAB
 
 import train.__main__ as train_command
+from data.tokenizer import copy_tokenizer
 from evaluate import Sampling
 from model import generate, load_pretrained, save_pretrained
 from train import experiment
@@ -56,7 +57,8 @@ def test_the_end_of_text_is_never_written(model_folder, text_file, tmp_path):
         model.ln_f.weight.zero_()
         model.ln_f.bias.copy_(model.wte.weight[end])
         model.wte.weight[end] *= 3
-    save_pretrained(model, tmp_path, tokenizer_folder=model_folder)
+    copy_tokenizer(model_folder, tmp_path)
+    save_pretrained(model, tmp_path, end_of_text=end)
     few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=4, new_tokens=5)}
     found = experiment(1e-6, 1, model=tmp_path, text=text_file, **few)
     assert generate(load_pretrained(tmp_path), torch.zeros(1, 1, dtype=torch.long), 1, temperature=0)[0, 1] == end

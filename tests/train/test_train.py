@@ -12,19 +12,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import BLOCK, VOCAB, make_text
+from conftest import BLOCK, VOCAB, make_text, official_file, write_model
 
 import evaluate.__main__ as evaluate_command
 import train.__main__ as train_command
 from data import load_tokenizer, sample_batch
+from data.tokenizer import copy_tokenizer
 from evaluate import Sampling, frequent_token_ratio
 from evaluate.loss import text_loss
 from evaluate.report.closing import closing
 from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import find_results
+from evaluate.setup import open_setup
 from model import generate, load_pretrained, save_pretrained
-from train import AdamW, Training, finetune, sweep
+from model.device import Machine
+from model.pretrained import read_config
+from train import AdamW, Training, experiment, finetune, sweep
 from train.lasting.folder import new_folder
+from train.lasting.run import notes_on
 from train.loop import steps
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
@@ -87,7 +92,7 @@ def test_evaluation_on_the_way_changes_no_training_number(model_folder, tokens):
         return losses
 
     def evaluate(model):
-        frequent_token_ratio(model, [1, 2], Sampling(sequences=3, new_tokens=4))
+        frequent_token_ratio(model, [1, 2], Sampling(sequences=3, new_tokens=4), vocab_size=VOCAB)
         assert model.training  # as it was found
 
     assert train(lambda model: None) == train(evaluate)
@@ -396,7 +401,8 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
         model.ln_f.weight.zero_()
         model.ln_f.bias.copy_(model.wte.weight[eot])
         model.wte.weight[eot] *= 3
-    save_pretrained(model, folder, tokenizer_folder=model_folder)
+    copy_tokenizer(model_folder, folder)
+    save_pretrained(model, folder, end_of_text=eot)
     assert (
         generate(load_pretrained(folder), torch.zeros(4, 1, dtype=torch.long), 5, temperature=0)[:, 1:] == eot
     ).all()
@@ -412,6 +418,33 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
     code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
     assert code == 0, err
     assert len(seen) == 4 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
+
+
+def test_rows_that_stand_for_no_text_are_never_drawn(
+    command, model_folder, official_weights, text_file, tmp_path, monkeypatch
+):
+    """A vocabulary padded to a round number, whose new rows are the likeliest tokens of all."""
+    weights = official_file(official_weights)
+    likeliest = 20 * weights["ln_f.bias"] / np.linalg.norm(weights["ln_f.bias"])
+    weights["wte.weight"] = np.concatenate([weights["wte.weight"], np.tile(likeliest, (20, 1))]).astype(np.float32)
+    folder, seen = write_model(tmp_path / "padded", weights, model_folder, vocab_size=VOCAB + 20), []
+
+    def note(*args, **kwargs):
+        seen.append(frequent_token_ratio(*args, **kwargs))
+        return seen[-1]
+
+    for module in ("measure", "reference"):
+        monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
+    trained(command, folder, text_file, tmp_path / "run", "--eval-sequences", 40)
+    assert read_config(tmp_path / "run" / "config.json").vocab_size == VOCAB + 20
+    written = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
+    assert written["eos_token_id"] == written["bos_token_id"] == VOCAB - 1
+    few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=40, new_tokens=5)}
+    found = experiment(1e-6, 1, model=tmp_path / "run", text=text_file, **few)
+    seen += [found.before, found.after]
+    assert len(seen) == 5 and all(measured.tokens.max() < VOCAB for measured in seen)
+    notes = notes_on(open_setup(str(folder), str(text_file)), Machine("cpu", "float32"))
+    assert any("20 rows for tokens that its tokenizer does not know" in said for said in notes)
 
 
 def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path):
@@ -539,9 +572,9 @@ def test_vocabulary_and_model_must_fit(command, model_folder, text_file, tmp_pat
     for file in model_folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 301}), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": VOCAB - 1}), encoding="utf-8")
     code, _, err = command(train_command.main, "--model", folder, "--text", text_file)
-    assert code == 2 and "config.json says 301 tokens, vocab.json has 300" in err
+    assert code == 2 and "config.json says 299 tokens, the tokenizer has 300" in err
 
 
 def test_evaluate_says_what_is_wrong(command, model_folder, text_file, tmp_path):

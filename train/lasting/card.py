@@ -18,21 +18,21 @@ def model_card(result: Result) -> str:
     from huggingface_hub import ModelCardData  # only here: no run needs it before it ends
 
     settings = result["settings"]
-    identity, of_openai = settings["model_identity"], settings["model_name"] in HUB
+    identity = settings["model_identity"]
+    repository = identity.get("repository")
+    of_openai = repository in [source.repository for source in HUB.values()]
     rate, text = lr_label(result["lr"]), settings["text_name"]
     head = ModelCardData(
-        base_model=identity["repository"] if of_openai else None,
+        base_model=repository,
         language="en" if settings["text"] in TEXTS else None,
         library_name="transformers",
         license="mit" if of_openai else "unknown",
         pipeline_tag="text-generation",
         tags=["gpt2", "learning-rate"],
     )
-    base = f"`{settings['model_name']}`, sha256 of its weights `{identity['sha256']}`; " + (
-        f"`{identity['repository']}` on the hub, revision `{identity['revision']}`, OpenAI's modified MIT licence"
-        if of_openai
-        else "its licence is not known here: look at its own card"
-    )
+    base = f"`{settings['model_name']}`, sha256 of its weights `{identity['sha256']}`; "
+    base += f"`{repository}` on the hub, revision `{identity['revision']}`, " if repository else ""
+    base += "OpenAI's modified MIT licence" if of_openai else "its licence is not known here: look at its own card"
     source = TEXTS.get(settings["text"], "whose it is, and what its licence allows, is not known here")
     shown = [line for line in table([result]).splitlines() if line.startswith("|")][:3]
     return f"""---

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from data.tokenizer import copy_tokenizer, load_tokenizer
+from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.measures.yardstick import Yardstick
 from evaluate.results import RESULT_FILE, Evaluation, Result, write_json
@@ -67,6 +69,7 @@ def result_of(
         "book_ratio": setup.book_ratio,
         "book_tokens": len(setup.tokens),
         "held_out_tokens": setup.held_out,
+        "held_out_on_the_way": min(setup.held_out, HELD_OUT_ON_THE_WAY),
         "settings": named_settings(setup, training, reference.sampling) | found,
         "identity": job.identity,
         "environment": environment(machine) | {"seconds": seconds | ({"after": after["seconds"]} if after else {})},
@@ -81,7 +84,8 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_fol
     """
     try:
         if model is not None:
-            save_pretrained(model, folder, tokenizer_folder=tokenizer_folder)
+            copy_tokenizer(tokenizer_folder, folder)
+            save_pretrained(model, folder, end_of_text=load_tokenizer(folder).eot_token)
             for name in MODEL_FILES:
                 settle(folder / name)
             (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import torch
 
+from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import general_windows
 from evaluate.measures.yardstick import Yardstick, open_yardstick
 from evaluate.ratio import Sampling
@@ -171,6 +172,16 @@ def notes_on(setup: Setup, machine: Machine) -> list[str]:
     imitated = machine.dtype == torch.bfloat16 and fastest_dtype(machine.device) != machine.dtype
     if machine.device.type == "cpu" and imitated:
         notes.append("this CPU has no bfloat16 and imitates it, many times slower; --dtype float32 is for it")
+    if setup.held_out > HELD_OUT_ON_THE_WAY:
+        notes.append(
+            f"of the {setup.held_out:,} tokens held out the first {HELD_OUT_ON_THE_WAY:,} are measured during training, all of "
+            "them before and after"
+        )
+    if spare := setup.config.vocab_size - setup.tokenizer.n_vocab:
+        notes.append(
+            f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or a vocabulary padded to a "
+            "round number); they are never drawn and begin no text"
+        )
     if setup.model == "lilliput":
         notes.append(
             "lilliput is the small model that is shipped, not GPT-2: it wants larger learning rates "

@@ -23,7 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from data.batches import sample_batch
-from data.tokenizer import load_tokenizer
+from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.loss import text_loss
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
@@ -153,7 +153,8 @@ def make_model(
     optimizer = SparingAdamW(model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     keeper = Keeper(work / STATE_FILE, model, optimizer, dataclasses.asdict(recipe))
     record = pretrain(tokens, held_out, held_out_bytes, recipe, keeper, evaluate_every)
-    save_pretrained(model, out, tokenizer_folder=work, dtype=torch.float16)
+    copy_tokenizer(work, out)
+    save_pretrained(model, out, end_of_text=tokenizer.eot_token, dtype=torch.float16)
     summary = {
         "settings": dataclasses.asdict(recipe),
         "corpus": corpus,

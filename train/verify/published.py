@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.download import cache_folder, cached_download
-from data.tokenizer import load_tokenizer
+from evaluate.setup import open_model
 from model.gpt2 import GPT2
-from model.hub import HUB, file_sha256
+from model.hub import HUB, file_sha256, weight_files
 from model.pretrained import load_pretrained
 from model.sampling import cast_copy, generate
 from train.adamw import AdamW
@@ -101,7 +101,7 @@ def verify(
     def equal(title: str, wanted: object, found: object, show=str) -> Check:
         return Check(title, show(wanted), show(found), wanted == found)
 
-    found = file_sha256(folder / "model.safetensors")
+    found = file_sha256(*weight_files(folder))
     yield equal("sha256 of model.safetensors", expected.sha256, found)
 
     found = sum(p.numel() for p in model.parameters())
@@ -208,16 +208,10 @@ def load_what_fits(folder: Path, expected: Expected) -> tuple[GPT2, object]:
     Raises:
         ValueError, FileNotFoundError: with one line on what to do.
     """
-    model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
-    config = model.config
-    if tokenizer.n_vocab != config.vocab_size:
-        raise ValueError(
-            f"{folder}: config.json says {config.vocab_size} tokens, vocab.json has {tokenizer.n_vocab}; "
-            "take both from the same model"
-        )
+    _, config, tokenizer = open_model(folder)
     if config.vocab_size <= max(expected.prompt_tokens) or config.block_size < expected.seq_len:
         raise ValueError(
             f"{folder} is no GPT-2 124M: its vocabulary of {config.vocab_size} and context of {config.block_size} "
             "tokens are too small for the checks; name a folder with GPT-2's four files, or --model gpt2"
         )
-    return model, tokenizer
+    return load_pretrained(folder), tokenizer

@@ -11,6 +11,7 @@ from conftest import make_text
 
 import train.__main__ as train_command
 from data import load_tokenizer
+from evaluate.loss import text_loss
 from evaluate.measures.measure import (
     book_evaluation,
     checkpoint,
@@ -171,6 +172,18 @@ def test_the_first_checkpoint_is_known_from_the_base_model(model_folder, text_fi
     rows[0, 1:] = setup.training_tokens[100 : 100 + length]
     yardstick = dataclasses.replace(yardstick, reference=dataclasses.replace(yardstick.reference, base_texts=rows))
     assert yardstick.first_checkpoint(2)["copied"] == 0.5
+
+
+def test_of_a_long_text_a_part_is_measured_on_the_way_and_all_before_and_after(setup, base, reference, monkeypatch):
+    for module in ("measure", "yardstick"):
+        monkeypatch.setattr(f"evaluate.measures.{module}.HELD_OUT_ON_THE_WAY", 100)
+    monkeypatch.setattr("evaluate.measures.reference.BOOK_TEXTS", 3)
+    yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
+    part, whole = (text_loss(base, setup.held_out_tokens[:most], 16) for most in (100, None))
+    assert part != whole and yardstick.before["held_out"]["loss"] == pytest.approx(whole, abs=1e-6)
+    assert yardstick.first_checkpoint(3) == (first := yardstick.checkpoint(base, 0, 3))
+    assert first["held_out_loss"] == pytest.approx(part, abs=1e-6)
+    assert yardstick.book["texts"] == 3
 
 
 def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference):

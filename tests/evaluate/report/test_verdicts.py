@@ -166,6 +166,13 @@ def test_a_step_too_large_is_no_over_fitting():
     assert names(result)[0] == "exploded" and "takes too large a step" not in names(result)
 
 
+def test_what_was_measured_on_the_way_is_held_against_the_same():
+    """Of a long text that is a part of it, here an easier one."""
+    falling = run(1e-5, **loss(4.6)) | {"held_out_loss": [[0, 4.0], [50, 3.8], [100, 3.6]]}
+    turned = run(1e-4, **loss(4.8)) | {"held_out_loss": [[0, 4.0], [50, 3.9], [100, 3.95]]}
+    assert "; it was still falling at the end; yet" in best_of(turned, falling).sentence
+
+
 def test_the_best_fit_tells_what_stopping_would_change():
     falling = run(1e-5, **loss(3.6)) | {"held_out_loss": [[0, 4.0], [50, 3.8], [100, 3.6]]}
     turned = run(1e-4, **loss(3.8)) | {"held_out_loss": [[0, 4.0], [50, 3.62], [100, 3.8]]}

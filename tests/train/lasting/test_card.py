@@ -63,6 +63,16 @@ def test_openais_model_and_swifts_book_are_named(run):
     assert "revision `607a`" in card.text and "Jonathan Swift" in card.text and "> " not in card.text
 
 
+@pytest.mark.parametrize("repository", ["someone/gpt2", None])
+def test_who_calls_a_model_gpt2_is_not_openai(run, repository):
+    result = copy.deepcopy(read_result(run[0]))
+    result["settings"]["model_name"] = "gpt2"
+    result["settings"]["model_identity"] |= {"repository": repository, "revision": "607a"} if repository else {}
+    card = ModelCard(model_card(result))
+    assert card.data.license == "unknown" and card.data.base_model == repository
+    assert "OpenAI" not in card.text and "its licence is not known here" in card.text
+
+
 def test_only_a_runs_readme_is_a_card(run, command, tmp_path):
     folder, arguments = run
     code, _, err = command(train_command.main, *arguments, "--overwrite")

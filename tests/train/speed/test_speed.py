@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_text
+from conftest import VOCAB, make_text
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import load_tokenizer, sample_batch
@@ -263,8 +263,8 @@ def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
         generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
     )
     settings = Sampling(sequences=200, new_tokens=20, top_k=50, seed=1)
-    exact = frequent_token_ratio(model, frequent.tolist(), settings)
-    rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), settings)
+    exact = frequent_token_ratio(model, frequent.tolist(), settings, vocab_size=VOCAB)
+    rounded = frequent_token_ratio(cast_copy(model, torch.bfloat16), frequent.tolist(), settings, vocab_size=VOCAB)
     low, high = exact.ratio_ci
     assert 0.1 < exact.ratio < 0.9 and low <= rounded.ratio <= high
 

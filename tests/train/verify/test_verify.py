@@ -371,7 +371,7 @@ def test_a_tokenizer_of_another_model(command, monkeypatch, expected, official_w
     (tmp_path / "plays.txt").write_text(PLAYS, encoding="utf-8")
     monkeypatch.setattr(verify_command, "official", lambda: expected)
     code, _, err = command(verify_command.main, "--model", folder, "--shakespeare", tmp_path / "plays.txt")
-    assert code == 2 and "config.json says 299 tokens, vocab.json has 300" in err
+    assert code == 2 and "config.json says 299 tokens, the tokenizer has 300" in err
 
 
 # Tiny Shakespeare
