@@ -47,15 +47,18 @@ def most_likely(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Logits and ids (B, K), in the order of the ids, of each row's k most likely tokens of `logits` (B, V).
 
     Tokens that tie with the k-th stay in, so that no tie is broken by chance: K is k and some room for
-    them. What the row does not need of the room has a logit of -inf.
+    them, or V. What the row does not need of the room has a logit of -inf.
     """
     K = min(k + 16, logits.shape[-1])
     values, ids = logits.topk(K)
     kth = values[:, k - 1 : k]  # (B, 1)
-    if (values[:, -1:] == kth).any():  # the ties may go on beyond the room: take every token
+    # Where the ties may go on beyond the room, every token is taken. On a GPU always: to ask it whether they do would
+    # be to wait, at each token, until it has done all that it was told to do.
+    if logits.device.type != "cpu" or (values[:, -1:] == kth).any():
         values, ids = logits, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
-    ids, order = ids.sort(-1)
-    values = values.gather(1, order)
+    else:
+        ids, order = ids.sort(-1)
+        values = values.gather(1, order)
     return values.masked_fill(values < kth, -torch.inf), ids
 
 
