@@ -97,7 +97,7 @@ TABLE = {
             ("(logits.double() / temperature)", "(logits.double() * temperature)", "temperature multiplies"),
             ("values[:, k - 1 : k]", "values[:, k : k + 1]", "top-k off by one"),
             ("values < kth", "values <= kth", "top-k without the k-th"),
-            ("if (values[:, -1:] == kth).any():", "if False:", "ties with the k-th are cut"),
+            (" or (values[:, -1:] == kth).any():", ":", "ties with the k-th are cut"),
             ("ids, order = ids.sort(-1)", "order = ids.argsort(-1)", "top-k: logits and ids in different orders"),
             ("ids.gather(1, place)", "place", "top-k: places taken for ids"),
             ("(logits.double() / temperature).softmax(-1)", "(logits.float() / temperature).softmax(-1).double()",
@@ -691,7 +691,7 @@ TABLE = {
     },
     "evaluate/loss.py": {
         "evaluate/test_evaluate.py": [
-            ('reduction="sum").item()', ').item() * (len(tokens) - 1) / len(groups)', "a mean of the batches' means"),
+            ('reduction="sum"))', ') * (len(tokens) - 1) / len(groups))', "a mean of the batches' means"),
             ("if len(whole) < len(starts):", "if False:", "the last, shorter window is dropped"),
             ("/ (len(tokens) - 1)", "/ len(tokens)", "divided by one token too many"),
         ],

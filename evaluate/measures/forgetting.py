@@ -99,6 +99,6 @@ def relative_change(base: nn.Module, tuned: nn.Module) -> float:
     for before, after in zip(base.parameters(), tuned.parameters(), strict=True):
         # In chunks: float64 copies of the whole embedding would be 0.3 GB each.
         for a, b in zip(before.detach().flatten().split(CHUNK), after.detach().flatten().split(CHUNK)):
-            change += (b.double() - a.double()).square().sum().item()
-            size += a.double().square().sum().item()
-    return (change / size) ** 0.5
+            change += (b.double() - a.double()).square().sum()
+            size += a.double().square().sum()
+    return (change / size).item() ** 0.5

@@ -67,7 +67,7 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
     def watch(logits: Tensor) -> None:
         untruncated = sampler_mass(logits, mask)  # (B,)
         mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if bent else untruncated
-        steps.append(torch.stack([mass, untruncated], -1).cpu())
+        steps.append(torch.stack([mass, untruncated], -1))
 
     total = sampling.sequences * sampling.new_tokens
     with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
@@ -82,7 +82,7 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
         )
     groups = (steps[i : i + sampling.new_tokens] for i in range(0, len(steps), sampling.new_tokens))
     masses = torch.cat([torch.stack(group).mean(0) for group in groups])  # (S, 2)
-    return Written(ratio, *masses.T.numpy())
+    return Written(ratio, *masses.T.cpu().numpy())
 
 
 def general_windows(setup: Setup, seq_len: int) -> Tensor | None:
