@@ -128,6 +128,11 @@ TABLE = {
         "train/speed/test_speed.py": [
             ("centred_head(weight, weight.dtype)", "weight", "logits of -100 are rounded to bfloat16 as they are"),
         ],
+        "test_device_path.py": [
+            ("torch.tensor(banned, dtype=torch.long, device=tokens.device)", "torch.tensor(banned, dtype=torch.long)",
+             "what is banned stays on the CPU"),
+            ('logits.device.type != "cpu" or ', "", "top-k waits for a GPU at each token"),
+        ],
     },
     "model/speed/centred.py": {
         "train/speed/test_speed.py": [
@@ -395,6 +400,9 @@ TABLE = {
             ("model.embed(inputs).to(torch.bfloat16)", "model.embed(inputs)", "the residual stream stays float32"),
             ("(len(inputs[part]) / B)", "(1 / len(range(0, B, micro_batch or B)))", "all parts weigh alike"),
         ],
+        "test_device_path.py": [
+            ("losses.append(loss.detach())", "losses.append(loss.detach().cpu())", "each part of a batch waits for a GPU"),
+        ],
     },
     "train/speed/adamw.py": {
         "train/speed/test_speed.py": [
@@ -571,6 +579,9 @@ TABLE = {
         ],
         "train/lasting/test_interruption.py::test_a_full_disk_costs_the_state_and_not_the_run": [
             ("        except OSError as error:", "        except KeyError as error:", "a failed save ends the run"),
+        ],
+        "test_device_path.py": [
+            ('rng["rng.cuda"] = torch.cuda.get_rng_state(device)', "pass", "going on with other dropout on a GPU"),
         ],
     },
     "train/lasting/claim.py": {
@@ -826,6 +837,9 @@ TABLE = {
         "train/test_train.py": [
             ("banned=[setup.tokenizer.eot_token]", "banned=[]", "texts may end in the middle"),
             ("            sampling,\n            banned", "            banned", "the sampling flags are ignored"),
+        ],
+        "test_device_path.py": [
+            ("untruncated], -1))", "untruncated], -1).cpu())", "each token that is watched waits for a GPU"),
         ],
     },
     "evaluate/report/verdicts.py": {

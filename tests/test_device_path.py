@@ -10,6 +10,8 @@ import torch
 from conftest import BLOCK, VOCAB
 from pretended import Pretended, There
 
+import evaluate.__main__ as evaluate_command
+import model.__main__ as answer_command
 import train.__main__ as train_command
 from evaluate import Sampling, frequent_token_ratio
 from evaluate.loss import text_loss
@@ -21,7 +23,7 @@ from evaluate.setup import open_setup
 from model import generate, load_pretrained
 from model.device import Machine
 from model.sampling import cast_copy, sample_token
-from train import AdamW, Training
+from train import AdamW, Training, experiment
 from train.loop import plain_gradients, steps
 from train.speed.adamw import FastAdamW
 from train.speed.step import fast_gradients
@@ -213,3 +215,19 @@ def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
     assert found == expected
     models = [load_pretrained(tmp_path / name).state_dict() for name in ("cuda", "cpu")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[1])
+
+
+def test_the_other_doors_to_a_device(command, model_folder, text_file):
+    """A model that answers, the ratio of a finished one, and the experiment as one function."""
+    written = ("--text", text_file, "--eval-sequences", 4, "--eval-tokens", 6)
+    small = dict(model=model_folder, text=text_file, batch_size=2, seq_len=9, sampling=Sampling(4, 6))
+    outcomes = {}
+    with Pretended():
+        for device in ("cuda", "cpu"):
+            machine = ("--device", device, "--dtype", "float32")
+            answer = command(answer_command.main, model_folder, "the king", "--tokens", 9, *machine)
+            ratio = command(evaluate_command.main, model_folder, *written, *machine)
+            done = experiment(1e-2, 2, device=device, **small)
+            assert isinstance(done.model.wte.weight, There) == (device == "cuda")
+            outcomes[device] = answer, ratio, done.losses, done.before.shares, done.after.shares
+    assert outcomes["cuda"] == outcomes["cpu"] and answer[0] == ratio[0] == 0
