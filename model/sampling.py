@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.device import exact_on
 from model.gpt2 import GPT2
 from model.speed.centred import centred_head
 from model.speed.empty import empty_model
@@ -171,7 +172,8 @@ def generate(
     """
     B, T = tokens.shape
     block_size = model.config.block_size if isinstance(model, GPT2) else None
-    uniform = uniform_numbers(seed, first_row, B, new_tokens).to(tokens.device)
+    exact = exact_on(tokens.device)
+    uniform = uniform_numbers(seed, first_row, B, new_tokens).to(exact)
     banned = torch.tensor(banned, dtype=torch.long, device=tokens.device)
     # The last token drawn is never read, hence - 1. Positions are learned and absolute: once the
     # window has to slide, every token changes its position and no cached key is right any more.
@@ -187,8 +189,8 @@ def generate(
             logits.index_fill_(1, banned, -torch.inf)
             if watch is not None:
                 watch(logits)
-            drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
-            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+            drawn = sample_token(logits.to(exact), uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
+            tokens = torch.cat([tokens, drawn[:, None].to(tokens.device)], dim=1)
             if after_token is not None:
                 after_token(drawn)
     return tokens.clone()  # outside of `evaluating`, so that the caller may change it

@@ -131,6 +131,7 @@ TABLE = {
         "test_device_path.py": [
             ("torch.tensor(banned, dtype=torch.long, device=tokens.device)", "torch.tensor(banned, dtype=torch.long)",
              "what is banned stays on the CPU"),
+            ("sample_token(logits.to(exact)", "sample_token(logits", "Apple's GPU is asked for float64, which it has not"),
             ('logits.device.type != "cpu" or ', "", "top-k waits for a GPU at each token"),
         ],
     },

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from evaluate.measures.copying import extraction
 from evaluate.measures.forgetting import divergence_from_base, weight_change
 from evaluate.measures.reference import write
 from evaluate.measures.variety import perplexity_under
+from evaluate.measures.yardstick import Yardstick
 from evaluate.setup import open_setup
 from model import generate, load_pretrained
 from model.device import Machine
@@ -168,11 +171,29 @@ def test_a_model_that_is_watched_as_it_writes_waits_for_no_token(model_folder, t
     np.testing.assert_allclose([found.masses, found.untruncated], [expected.masses, expected.untruncated], rtol=1e-12)
 
 
+def test_no_second_base_model_is_held_while_a_model_is_measured(model_folder, monkeypatch):
+    """In float32 it is as large as the one that is trained."""
+    held = []
+
+    def loaded(folder):
+        model = load_pretrained(folder)
+        held.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("evaluate.measures.yardstick.load_pretrained", loaded)
+    monkeypatch.setattr("evaluate.measures.yardstick.write", lambda *_: None)
+    monkeypatch.setattr("evaluate.measures.yardstick.evaluation", lambda *given: (held[0](), given[3]))
+    reference = SimpleNamespace(setup=SimpleNamespace(folder=model_folder), machine=Machine("cpu"), sampling=None)
+    left, change = Yardstick(reference, None, {}).evaluate(load_pretrained(model_folder), "")
+    assert left is None and set(change.values()) == {0.0}
+
+
 # A run from its first line to its last
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps"])  # mps has no float64
 def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
-    command, model_folder, text_file, tmp_path, monkeypatch
+    command, model_folder, text_file, tmp_path, monkeypatch, device
 ):
     """Everything: the check against the CPU, writing, training, measuring, saving, going on, the model."""
     state, put_back = torch.arange(16, dtype=torch.uint8), []
@@ -196,24 +217,24 @@ def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
 
         return until_then
 
-    with Pretended() as gpu:
+    with Pretended(device) as gpu:
         code, _, err = command(train_command.main, *flags, "--device", "cpu", "--out", tmp_path / "cpu")
         assert code == 0 and gpu.sent == gpu.waits == [], err
-        there = (train_command.main, *flags, "--device", "cuda", "--out", tmp_path / "cuda")
+        there = (train_command.main, *flags, "--device", device, "--out", tmp_path / device)
         monkeypatch.setattr("train.parallel.team.fast_gradients", pulls_the_plug)
         code, _, err = command(*there)
         assert code == 143 and put_back == [], err
         code, _, err = command(*there)
-        assert code == 0 and [torch.equal(given, state) for given, _ in put_back] == [True], err
+        assert code == 0 and [torch.equal(given, state) for given, _ in put_back] == [True] * (device == "cuda"), err
     # Over all tokens and over some, a float64 sum is the same but for its last bit.
-    files = (tmp_path / name / "result.json" for name in ("cuda", "cpu"))
+    files = (tmp_path / name / "result.json" for name in (device, "cpu"))
     found, expected = (json.loads(f.read_text("utf-8"), parse_float=lambda n: f"{float(n):.12g}") for f in files)
     for result in (found, expected):
         for part in (result["before"], result["after"], result["settings"]):
             part.pop("seconds", None), part.pop("device", None)
-        assert result.pop("environment")["device"] in ("cuda", "cpu")
+        assert result.pop("environment")["device"] in (device, "cpu")
     assert found == expected
-    models = [load_pretrained(tmp_path / name).state_dict() for name in ("cuda", "cpu")]
+    models = [load_pretrained(tmp_path / name).state_dict() for name in (device, "cpu")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[1])
 
 

@@ -14,7 +14,7 @@ from evaluate.measures.copying import SourceIndex, least_copy
 from evaluate.measures.style import letter_tokens, sampler_mass
 from evaluate.ratio import Ratio, Sampling, frequent_token_ratio
 from evaluate.setup import Setup
-from model.device import Machine
+from model.device import Machine, exact_on
 from model.gpt2 import GPT2
 from model.sampling import cast_copy
 
@@ -60,11 +60,12 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
     """Let `model` write from random tokens, with a progress bar. It is cast to the machine's dtype."""
     mask = torch.zeros(setup.config.vocab_size, dtype=torch.bool)
     mask[setup.frequent] = True
-    mask = mask.to(machine.device)
+    mask = mask.to(exact_on(machine.device))
     steps = []  # one (B, 2) for each step of each group
     bent = sampling.top_k != 0 or sampling.temperature != 1
 
     def watch(logits: Tensor) -> None:
+        logits = logits.to(mask.device)
         untruncated = sampler_mass(logits, mask)  # (B,)
         mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if bent else untruncated
         steps.append(torch.stack([mass, untruncated], -1))
