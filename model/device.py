@@ -24,6 +24,11 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def exact_on(device: torch.device) -> torch.device:
+    """Where float64 is to be had: `device` itself, or the CPU where that is Apple's GPU, which has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a `--dtype` value: auto, float32 or bfloat16."""
     return fastest_dtype(device) if name == "auto" else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

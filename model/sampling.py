@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.device import exact_on
 from model.gpt2 import GPT2
 from model.speed.centred import centred_head
 from model.speed.empty import empty_model
@@ -47,15 +48,18 @@ def most_likely(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Logits and ids (B, K), in the order of the ids, of each row's k most likely tokens of `logits` (B, V).
 
     Tokens that tie with the k-th stay in, so that no tie is broken by chance: K is k and some room for
-    them. What the row does not need of the room has a logit of -inf.
+    them, or V. What the row does not need of the room has a logit of -inf.
     """
     K = min(k + 16, logits.shape[-1])
     values, ids = logits.topk(K)
     kth = values[:, k - 1 : k]  # (B, 1)
-    if (values[:, -1:] == kth).any():  # the ties may go on beyond the room: take every token
+    # Where the ties may go on beyond the room, every token is taken. On a GPU always: to ask it whether they do would
+    # be to wait, at each token, until it has done all that it was told to do.
+    if logits.device.type != "cpu" or (values[:, -1:] == kth).any():
         values, ids = logits, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
-    ids, order = ids.sort(-1)
-    values = values.gather(1, order)
+    else:
+        ids, order = ids.sort(-1)
+        values = values.gather(1, order)
     return values.masked_fill(values < kth, -torch.inf), ids
 
 
@@ -168,7 +172,8 @@ def generate(
     """
     B, T = tokens.shape
     block_size = model.config.block_size if isinstance(model, GPT2) else None
-    uniform = uniform_numbers(seed, first_row, B, new_tokens).to(tokens.device)
+    exact = exact_on(tokens.device)
+    uniform = uniform_numbers(seed, first_row, B, new_tokens).to(exact)
     banned = torch.tensor(banned, dtype=torch.long, device=tokens.device)
     # The last token drawn is never read, hence - 1. Positions are learned and absolute: once the
     # window has to slide, every token changes its position and no cached key is right any more.
@@ -184,8 +189,8 @@ def generate(
             logits.index_fill_(1, banned, -torch.inf)
             if watch is not None:
                 watch(logits)
-            drawn = sample_token(logits, uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
-            tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+            drawn = sample_token(logits.to(exact), uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
+            tokens = torch.cat([tokens, drawn[:, None].to(tokens.device)], dim=1)
             if after_token is not None:
                 after_token(drawn)
     return tokens.clone()  # outside of `evaluating`, so that the caller may change it

@@ -10,11 +10,15 @@ import sys
 import time
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held.
+def peak_bytes(device: str) -> int:
+    """The most memory that this process has held; of a GPU's, where `device` is one.
 
     `ru_maxrss` alone will not do: on Linux it also counts what the process that started this one held then.
     """
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
     try:
         status = open("/proc/self/status", encoding="utf-8").read()
     except FileNotFoundError:  # not Linux; macOS counts in bytes
@@ -37,7 +41,7 @@ def serve(prepare) -> None:
         began = time.perf_counter()
         work()
         seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes()}), file=answers, flush=True)
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes(task["device"])}), file=answers, flush=True)
 
 
 def prepare(task: dict):

@@ -97,7 +97,7 @@ TABLE = {
             ("(logits.double() / temperature)", "(logits.double() * temperature)", "temperature multiplies"),
             ("values[:, k - 1 : k]", "values[:, k : k + 1]", "top-k off by one"),
             ("values < kth", "values <= kth", "top-k without the k-th"),
-            ("if (values[:, -1:] == kth).any():", "if False:", "ties with the k-th are cut"),
+            (" or (values[:, -1:] == kth).any():", ":", "ties with the k-th are cut"),
             ("ids, order = ids.sort(-1)", "order = ids.argsort(-1)", "top-k: logits and ids in different orders"),
             ("ids.gather(1, place)", "place", "top-k: places taken for ids"),
             ("(logits.double() / temperature).softmax(-1)", "(logits.float() / temperature).softmax(-1).double()",
@@ -127,6 +127,12 @@ TABLE = {
         ],
         "train/speed/test_speed.py": [
             ("centred_head(weight, weight.dtype)", "weight", "logits of -100 are rounded to bfloat16 as they are"),
+        ],
+        "test_device_path.py": [
+            ("torch.tensor(banned, dtype=torch.long, device=tokens.device)", "torch.tensor(banned, dtype=torch.long)",
+             "what is banned stays on the CPU"),
+            ("sample_token(logits.to(exact)", "sample_token(logits", "Apple's GPU is asked for float64, which it has not"),
+            ('logits.device.type != "cpu" or ', "", "top-k waits for a GPU at each token"),
         ],
     },
     "model/speed/centred.py": {
@@ -418,6 +424,9 @@ TABLE = {
             ("model.embed(inputs).to(torch.bfloat16)", "model.embed(inputs)", "the residual stream stays float32"),
             ("(len(inputs[part]) / B)", "(1 / len(range(0, B, micro_batch or B)))", "all parts weigh alike"),
         ],
+        "test_device_path.py": [
+            ("losses.append(loss.detach())", "losses.append(loss.detach().cpu())", "each part of a batch waits for a GPU"),
+        ],
     },
     "train/speed/adamw.py": {
         "train/speed/test_speed.py": [
@@ -595,6 +604,9 @@ TABLE = {
         "train/lasting/test_interruption.py::test_a_full_disk_costs_the_state_and_not_the_run": [
             ("        except OSError as error:", "        except KeyError as error:", "a failed save ends the run"),
         ],
+        "test_device_path.py": [
+            ('rng["rng.cuda"] = torch.cuda.get_rng_state(device)', "pass", "going on with other dropout on a GPU"),
+        ],
     },
     "train/lasting/claim.py": {
         "train/lasting/test_interruption.py::test_a_run_that_another_process_has": [
@@ -714,7 +726,7 @@ TABLE = {
     },
     "evaluate/loss.py": {
         "evaluate/test_evaluate.py": [
-            ('reduction="sum").item()', ').item() * (len(tokens) - 1) / len(groups)', "a mean of the batches' means"),
+            ('reduction="sum"))', ') * (len(tokens) - 1) / len(groups))', "a mean of the batches' means"),
             ("if len(whole) < len(starts):", "if False:", "the last, shorter window is dropped"),
             ("/ (len(tokens) - 1)", "/ len(tokens)", "divided by one token too many"),
         ],
@@ -851,6 +863,9 @@ TABLE = {
         "train/test_train.py": [
             ("banned=setup.banned,", "banned=[],", "texts may end in the middle"),
             ("            sampling,\n            vocab", "            vocab", "the sampling flags are ignored"),
+        ],
+        "test_device_path.py": [
+            ("untruncated], -1))", "untruncated], -1).cpu())", "each token that is watched waits for a GPU"),
         ],
     },
     "evaluate/report/verdicts.py": {

@@ -173,4 +173,4 @@ def extraction(
         return np.zeros(0)
     passages = torch.stack([tokens[start : start + length] for start in starts])  # (P, length)
     written = generate(model, passages[:, :prompt_tokens], new_tokens, temperature=0, banned=banned)  # (P, length)
-    return (written == passages)[:, prompt_tokens:].double().mean(1).cpu().numpy()  # (P,)
+    return (written == passages)[:, prompt_tokens:].cpu().double().mean(1).numpy()  # (P,)

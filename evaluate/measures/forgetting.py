@@ -11,6 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.device import exact_on
 from model.gpt2 import GPT2
 from model.sampling import evaluating
 
@@ -63,7 +64,7 @@ def divergence_from_base(
     Raises:
         ValueError: the texts have no second token.
     """
-    divergences, increases = [], []
+    divergences, increases, exact = [], [], exact_on(texts.device)
     for group in groups_of(texts, base, batch_size):
         inputs, targets = group[:, :-1], group[:, 1:, None]  # (B, T), (B, T, 1)
         with evaluating(base), evaluating(tuned):
@@ -73,8 +74,8 @@ def divergence_from_base(
         p = log_p.exp()
         # A token that the base model excludes adds nothing: 0 log 0 is 0, but 0 times -inf would be NaN.
         divergence = (log_p - log_q).masked_fill_(p == 0, 0.0).mul_(p).sum(-1)  # (B, T)
-        divergences.append(divergence.clamp(min=0).double().mean(1))  # below 0 it can be by rounding alone
-        increases.append(increase.double().mean(1))
+        divergences.append(divergence.clamp(min=0).to(exact).double().mean(1))  # below 0 it can be by rounding alone
+        increases.append(increase.to(exact).double().mean(1))
     return tuple(
         torch.cat(means).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf).cpu().numpy()
         for means in (divergences, increases)
@@ -99,6 +100,7 @@ def relative_change(base: nn.Module, tuned: nn.Module) -> float:
     for before, after in zip(base.parameters(), tuned.parameters(), strict=True):
         # In chunks: float64 copies of the whole embedding would be 0.3 GB each.
         for a, b in zip(before.detach().flatten().split(CHUNK), after.detach().flatten().split(CHUNK)):
-            change += (b.double() - a.double()).square().sum().item()
-            size += a.double().square().sum().item()
-    return (change / size) ** 0.5
+            a, b = (z.to(exact_on(z.device)).double() for z in (a, b))
+            change += (b - a).square().sum()
+            size += a.square().sum()
+    return (change / size).item() ** 0.5

@@ -14,7 +14,7 @@ from evaluate.measures.copying import SourceIndex, least_copy
 from evaluate.measures.style import letter_tokens, sampler_mass
 from evaluate.ratio import Ratio, Sampling, frequent_token_ratio
 from evaluate.setup import Setup
-from model.device import Machine
+from model.device import Machine, exact_on
 from model.gpt2 import GPT2
 from model.sampling import cast_copy
 
@@ -61,14 +61,15 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
     """Let `model` write from random tokens, with a progress bar. It is cast to the machine's dtype."""
     mask = torch.zeros(setup.config.vocab_size, dtype=torch.bool)
     mask[setup.frequent] = True
-    mask = mask.to(machine.device)
+    mask = mask.to(exact_on(machine.device))
     steps = []  # one (B, 2) for each step of each group
     bent = sampling.top_k != 0 or sampling.temperature != 1
 
     def watch(logits: Tensor) -> None:
+        logits = logits.to(mask.device)
         untruncated = sampler_mass(logits, mask)  # (B,)
         mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if bent else untruncated
-        steps.append(torch.stack([mass, untruncated], -1).cpu())
+        steps.append(torch.stack([mass, untruncated], -1))
 
     total = sampling.sequences * sampling.new_tokens
     with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
@@ -84,7 +85,7 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
         )
     groups = (steps[i : i + sampling.new_tokens] for i in range(0, len(steps), sampling.new_tokens))
     masses = torch.cat([torch.stack(group).mean(0) for group in groups])  # (S, 2)
-    return Written(ratio, *masses.T.numpy())
+    return Written(ratio, *masses.T.cpu().numpy())
 
 
 def general_windows(setup: Setup, seq_len: int) -> Tensor | None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evaluate.measures.forgetting import groups_of, logits_of
+from model.device import exact_on
 from model.sampling import evaluating
 
 
@@ -62,6 +63,7 @@ def perplexity_under(model: Callable[[Tensor], Tensor], texts: Tensor, batch_siz
     for group in groups_of(texts, model, batch_size):  # (B, T + 1)
         with evaluating(model):
             logits = logits_of(model, group[:, :-1])  # (B, T, V)
-        total += F.cross_entropy(logits.flatten(0, 1), group[:, 1:].flatten(), reduction="sum").double()
+        loss = F.cross_entropy(logits.flatten(0, 1), group[:, 1:].flatten(), reduction="sum")
+        total += loss.to(exact_on(loss.device)).double()
         tokens += group[:, 1:].numel()
     return torch.exp(total / tokens).item()

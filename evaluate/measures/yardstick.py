@@ -40,8 +40,9 @@ class Yardstick:
     def evaluate(self, model: GPT2, name: str) -> Evaluation:
         """Let `model` write, and measure it; `name` is for the progress bars."""
         written = write(self.setup, model, self.reference.sampling, self.machine, f"writing {name}")
-        base = load_pretrained(self.setup.folder).to(self.machine.device)  # in float32, unlike the reference's
-        return evaluation(self.reference, model, written, weight_change(base, model), f"measuring {name}")
+        # From the base model in float32, unlike the reference's. It has no name: it is gone when the measuring begins.
+        change = weight_change(load_pretrained(self.setup.folder).to(self.machine.device), model)
+        return evaluation(self.reference, model, written, change, f"measuring {name}")
 
     def first_checkpoint(self, texts: int) -> Checkpoint:
         """`checkpoint` of the base model, from what is known of it already; `texts` is 1 or more."""

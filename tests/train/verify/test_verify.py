@@ -10,6 +10,7 @@ import reference
 import torch
 import torch.nn.functional as F
 from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH, official_file, write_model
+from pretended import Pretended
 
 from data import load_tokenizer
 from model import load_pretrained
@@ -114,12 +115,12 @@ CHECKS = {
 def failed(command, monkeypatch, expected, model_folder, tmp_path):
     """Runs the command and returns the checks that failed, after a look at what it printed."""
 
-    def call(model=model_folder, text=PLAYS, expected=expected, dtype="float32"):
+    def call(model=model_folder, text=PLAYS, expected=expected, dtype="float32", device="cpu"):
         file = tmp_path / "plays.txt"
         file.write_text(text, encoding="utf-8")
         monkeypatch.setattr(verify_command, "official", lambda: expected)
         code, out, _ = command(
-            verify_command.main, "--model", model, "--shakespeare", file, "--device", "cpu", "--dtype", dtype
+            verify_command.main, "--model", model, "--shakespeare", file, "--device", device, "--dtype", dtype
         )
         *lines, conclusion = out.splitlines()
         assert len(lines) == 3 * len(CHECKS)
@@ -143,6 +144,13 @@ def failed(command, monkeypatch, expected, model_folder, tmp_path):
 
 def test_all_is_right(failed):
     assert failed() == set()
+
+
+def test_all_is_right_on_a_device(failed):
+    with Pretended() as gpu:
+        assert not failed(device="cuda")
+    # The model, its two prompts and the batch, and each text's luck and banned tokens; ten losses come back.
+    assert len(gpu.sent) == 28 + 2 + 1 + 4 and gpu.waits.count("_local_scalar_dense") == 10
 
 
 def test_line_ends_of_windows_are_the_same_text(failed):

@@ -1,0 +1,103 @@
+"""A device that nobody here has, pretended: what a GPU refuses is refused, what waits for it is counted.
+
+Inside `Pretended()` a tensor that was sent to the device says that it is there, and its numbers are computed on the
+CPU: they can be compared with the CPU's own. As on a GPU
+
+- an operation on tensors of two places is an error, unless one of them is a single number (0-dim) on the CPU;
+- what is made without `device=` is on the CPU;
+- Python sees a number only when it has come back. For that it waits until the device has done all it was told to.
+
+What it cannot show: whether a GPU's own kernels are right, how long anything takes, and what PyTorch's C++ decides by
+the device (there it sees a CPU).
+"""
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+# Operations whose outcome, a Python number or a shape, is known only when the device is done.
+WAITS = {"item", "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "bincount"}
+
+
+class There(Tensor):
+    """A tensor on the pretended device. `numbers`, on the CPU, are what it holds."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, numbers: Tensor, place: "Pretended"):
+        if numbers.dtype == torch.float64 and place.device.type == "mps":
+            raise TypeError("mps has no float64")
+        place_in_memory = {"strides": numbers.stride(), "storage_offset": numbers.storage_offset()}
+        with torch.inference_mode(False):  # the numbers are of inference mode themselves, where that matters
+            there = Tensor._make_wrapper_subclass(cls, numbers.size(), dtype=numbers.dtype, **place_in_memory)
+        there.numbers, there.place = numbers, place
+        return there
+
+    @property
+    def device(self) -> torch.device:
+        return self.place.device
+
+    @classmethod
+    def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        there = [tensor for tensor in tensors if isinstance(tensor, There)]
+        place, name = there[0].place, operation.overloadpacket.__name__
+        here = [tensor for tensor in tensors if not isinstance(tensor, There)]
+        if name == "copy_" and here:
+            (place.sent if isinstance(args[0], There) else place.waits).append(name)
+        elif any(tensor.dim() for tensor in here):
+            raise RuntimeError(f"{operation}: a tensor on {place.device} and one on the CPU")
+        by_mask = name.startswith("index") and any(tensor.dtype == torch.bool for tensor in there[1:])
+        if name in WAITS or by_mask:
+            place.waits.append(name)
+        args, kwargs = tree_map_only(There, lambda tensor: tensor.numbers, (args, kwargs or {}))
+        # What was changed in place comes out as the tensor that went in.
+        known = {id(tensor.numbers): tensor for tensor in there} | {id(tensor): tensor for tensor in here}
+        return tree_map_only(Tensor, lambda out: known.get(id(out), There(out, place)), operation(*args, **kwargs))
+
+
+class Pretended(TorchFunctionMode):
+    """Inside: there is such a device. `sent` and `waits` name what has gone to it and what has come back."""
+
+    def __init__(self, device: str = "cuda:0"):
+        super().__init__()
+        self.device, self.sent, self.waits = torch.device(device), [], []
+
+    def __enter__(self):
+        # A module that is moved gets new parameters: the old ones cannot change into tensors of another kind.
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+        super().__exit__(*error)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function is Tensor.tolist:
+            return self.moved(args[0], torch.device("cpu")).tolist()
+        if function is Tensor.cpu:
+            return self.moved(args[0], torch.device("cpu"))
+        if function is Tensor.to:
+            tensor, *rest = args
+            for device in [kwargs.pop("device", None), *rest]:
+                if isinstance(device, (str, torch.device)):
+                    tensor = self.moved(tensor, torch.device(device))
+            rest = [other for other in rest if isinstance(other, torch.dtype)]
+            return function(tensor, *rest, **kwargs) if rest or kwargs else tensor
+        if kwargs.get("device") is None or torch.device(kwargs["device"]).type != self.device.type:
+            return function(*args, **kwargs)
+        if function is torch.tensor:
+            self.sent.append("tensor")
+        return There(function(*args, **kwargs | {"device": "cpu"}), self)
+
+    def moved(self, tensor: Tensor, device: torch.device) -> Tensor:
+        if isinstance(tensor, There) and device.type != self.device.type:
+            self.waits.append("to")
+            return tensor.numbers.clone()
+        if not isinstance(tensor, There) and device.type == self.device.type:
+            self.sent.append("to")
+            return There(tensor.detach().clone(), self)
+        return tensor

@@ -1,0 +1,254 @@
+"""What runs on a GPU, on a pretended one: the CPU's numbers, nothing left on the CPU, and how often it is waited for."""
+
+import json
+import os
+import signal
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import BLOCK, VOCAB
+from pretended import Pretended, There
+
+import evaluate.__main__ as evaluate_command
+import model.__main__ as answer_command
+import train.__main__ as train_command
+from evaluate import Sampling, frequent_token_ratio
+from evaluate.loss import text_loss
+from evaluate.measures.copying import extraction
+from evaluate.measures.forgetting import divergence_from_base, weight_change
+from evaluate.measures.reference import write
+from evaluate.measures.variety import perplexity_under
+from evaluate.measures.yardstick import Yardstick
+from evaluate.setup import open_setup
+from model import generate, load_pretrained
+from model.device import Machine
+from model.sampling import cast_copy, sample_token
+from train import AdamW, Training, experiment
+from train.loop import plain_gradients, steps
+from train.speed.adamw import FastAdamW
+from train.speed.step import fast_gradients
+
+TOKENS = torch.from_numpy(np.random.default_rng(8).integers(VOCAB, size=500))
+
+
+@pytest.fixture(autouse=True)
+def no_packing(monkeypatch):
+    """Packed layers are the CPU's alone, and round differently."""
+    monkeypatch.setattr("model.sampling.can_pack", lambda weight: False)
+
+
+# The pretended device itself
+
+
+def test_what_a_gpu_refuses_is_refused_and_what_waits_is_counted():
+    with Pretended() as gpu:
+        there = torch.arange(3.0, device="cuda")
+        assert there.device == torch.device("cuda:0") and gpu.sent == []
+        sent = torch.ones(3).to(there.device) + torch.tensor([1.0, 2.0, 3.0], device="cuda")
+        assert gpu.sent == ["to", "tensor"] and gpu.waits == []
+        for operation in (
+            lambda: there + torch.ones(3),
+            lambda: torch.stack([there, torch.ones(3)]),
+            lambda: there[torch.tensor([0, 1])],
+            lambda: torch.ones(3).add_(there),
+        ):
+            with pytest.raises(RuntimeError, match="a tensor on cuda:0 and one on the CPU"):
+                operation()
+        there *= torch.tensor(2.0)  # a single number may come from the CPU
+        assert gpu.waits == []
+        assert (there.sum() + sent.sum()).item() == 15.0 and there.tolist() == [0.0, 2.0, 4.0] and bool(there.any())
+        assert [float(there[1]), *there.cpu().numpy()] == [2.0, 0.0, 2.0, 4.0]
+        assert torch.zeros(3).copy_(there).tolist() == [0.0, 2.0, 4.0] and len(there[there > 1]) == 2
+        assert len(gpu.waits) == 7
+        with pytest.raises(RuntimeError):
+            there.numpy()
+
+
+# Training
+
+
+@pytest.mark.parametrize("kind", [AdamW, FastAdamW])
+@pytest.mark.parametrize(
+    "gradients",
+    [plain_gradients, fast_gradients(torch.float32), fast_gradients(torch.bfloat16), fast_gradients(torch.bfloat16, 1)],
+)
+def test_a_step_on_a_device(model_folder, kind, gradients):
+    """It sends inputs and targets, and waits for the loss and for the gradient's length, however many the parts."""
+
+    def trained(device):
+        model = load_pretrained(model_folder).to(device)
+        losses, crossed = [], []
+        optimizer = kind(model.parameters(), lr=1e-2)
+        gpu.sent.clear(), gpu.waits.clear()
+        for loss in steps(model, TOKENS, optimizer, Training(samples=3, batch_size=4, seq_len=9), gradients):
+            losses.append(loss)
+            crossed.append((len(gpu.sent), len(gpu.waits)))
+            gpu.sent.clear(), gpu.waits.clear()
+        return losses, crossed, [p.cpu() for p in (*model.parameters(), *optimizer.m, *optimizer.v)]
+
+    with Pretended() as gpu:
+        losses, crossed, found = trained("cuda")
+        expected = trained("cpu")
+    assert losses == expected[0] and all(map(torch.equal, found, expected[2]))
+    assert crossed == [(2, 2)] * 3 and expected[1] == [(0, 0)] * 3
+
+
+# Writing and measuring
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}, {}, {"top_k": 9, "use_cache": False}])
+def test_writing_on_a_device_waits_for_no_token(model_folder, settings, dtype):
+    prompts = TOKENS[:15].view(5, 3)
+    with Pretended() as gpu:
+
+        def written(device):
+            model = cast_copy(load_pretrained(model_folder).to(device), dtype)
+            gpu.sent.clear()
+            return generate(model, prompts.to(device), BLOCK - 3, seed=3, banned=[VOCAB - 1], **settings)
+
+        found = written("cuda")
+        assert gpu.waits == [] and len(gpu.sent) == 3  # the prompts, the luck of all rows and tokens, what is banned
+        assert torch.equal(found.cpu(), written("cpu"))
+
+
+@pytest.mark.parametrize("kinds", [6, 10_000])  # of logits: most tie, hardly any do
+@pytest.mark.parametrize("k", [1, 5, 50, 299])
+def test_the_most_likely_tokens_on_a_device_are_those_on_the_cpu(kinds, k):
+    rng = np.random.default_rng(0)
+    logits, uniform = (
+        torch.from_numpy(rng.integers(kinds, size=(200, 300)) / 4).float(),
+        torch.from_numpy(rng.random(200)),
+    )
+    with Pretended() as gpu:
+        drawn = sample_token(logits.to("cuda"), uniform.to("cuda"), top_k=k)
+        assert gpu.waits == [] and torch.equal(drawn.cpu(), sample_token(logits, uniform, top_k=k))
+
+
+def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
+    with Pretended() as gpu:
+
+        def measured(device):
+            base, tuned = (load_pretrained(model_folder).to(device) for _ in range(2))
+            with torch.no_grad():
+                tuned.ln_f.bias += 0.1
+            tokens, texts = TOKENS.to(device), TOKENS.view(50, 10).to(device)
+            sampling = Sampling(sequences=70, new_tokens=5, top_k=9)  # two groups
+            found = []
+            for measure, waits in (
+                (lambda: text_loss(tuned, tokens, 16), 1),
+                (lambda: perplexity_under(base, texts), 1),
+                (lambda: [means.tolist() for means in divergence_from_base(base, tuned, texts)], 2),
+                (lambda: weight_change(base, tuned), 5),  # a number for each of five parts
+                (lambda: extraction(tuned, tokens, prompt_tokens=5, new_tokens=5).tolist(), 1),
+                (lambda: frequent_token_ratio(tuned, range(100), sampling, device=tokens.device).shares, 2),
+            ):
+                gpu.waits.clear()
+                found.append(measure())
+                assert len(gpu.waits) == (waits if device == "cuda" else 0), gpu.waits
+            return found
+
+        assert measured("cuda") == measured("cpu")
+
+
+@pytest.mark.parametrize("sampling", [Sampling(70, 5, top_k=9), Sampling(70, 8, temperature=0.7, top_k=0)])
+def test_a_model_that_is_watched_as_it_writes_waits_for_no_token(model_folder, text_file, sampling):
+    with Pretended() as gpu:
+        setup = open_setup(model_folder, text_file)
+
+        def written(device):
+            model = load_pretrained(model_folder).to(device)
+            gpu.waits.clear()
+            return write(setup, model, sampling, Machine(device, "float32"), "writing")
+
+        found = written("cuda")
+        assert len(gpu.waits) == 3  # the texts of two groups, and the masses of all
+        expected = written("cpu")
+    assert torch.equal(found.texts, expected.texts)
+    np.testing.assert_allclose([found.masses, found.untruncated], [expected.masses, expected.untruncated], rtol=1e-12)
+
+
+def test_no_second_base_model_is_held_while_a_model_is_measured(model_folder, monkeypatch):
+    """In float32 it is as large as the one that is trained."""
+    held = []
+
+    def loaded(folder):
+        model = load_pretrained(folder)
+        held.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("evaluate.measures.yardstick.load_pretrained", loaded)
+    monkeypatch.setattr("evaluate.measures.yardstick.write", lambda *_: None)
+    monkeypatch.setattr("evaluate.measures.yardstick.evaluation", lambda *given: (held[0](), given[3]))
+    reference = SimpleNamespace(setup=SimpleNamespace(folder=model_folder), machine=Machine("cpu"), sampling=None)
+    left, change = Yardstick(reference, None, {}).evaluate(load_pretrained(model_folder), "")
+    assert left is None and set(change.values()) == {0.0}
+
+
+# A run from its first line to its last
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])  # mps has no float64
+def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
+    command, model_folder, text_file, tmp_path, monkeypatch, device
+):
+    """Everything: the check against the CPU, writing, training, measuring, saving, going on, the model."""
+    state, put_back = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "pretended")
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda device: state)
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda *given: put_back.append(given))
+    flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", "--samples", 6, "--batch-size", 4)
+    flags += ("--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--dtype", "bfloat16")
+    calls = []
+
+    def pulls_the_plug(*settings):
+        gradients = fast_gradients(*settings)
+
+        def until_then(model, *batch):
+            assert isinstance(batch[0], There)
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return gradients(model, *batch)
+
+        return until_then
+
+    with Pretended(device) as gpu:
+        code, _, err = command(train_command.main, *flags, "--device", "cpu", "--out", tmp_path / "cpu")
+        assert code == 0 and gpu.sent == gpu.waits == [], err
+        there = (train_command.main, *flags, "--device", device, "--out", tmp_path / device)
+        monkeypatch.setattr("train.parallel.team.fast_gradients", pulls_the_plug)
+        code, _, err = command(*there)
+        assert code == 143 and put_back == [], err
+        code, _, err = command(*there)
+        assert code == 0 and [torch.equal(given, state) for given, _ in put_back] == [True] * (device == "cuda"), err
+    # Over all tokens and over some, a float64 sum is the same but for its last bit.
+    files = (tmp_path / name / "result.json" for name in (device, "cpu"))
+    found, expected = (json.loads(f.read_text("utf-8"), parse_float=lambda n: f"{float(n):.12g}") for f in files)
+    for result in (found, expected):
+        for part in (result["before"], result["after"], result["settings"]):
+            part.pop("seconds", None), part.pop("device", None)
+        assert result.pop("environment")["device"] in (device, "cpu")
+    assert found == expected
+    models = [load_pretrained(tmp_path / name).state_dict() for name in (device, "cpu")]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[1])
+
+
+def test_the_other_doors_to_a_device(command, model_folder, text_file):
+    """A model that answers, the ratio of a finished one, and the experiment as one function."""
+    written = ("--text", text_file, "--eval-sequences", 4, "--eval-tokens", 6)
+    small = dict(model=model_folder, text=text_file, batch_size=2, seq_len=9, sampling=Sampling(4, 6))
+    outcomes = {}
+    with Pretended():
+        for device in ("cuda", "cpu"):
+            machine = ("--device", device, "--dtype", "float32")
+            answer = command(answer_command.main, model_folder, "the king", "--tokens", 9, *machine)
+            ratio = command(evaluate_command.main, model_folder, *written, *machine)
+            done = experiment(1e-2, 2, device=device, **small)
+            assert isinstance(done.model.wte.weight, There) == (device == "cuda")
+            outcomes[device] = answer, ratio, done.losses, done.before.shares, done.after.shares
+    assert outcomes["cuda"] == outcomes["cpu"] and answer[0] == ratio[0] == 0
