@@ -144,7 +144,7 @@ def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
                 (lambda: [means.tolist() for means in divergence_from_base(base, tuned, texts)], 2),
                 (lambda: weight_change(base, tuned), 5),  # a number for each of five parts
                 (lambda: extraction(tuned, tokens, prompt_tokens=5, new_tokens=5).tolist(), 1),
-                (lambda: frequent_token_ratio(tuned, range(100), sampling, device=tokens.device).shares, 2),
+                (lambda: frequent_token_ratio(tuned, range(100), sampling, vocab_size=VOCAB, device=tokens.device).shares, 2),
             ):
                 gpu.waits.clear()
                 found.append(measure())

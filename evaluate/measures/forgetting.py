@@ -103,4 +103,4 @@ def relative_change(base: nn.Module, tuned: nn.Module) -> float:
             a, b = (z.to(exact_on(z.device)).double() for z in (a, b))
             change += (b - a).square().sum()
             size += a.square().sum()
-    return (change / size).item() ** 0.5
+    return (change / size.clamp(min=1e-300)).item() ** 0.5  # of zeros any share is too much, but is a number

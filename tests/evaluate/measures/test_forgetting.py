@@ -192,3 +192,13 @@ def test_weight_change_in_chunks_and_in_float64(monkeypatch):
     a, b = (m.wte.weight.detach().double().numpy() for m in (base, tuned))
     expected = np.linalg.norm(b - a) / np.linalg.norm(a)
     assert weight_change(base, tuned)["wte"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_part_of_zeros_ends_no_run():
+    """A result file holds numbers only, and of nothing everything is an infinite share."""
+    base, tuned = make_model(0), make_model(0)
+    for model in (base, tuned):
+        torch.nn.init.zeros_(model.wpe.weight)
+    assert weight_change(base, tuned)["wpe"] == 0.0
+    torch.nn.init.ones_(tuned.wpe.weight)
+    assert 1e3 < weight_change(base, tuned)["wpe"] < np.inf

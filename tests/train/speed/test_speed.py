@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from data import load_tokenizer, sample_batch
 from evaluate import Sampling, frequent_token_ratio
+from evaluate.setup import open_setup
 from model import generate, load_pretrained
 from model.device import Machine
 from model.sampling import KeyValueCache, cast_copy, evaluating
@@ -270,9 +271,9 @@ def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_imitated_bfloat16_is_named(native, monkeypatch):
+def test_imitated_bfloat16_is_named(native, model_folder, text_file, monkeypatch):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": native})
-    setup, cpu = SimpleNamespace(book=SimpleNamespace(notes=()), model="gpt2"), torch.device("cpu")
+    setup, cpu = open_setup(str(model_folder), str(text_file)), torch.device("cpu")
     assert any("imitates" in note for note in notes_on(setup, Machine(cpu, torch.bfloat16))) != native
     assert not notes_on(setup, Machine(cpu, torch.float32))
 
