@@ -1,7 +1,6 @@
 """The fast ways are the same ways: equal numbers where rounding allows, and close ones in bfloat16."""
 
 import gc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
