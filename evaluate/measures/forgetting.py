@@ -3,7 +3,8 @@
 Shape legend: S texts, N tokens in each, B texts computed together, T inputs of each, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -38,7 +39,21 @@ def logits_of(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         return model(tokens).float()
     # The head in float32: GPT-2's logits lie around -30 to -100, where a bfloat16 has steps of 1/8 to 1/2. Two models
     # that differ by less would seem to differ by that rounding.
-    return F.linear(model.transform(model.embed(tokens)).float(), model.wte.weight.float())
+    x, head = model.transform(model.embed(tokens)), model.wte.weight
+    with products_of_bfloat16() if head.dtype == torch.bfloat16 else nullcontext():
+        return F.linear(x.float(), head.float())
+
+
+@contextmanager
+def products_of_bfloat16() -> Iterator[None]:
+    """Float32 products of numbers that are bfloat16s anyway: inside, a factor is rounded to bfloat16 as it is read, which
+    changes none of these, and multiplied as fast; sums and what comes out are float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def divergence_from_base(

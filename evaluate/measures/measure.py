@@ -12,6 +12,7 @@ import math
 import time
 from functools import partial
 
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,9 +34,9 @@ from model.sampling import cast_copy, evaluating, generate
 
 TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
 PROMPTS_ON_THE_WAY = 2  # of the prompts, so many are continued during training too
-# Of the held-out text, so many tokens are read again and again during training (a tenth of Gulliver is 14,369); of a long
-# text all of them, at 20 places, would take longer than the training. Before and after, the whole is read.
-HELD_OUT_ON_THE_WAY = 16_384
+# Of the held-out text so many tokens, two batches' worth, are read again and again during training (a tenth of Gulliver
+# has 14,369). All of a long text, at 20 places, would take longer than the training. Before and after, all is read.
+HELD_OUT_ON_THE_WAY = 8192
 CONTEXT_SHOWN = 12  # tokens of the book to both sides of a copied run
 
 
@@ -134,7 +135,9 @@ def forgetting_of(reference: Reference, model: GPT2) -> dict:
     found = {}
     for kind, texts in (("base_texts", reference.base_texts), ("general", reference.general_texts)):
         if texts is not None:
-            kl, increase = divergence_from_base(reference.base, model, texts)  # (S,) each, nats per token
+            kl = increase = np.zeros(len(texts))  # of the base model itself
+            if model is not reference.base:
+                kl, increase = divergence_from_base(reference.base, model, texts)  # (S,) each, nats per token
             found[kind] = {
                 "kl": float(kl.mean()),
                 "kl_ci": bootstrap_interval(kl),

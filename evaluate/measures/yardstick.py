@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from evaluate.loss import text_loss
-from evaluate.measures.copying import copied_share
 from evaluate.measures.forgetting import weight_change
 from evaluate.measures.measure import (
     HELD_OUT_ON_THE_WAY,
@@ -12,7 +11,6 @@ from evaluate.measures.measure import (
     book_evaluation,
     checkpoint,
     evaluation,
-    held_out_loss,
 )
 from evaluate.measures.reference import Reference, open_reference, write
 from evaluate.ratio import Sampling
@@ -44,16 +42,17 @@ class Yardstick:
         change = weight_change(load_pretrained(self.setup.folder).to(self.machine.device), model)
         return evaluation(self.reference, model, written, change, f"measuring {name}")
 
-    def first_checkpoint(self, texts: int) -> Checkpoint:
-        """`checkpoint` of the base model, from what is known of it already; `texts` is 1 or more."""
-        reference, before = self.reference, self.before
-        copied = copied_share(reference.base_texts[:texts, 1:].cpu(), reference.index, reference.least)
-        found = {"sample": 0, "kl": 0.0, "copied": float(copied.mean())}
-        found["continuations"] = before["continuations"][:PROMPTS_ON_THE_WAY]
+    def first_checkpoint(self) -> Checkpoint:
+        return self.checkpoint_of(self.reference.base, 0, self.before)
+
+    def checkpoint_of(self, model: GPT2, sample: int, measured: Evaluation) -> Checkpoint:
+        """`checkpoint` of a model that was `measured` as a whole, before training or after it, by all its texts."""
+        found = {"sample": sample, "kl": measured["forgetting"]["base_texts"]["kl"], "copied": measured["copied"]}
+        found["continuations"] = measured["continuations"][:PROMPTS_ON_THE_WAY]
         if self.setup.held_out > HELD_OUT_ON_THE_WAY:
-            found["held_out_loss"] = held_out_loss(reference, reference.base, HELD_OUT_ON_THE_WAY)
-        elif before["held_out"]:
-            found["held_out_loss"] = before["held_out"]["loss"]
+            found |= self.checkpoint(model, sample, 0)
+        elif measured["held_out"]:
+            found["held_out_loss"] = measured["held_out"]["loss"]
         return found
 
     def checkpoint(self, model: GPT2, sample: int, texts: int) -> Checkpoint:
@@ -71,5 +70,5 @@ def open_yardstick(setup: Setup, base: GPT2, sampling: Sampling, seq_len: int, m
     written = write(setup, base, sampling, machine, "writing before")
     reference = open_reference(setup, base, written, sampling, seq_len, machine)
     unchanged = dict.fromkeys(weight_change(base, base), 0.0)
-    before = evaluation(reference, base, written, unchanged, "measuring before")
+    before = evaluation(reference, reference.base, written, unchanged, "measuring before")
     return Yardstick(reference, before, book_evaluation(reference))

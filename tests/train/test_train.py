@@ -412,12 +412,14 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
         seen.append(frequent_token_ratio(*args, **kwargs))
         return seen[-1]
 
+    for name in ("AT_LEAST", "FULL_EVERY"):  # after each of three samples, but for the last
+        monkeypatch.setattr(f"train.lasting.run.{name}", 1)
     for module in ("measure", "reference"):  # on the way; before, after and `python -m evaluate`
         monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
     trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
     code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
     assert code == 0, err
-    assert len(seen) == 4 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
+    assert len(seen) == 5 and not any((measured.tokens[:, 1:] == eot).any() for measured in seen)
 
 
 def test_rows_that_stand_for_no_text_are_never_drawn(
@@ -433,6 +435,8 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
         seen.append(frequent_token_ratio(*args, **kwargs))
         return seen[-1]
 
+    for name in ("AT_LEAST", "FULL_EVERY"):
+        monkeypatch.setattr(f"train.lasting.run.{name}", 1)
     for module in ("measure", "reference"):
         monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
     trained(command, folder, text_file, tmp_path / "run", "--eval-sequences", 40)
@@ -442,7 +446,7 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
     few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=40, new_tokens=5)}
     found = experiment(1e-6, 1, model=tmp_path / "run", text=text_file, **few)
     seen += [found.before, found.after]
-    assert len(seen) == 5 and all(measured.tokens.max() < VOCAB for measured in seen)
+    assert len(seen) == 6 and all(measured.tokens.max() < VOCAB for measured in seen)
     notes = notes_on(open_setup(str(folder), str(text_file)), Machine("cpu", "float32"))
     assert any("20 rows for tokens that its tokenizer does not know" in said for said in notes)
 

@@ -19,7 +19,7 @@ from evaluate.measures.reference import general_windows
 from evaluate.measures.yardstick import Yardstick, open_yardstick
 from evaluate.ratio import Sampling
 from evaluate.report.verdicts import TRIAL
-from evaluate.results import Result, write_json
+from evaluate.results import Checkpoint, Result, write_json
 from evaluate.setup import Setup, open_setup
 from model.device import Machine, fastest_dtype
 from model.gpt2 import GPT2
@@ -230,6 +230,8 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
     if diverged is None and not yardstick.finds_sound(model):
         diverged = "loss"
     after = None if diverged else yardstick.evaluate(model, f"after {job.label}")
+    if after:
+        keep_numbers(record, yardstick.checkpoint_of(model, training.samples, after))
 
     # Keep.
     if diverged:
@@ -251,7 +253,7 @@ def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW,
     keeper = Keeper(job.folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
-        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint(CHECKPOINT_TEXTS)], "seconds": 0.0}
+        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint()], "seconds": 0.0}
     else:
         samples = plan.training.samples
         print(f"going on from sample {optimizer.steps} of {samples} in {keeper.file}", flush=True)
@@ -270,14 +272,20 @@ def measured_every(samples: int) -> int:
 
 
 def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples: int, progress: Progress) -> None:
-    """Add a checkpoint to `record` where one is due after the sample just done."""
+    """Add a checkpoint to `record` where one is due after the sample just done. After the last one all is measured."""
     done, every = len(record["train_loss"]), measured_every(samples)
-    if (done % every and done != samples) or not yardstick.finds_sound(model):
-        return
-    full = done % (FULL_EVERY * every) == 0 or done == samples
-    progress.measuring()
-    measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
-    progress.measured(measured)
+    full = done % (FULL_EVERY * every) == 0
+    if done == samples:
+        progress.measured({})
+    elif done % every == 0 and (not full or yardstick.finds_sound(model)):
+        progress.measuring()
+        measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
+        progress.measured(measured)
+        keep_numbers(record, measured)
+
+
+def keep_numbers(record: dict, measured: Checkpoint) -> None:
+    """Add a checkpoint to `record`, unless a figure of it is none: the model has exploded."""
     if all(math.isfinite(figure) for figure in measured.values() if isinstance(figure, float)):
         record["checkpoints"].append(measured)
 

@@ -161,17 +161,17 @@ def test_pieces_are_whole_characters(tokenizer_folder):
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.2])
-def test_the_first_checkpoint_is_known_from_the_base_model(model_folder, text_file, base, holdout):
+def test_before_and_after_are_checkpoints_too(model_folder, text_file, base, holdout):
+    """By all the texts; the base model's has no distance from itself."""
     setup = open_setup(str(model_folder), str(text_file), holdout=holdout)
     yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
-    for texts in (3, 64, 100):
-        assert yardstick.first_checkpoint(texts) == yardstick.checkpoint(base, 0, texts)
-    # The tiny model copies nothing; here the first of four texts is the book's, but for its start token.
-    length = yardstick.reference.least
-    rows = torch.full((4, 1 + length), setup.tokenizer.eot_token)
-    rows[0, 1:] = setup.training_tokens[100 : 100 + length]
-    yardstick = dataclasses.replace(yardstick, reference=dataclasses.replace(yardstick.reference, base_texts=rows))
-    assert yardstick.first_checkpoint(2)["copied"] == 0.5
+    assert yardstick.first_checkpoint() == yardstick.checkpoint(base, 0, 70)
+    tuned = load_pretrained(model_folder)
+    with torch.no_grad():
+        tuned.ln_f.bias += 0.2
+    after = yardstick.evaluate(tuned, "")
+    assert yardstick.checkpoint_of(tuned, 7, after) == (found := yardstick.checkpoint(tuned, 7, 70))
+    assert found["kl"] > 0.01 and yardstick.checkpoint_of(tuned, 7, after | {"copied": 0.5})["copied"] == 0.5
 
 
 def test_of_a_long_text_a_part_is_measured_on_the_way_and_all_before_and_after(setup, base, reference, monkeypatch):
@@ -181,7 +181,7 @@ def test_of_a_long_text_a_part_is_measured_on_the_way_and_all_before_and_after(s
     yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
     part, whole = (text_loss(base, setup.held_out_tokens[:most], 16) for most in (100, None))
     assert part != whole and yardstick.before["held_out"]["loss"] == pytest.approx(whole, abs=1e-6)
-    assert yardstick.first_checkpoint(3) == (first := yardstick.checkpoint(base, 0, 3))
+    assert yardstick.first_checkpoint() == (first := yardstick.checkpoint(base, 0, 70))
     assert first["held_out_loss"] == pytest.approx(part, abs=1e-6)
     assert yardstick.book["texts"] == 3
 
