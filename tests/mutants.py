@@ -396,6 +396,12 @@ TABLE = {
             ("(len(inputs[part]) / B)", "(1 / len(range(0, B, micro_batch or B)))", "all parts weigh alike"),
         ],
     },
+    "train/speed/memory.py": {
+        "train/speed/test_memory.py": [
+            ("* 14 *", "* 40 *", "a batch is refused that would fit"),
+            ("min(training.micro_batch or B,", "min(B,", "--micro-batch does not help against a refusal"),
+        ],
+    },
     "train/speed/adamw.py": {
         "train/speed/test_speed.py": [
             ("m.lerp_(g, 1 - beta1)", "m.lerp_(g, beta1)", "first moment with the rest of beta1"),
@@ -479,7 +485,6 @@ TABLE = {
             ('errors="replace")\n    show(prompt)', 'errors="ignore")\n    show(prompt)', "half a character is lost unseen"),
             ("top_k=args.top_k or None", "top_k=None", "--top-k is ignored"),
             ("if sys.stdout.isatty():", "if False:", "what a model writes commands the terminal"),
-            ("except BrokenPipeError:", "except ZeroDivisionError:", "`| head` ends in a traceback"),
         ],
     },
     "train/lasting/card.py": {
@@ -629,7 +634,7 @@ TABLE = {
              "the report before the other runs are finished"),
         ],
         "train/parallel/test_team.py::test_two_processes_share_a_sweep": [
-            ("            if rank == 0:\n                report(folder)", "            report(folder)",
+            ("        if rank == 0:\n            report(folder)", "        report(folder)",
              "every process writes the report"),
         ],
     },
@@ -790,6 +795,13 @@ TABLE = {
             ("is_dataclass(field.type) else", "is_dataclass(field.type) and not field.default else",
              "the settings inside of others are not filled"),
             ("sys.exit(2)", "sys.exit(1)", "wrong input exits as a crash does"),
+        ],
+        "model/test_answer.py": [
+            ("except BrokenPipeError:", "except ZeroDivisionError:", "`| head` ends in a traceback"),
+        ],
+        "evaluate/test_flags.py": [
+            ("if flag in self._option_string_actions]", "]", "flags that a command does not have are to be lessened"),
+            ("                raise\n            flags", "                asked = ''\n            flags", "any error is a lack of memory"),
         ],
     },
     "evaluate/__main__.py": {

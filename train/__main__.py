@@ -31,15 +31,12 @@ def main() -> None:
     if rank > 0:
         follow(request, args.lr)
         return
-    with ending_in_one_line() as signals:
-        try:
-            if args.batch_size < size:
-                raise ValueError(f"--batch-size {args.batch_size} leaves some of the {size} processes without a window")
-            folder = train_one(request, args.lr, args.out, args.overwrite, signals)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
-    print(f"\n{closing([read_result(folder)])}\n")
-    print(f"{'result and model are' if args.save_model else 'the result is'} in {folder}")
+    with parser.errors_in_one_line(), ending_in_one_line() as signals:
+        if args.batch_size < size:
+            raise ValueError(f"--batch-size {args.batch_size} leaves some of the {size} processes without a window")
+        folder = train_one(request, args.lr, args.out, args.overwrite, signals)
+        print(f"\n{closing([read_result(folder)])}\n")
+        print(f"{'result and model are' if args.save_model else 'the result is'} in {folder}")
 
 
 def train_one(request: Request, lr: float, out: Path | None, overwrite: bool, signals: Signals) -> Path:

@@ -52,19 +52,16 @@ def main() -> None:
     rank, size = processes()
     if args.overwrite and size > 1:
         parser.error("--overwrite is for one process; delete the folder first, then start the others")
-    with readable_output(rank, size), ending_in_one_line() as signals:
-        try:
-            plan = open_plan(request_of(args))
-            folder = args.out or default_folder(plan.setup, plan.training)
-            common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
-            grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
-            jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
-            prepare(plan, folder, jobs, args.overwrite, common)
-            work(plan, jobs, signals, rank)
-            if rank == 0:
-                report(folder)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
+    with readable_output(rank, size), parser.errors_in_one_line(), ending_in_one_line() as signals:
+        plan = open_plan(request_of(args))
+        folder = args.out or default_folder(plan.setup, plan.training)
+        common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
+        grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
+        jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
+        prepare(plan, folder, jobs, args.overwrite, common)
+        work(plan, jobs, signals, rank)
+        if rank == 0:
+            report(folder)
 
 
 def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:

@@ -42,7 +42,7 @@ from train.loop import Diverged, steps
 from train.parallel.team import ALONE, Several, Team, own_device, processes
 from train.settings import Training
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
-from train.speed.memory import keep_memory
+from train.speed.memory import keep_memory, least_bytes, memory_bytes
 from train.verify.device_check import compare_with_cpu
 
 MEASUREMENTS = 20  # how often the held-out loss is measured during training,
@@ -109,8 +109,19 @@ def open_plan(request: Request) -> Plan:
         raise ValueError(
             f"--holdout {training.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
         )
+    check_memory(training, setup, machine)
     general_windows(setup, training.seq_len)  # says it if the text is too short
     return Plan(setup, training, request.sampling, machine, request.save_model)
+
+
+def check_memory(training: Training, setup: Setup, machine: Machine) -> None:
+    """Raise a ValueError where a batch cannot fit: where the system finds that out, it may kill without a word."""
+    needed, there = least_bytes(training, setup.config, processes()[1]), memory_bytes()
+    if machine.device.type == "cpu" and there is not None and needed > there:
+        raise ValueError(
+            f"a batch takes {needed / 1e9:,.0f} GB at the least, this machine has {there / 1e9:,.0f} GB; use a smaller "
+            "--micro-batch or --batch-size"
+        )
 
 
 def fresh_model(plan: Plan) -> GPT2:
