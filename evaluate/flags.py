@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn, TypeVar
 
 import torch
@@ -34,12 +34,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"formatter_class": Formatter} | kwargs)
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        with suppress(OSError, AttributeError):  # closed: nobody hears it, and the exit code still tells
+            sys.stderr.write(f"error: {' '.join(message.split())}\n")
         sys.exit(2)
 
     @contextmanager
     def errors_in_one_line(self) -> Iterator[None]:
         """Around a command's work: what goes wrong there is told as `error` tells it, a lack of memory too."""
+        open_streams()
         try:
             yield
             sys.stdout.flush()
@@ -55,6 +57,16 @@ class Parser(argparse.ArgumentParser):
             flags = [flag for flag in TAKE_MEMORY if flag in self._option_string_actions]
             remedy = f"use a smaller {' or '.join(flags)}" if flags else "use a smaller model or a machine with more"
             self.error(f"out of memory{asked}; {remedy}")
+
+
+def open_streams() -> None:
+    """Let every print work: where a standard stream was closed (`>&-`), and on a terminal that has ASCII alone."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It also takes the free number, which the next file would get, with whatever libraries print there.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 TAKE_MEMORY = ("--micro-batch", "--batch-size", "--eval-sequences")

@@ -91,7 +91,6 @@ def go_on(model: GPT2, tokenizer: tiktoken.Encoding, prompt: str, row: int, writ
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="replace")  # an ASCII terminal
     names = [args.model, *args.compare]
     with parser.errors_in_one_line():
         machine = filled(Machine, vars(args))
