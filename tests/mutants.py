@@ -585,6 +585,7 @@ TABLE = {
         "train/lasting/test_interruption.py::test_a_run_that_another_process_has": [
             ("            lock(opened)\n", "            pass\n", "the lock is not taken"),
             ("                file.unlink()", "                pass", "the lock file stays"),
+            ("{os.getpid()} on", "{os.getppid()} on", "the wrong process is named as the holder"),
         ],
         "train/lasting/test_interruption.py::test_a_lock_on_a_deleted_file_is_no_claim": [
             ("if os.path.samestat(os.fstat(opened.fileno()), os.stat(file)):", "if True:",
@@ -622,6 +623,12 @@ TABLE = {
         ],
         "train/parallel/test_team.py::test_lines_of_other_processes_are_told_apart": [
             ("    def isatty(self) -> bool:\n        return False\n", "", "bars among the lines of several processes"),
+        ],
+        "train/parallel/test_team.py::test_the_processes_of_one_run_meet_and_hear_signals": [
+            ("        if not missing:\n", "        if True:\n", "who is not there is not waited for, but by torch, deaf to signals"),
+        ],
+        "train/parallel/test_team.py::test_who_waits_says_for_whom_every_half_minute_and_hears_signals": [
+            ("if what and look % TOLD_EVERY == 0:", "if what and look == 0:", "who waits says so once and then is silent"),
         ],
         "train/parallel/test_team.py::test_every_process_of_a_machine_has_its_own_gpu": [
             ("% torch.cuda.device_count()", "", "more processes than GPUs"),

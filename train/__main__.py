@@ -9,7 +9,7 @@ from evaluate.flags import Parser, positive_float
 from evaluate.report.closing import closing
 from evaluate.results import lr_label, read_result
 from train.flags import add_out_flags, add_request_flags, request_of
-from train.lasting.claim import claimed
+from train.lasting.claim import claimed, holder
 from train.lasting.folder import Job, common_identity, default_folder
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import Request, begin, follow, open_plan, prepare, run
@@ -54,7 +54,9 @@ def train_one(request: Request, lr: float, out: Path | None, overwrite: bool, si
     prepare(plan, folder, [job], overwrite)
     with claimed(folder) as ours:
         if not ours:
-            raise ValueError(f"another process is at work in {folder}; wait for it, or name another --out")
+            raise ValueError(
+                f"another process is at work in {folder} ({holder(folder)}); wait for it, or name another --out"
+            )
         to_do = not job.finished
         yardstick = begin(plan) if to_do else None
         team = Several(plan.machine.device) if processes()[1] > 1 else ALONE

@@ -308,21 +308,22 @@ def follow(request: Request, lr: float) -> None:
 
     The first checks, evaluates, resumes and saves. Where it finds an error it ends, and torchrun ends the others.
     """
-    team = Several(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
-    try:
-        if not team.agree(0):
-            return  # the run is finished already
-        plan = open_plan(request)
-        training, model = plan.training, fresh_model(plan)
-        optimizer = open_optimizer(model, training, lr)
-        team.share(optimizer)
-        with ending_in_one_line() as signals, signals.deferred():
+    with ending_in_one_line() as signals:
+        team = Several(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
+        try:
+            if not team.agree(0):
+                return  # the run is finished already
+            plan = open_plan(request)
+            training, model = plan.training, fresh_model(plan)
+            optimizer = open_optimizer(model, training, lr)
+            team.share(optimizer)
             gradients = team.gradients(model, optimizer, plan.machine.dtype, training.micro_batch, training.seed)
-            for _ in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
-                if signal := team.agree(signals.received or 0):
-                    team.agree(0)
-                    raise SystemExit(128 + signal)
-    except Diverged:
-        pass  # the first process says so
-    finally:
-        team.leave()
+            with signals.deferred():
+                for _ in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
+                    if signal := team.agree(signals.received or 0):
+                        team.agree(0)
+                        raise SystemExit(128 + signal)
+        except Diverged:
+            pass  # the first process says so
+        finally:
+            team.leave()
