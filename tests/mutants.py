@@ -223,6 +223,7 @@ TABLE = {
     },
     "data/book.py": {
         "data/test_data.py": [
+            ('return "" if END.search(text) else', 'return "" if True else', "a book that breaks off is kept"),
             ("text, doubts = cut_frame(re", "text, doubts = (lambda text: (text, []))(re", "the frame is not cut"),
             (r"\r*\n|\r", r"\r*\n", "CR alone, of old Macs, is no line end"),
             (r"\r*\n|\r", r"\r?\n|\r", "CR CR LF are two line ends"),
@@ -234,7 +235,7 @@ TABLE = {
             ("if not raw:", "if True:", "--raw-text is ignored"),
             ("sha256 != GULLIVER_SHA256", "sha256 == GULLIVER_SHA256", "the note on another edition: never or falsely"),
             ("if not text.strip():", "if False:", "an empty text is accepted"),
-            ('return "" if framed else', 'return "" if True else', "a page that is not the book is kept"),
+            ("if not START.search(text):", "if False:", "a page that is not the book is called one that breaks off"),
         ],
     },
     "data/frame.py": {
@@ -254,6 +255,7 @@ TABLE = {
         "data/test_data.py": [
             ("    if file.is_file():", "    if False:", "the book is fetched every time"),
             ("os.replace(part, file)", "pass", "the book is not kept"),
+            ("    except RuntimeError:", "    except KeyError:", "who has no home folder gets a traceback"),
             ('{"User-Agent": USER_AGENT}', "{}", "the request does not say who asks"),
             ("except (OSError, HTTPException)", "except OSError", "a connection that breaks is no error of one line"),
         ],
