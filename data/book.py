@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.download import cache_folder, cached_download
-from data.frame import START, cut_frame
+from data.frame import END, START, cut_frame
 from data.tokenizer import END_OF_TEXT
 
 GULLIVER_URL = "https://www.gutenberg.org/cache/epub/829/pg829.txt"
@@ -81,8 +81,10 @@ def cached_gulliver(cache: Path, url: str = GULLIVER_URL) -> Path:
     """
 
     def fault(content: bytes) -> str:
-        framed = START.search(content.decode("utf-8", errors="replace"))
-        return "" if framed else " (no Project Gutenberg markers in it)"
+        text = content.decode("utf-8", errors="replace")
+        if not START.search(text):
+            return " (no Project Gutenberg markers in it)"
+        return "" if END.search(text) else " (it breaks off: no end marker of Project Gutenberg's in it)"
 
     elsewhere = f"download {url} with a browser and name the file with --text FILE"
     return cached_download(cache / "pg829.txt", url, "the book", fault, elsewhere)

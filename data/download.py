@@ -10,8 +10,17 @@ USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: below `XDG_CACHE_HOME`, or `~/.cache` where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gulliver"
+    """Where downloads are kept: below `XDG_CACHE_HOME`, or `~/.cache` where that is not set.
+
+    Raises:
+        FileNotFoundError: nor is there a home folder, as in some containers.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gulliver"
+    except RuntimeError:
+        raise FileNotFoundError(
+            "downloads are kept in the home folder, and there is none; set XDG_CACHE_HOME to a folder"
+        ) from None
 
 
 def cached_download(file: Path, url: str, title: str, fault: Callable[[bytes], str], elsewhere: str) -> Path:
@@ -33,7 +42,9 @@ def cached_download(file: Path, url: str, title: str, fault: Callable[[bytes], s
         with urllib.request.urlopen(request, timeout=20) as response:
             content = response.read()
     except (OSError, HTTPException) as error:
-        raise ConnectionError(f"cannot fetch {title} ({error}); {elsewhere}") from None
+        socks = any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
+        reason = f"{error}; a SOCKS proxy is set, and no use is made of it here" if socks else error
+        raise ConnectionError(f"cannot fetch {title} ({reason}); {elsewhere}") from None
     if found := fault(content):
         raise ValueError(f"what {url} sent is not {title}{found}; {elsewhere}")
     file.parent.mkdir(parents=True, exist_ok=True)

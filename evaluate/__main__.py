@@ -74,7 +74,7 @@ def main() -> None:
     asked = {name: value for name, value in vars(args).items() if name in TERMS and value is not None}
     if "text" in asked:
         asked.setdefault("raw_text", False)
-    try:
+    with parser.errors_in_one_line():
         machine = filled(Machine, vars(args))
         own = [terms_of(folder) for folder in args.folders]
         of_the_first = next(filter(None, own), {})
@@ -88,9 +88,7 @@ def main() -> None:
         titles = ["model", "text", "written", "ratio (95 %)", "expected, without top-k at temperature 1"]
         rows = [f"| {' | '.join([*titles, 'the book itself'])} |", "|---|---|---|---|---|---|"]
         rows += [row(folder, setup, sampling, machine) for folder, setup, sampling in opened]
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    print("\n".join(rows))
+        print("\n".join(rows))
 
 
 if __name__ == "__main__":

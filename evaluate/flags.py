@@ -4,8 +4,14 @@ several commands share. Flags take their defaults from the fields of the setting
 import argparse
 import dataclasses
 import math
+import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn, TypeVar
+
+import torch
 
 from evaluate.ratio import Sampling
 from model.device import Machine
@@ -28,8 +34,56 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"formatter_class": Formatter} | kwargs)
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        with suppress(OSError, AttributeError):  # closed: nobody hears it, and the exit code still tells
+            sys.stderr.write(f"error: {' '.join(message.split())}\n")
         sys.exit(2)
+
+    @contextmanager
+    def errors_in_one_line(self) -> Iterator[None]:
+        """Around a command's work: what goes wrong there is told as `error` tells it, a lack of memory too."""
+        open_streams()
+        try:
+            yield
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has seen enough; nothing shall be flushed to it at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except (ValueError, OSError) as error:
+            self.error(str(error))
+        except (MemoryError, RuntimeError) as error:
+            if (asked := memory_asked_for(error)) is None:
+                raise
+            flags = [flag for flag in TAKE_MEMORY if flag in self._option_string_actions]
+            remedy = f"use a smaller {' or '.join(flags)}" if flags else "use a smaller model or a machine with more"
+            self.error(f"out of memory{asked}; {remedy}")
+
+
+def open_streams() -> None:
+    """Let every print work: where a standard stream was closed (`>&-`), and on a terminal that has ASCII alone."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It also takes the free number, which the next file would get, with whatever libraries print there.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
+TAKE_MEMORY = ("--micro-batch", "--batch-size", "--eval-sequences")
+BYTES = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "pib": 2**50, "eib": 2**60}
+
+
+def memory_asked_for(error: Exception) -> str | None:
+    """What an error that tells of too little memory says it asked for, to follow on "out of memory"; None: it is another.
+
+    Python, numpy and torch, on CPU and GPU, have each a sentence of their own for it.
+    """
+    said = str(error)
+    told = re.search("DefaultCPUAllocator|bad_alloc|out of memory|ALLOC_FAILED|Storage size .* overflowed", said)
+    if not (told or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
+        return None
+    asked = re.search(r"allocate ([\d.]+) ?(bytes|[KMGTPE]iB)", said)
+    return f": {float(asked[1]) * BYTES[asked[2].lower()] / 1e9:,.2f} GB more were asked for" if asked else ""
 
 
 def filled(settings: type[Settings], values: dict) -> Settings:

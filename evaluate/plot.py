@@ -252,11 +252,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go (default: the first of RUNS)")
     args = parser.parse_args()
-    try:
-        files = plot_all(find_results(args.runs), args.out or Path(args.runs[0]))
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(*files, sep="\n")
+    with parser.errors_in_one_line():
+        print(*plot_all(find_results(args.runs), args.out or Path(args.runs[0])), sep="\n")
 
 
 if __name__ == "__main__":

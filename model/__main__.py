@@ -5,7 +5,6 @@ python -m model lilliput "My father had a small estate"
 # The room's only file that imports other rooms, and one that no file imports: a command stands on all of them.
 
 import codecs
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -94,19 +93,15 @@ def go_on(model: GPT2, tokenizer: tiktoken.Encoding, prompt: str, row: int, writ
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
-    sys.stdout.reconfigure(errors="replace")  # an ASCII terminal
     names = [args.model, *args.compare]
-    try:
+    with parser.errors_in_one_line():
         machine = filled(Machine, vars(args))
         opened = [open_model(name) for name in names]  # a wrong name shall not cost the others' time
         prompt = read_prompt(args.prompt)
         models = [cast_copy(load_pretrained(f).to(machine.device), machine.dtype) for f, _, _ in opened]
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    write = partial(
-        generate, new_tokens=args.tokens, temperature=args.temperature, top_k=args.top_k or None, seed=args.seed
-    )
-    try:
+        write = partial(
+            generate, new_tokens=args.tokens, temperature=args.temperature, top_k=args.top_k or None, seed=args.seed
+        )
         for row in range(args.texts):
             for name, model, (_, config, tokenizer) in zip(names, models, opened):
                 if len(names) * args.texts > 1:
@@ -114,10 +109,6 @@ def main() -> None:
                 if row == 0 and (length := len(tokenizer.encode_ordinary(prompt))) > config.block_size:
                     print(f"note: of {length} tokens {name} sees the last {config.block_size}", file=sys.stderr)
                 go_on(model, tokenizer, prompt, row, write)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough; nothing shall be flushed to it at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

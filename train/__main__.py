@@ -9,7 +9,7 @@ from evaluate.flags import Parser, positive_float
 from evaluate.report.closing import closing
 from evaluate.results import lr_label, read_result
 from train.flags import add_out_flags, add_request_flags, request_of
-from train.lasting.claim import claimed
+from train.lasting.claim import claimed, holder
 from train.lasting.folder import Job, common_identity, default_folder
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import Request, begin, follow, open_plan, prepare, run
@@ -31,15 +31,12 @@ def main() -> None:
     if rank > 0:
         follow(request, args.lr)
         return
-    with ending_in_one_line() as signals:
-        try:
-            if args.batch_size < size:
-                raise ValueError(f"--batch-size {args.batch_size} leaves some of the {size} processes without a window")
-            folder = train_one(request, args.lr, args.out, args.overwrite, signals)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
-    print(f"\n{closing([read_result(folder)])}\n")
-    print(f"{'result and model are' if args.save_model else 'the result is'} in {folder}")
+    with parser.errors_in_one_line(), ending_in_one_line() as signals:
+        if args.batch_size < size:
+            raise ValueError(f"--batch-size {args.batch_size} leaves some of the {size} processes without a window")
+        folder = train_one(request, args.lr, args.out, args.overwrite, signals)
+        print(f"\n{closing([read_result(folder)])}\n")
+        print(f"{'result and model are' if args.save_model else 'the result is'} in {folder}")
 
 
 def train_one(request: Request, lr: float, out: Path | None, overwrite: bool, signals: Signals) -> Path:
@@ -57,7 +54,9 @@ def train_one(request: Request, lr: float, out: Path | None, overwrite: bool, si
     prepare(plan, folder, [job], overwrite)
     with claimed(folder) as ours:
         if not ours:
-            raise ValueError(f"another process is at work in {folder}; wait for it, or name another --out")
+            raise ValueError(
+                f"another process is at work in {folder} ({holder(folder)}); wait for it, or name another --out"
+            )
         to_do = not job.finished
         yardstick = begin(plan) if to_do else None
         team = Several(plan.machine.device) if processes()[1] > 1 else ALONE

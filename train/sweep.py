@@ -3,7 +3,6 @@
 python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 """
 
-import time
 from pathlib import Path
 
 from evaluate.flags import Parser, positive_float, positive_int
@@ -12,13 +11,11 @@ from evaluate.report.page import REPORT_FILE, write_report
 from evaluate.results import find_results, lr_label
 from evaluate.table import TABLE_FILE, table
 from train.flags import add_out_flags, add_request_flags, request_of
-from train.lasting.claim import claimed
+from train.lasting.claim import claimed, holder
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import Plan, begin, open_plan, prepare, run
-from train.parallel.team import processes, readable_output
-
-POLL = 1.0  # seconds between two looks at what other processes are at
+from train.parallel.team import processes, readable_output, wait
 
 
 def main() -> None:
@@ -52,19 +49,16 @@ def main() -> None:
     rank, size = processes()
     if args.overwrite and size > 1:
         parser.error("--overwrite is for one process; delete the folder first, then start the others")
-    with readable_output(rank, size), ending_in_one_line() as signals:
-        try:
-            plan = open_plan(request_of(args))
-            folder = args.out or default_folder(plan.setup, plan.training)
-            common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
-            grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
-            jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
-            prepare(plan, folder, jobs, args.overwrite, common)
-            work(plan, jobs, signals, rank)
-            if rank == 0:
-                report(folder)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
+    with readable_output(rank, size), parser.errors_in_one_line(), ending_in_one_line() as signals:
+        plan = open_plan(request_of(args))
+        folder = args.out or default_folder(plan.setup, plan.training)
+        common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
+        grid = [(lr, seed) for seed in range(args.seed, args.seed + args.seeds) for lr in args.lrs]
+        jobs = jobs_of(folder, common, grid, args.seeds > 1, args.overwrite)
+        prepare(plan, folder, jobs, args.overwrite, common)
+        work(plan, jobs, signals, rank)
+        if rank == 0:
+            report(folder)
 
 
 def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
@@ -72,7 +66,7 @@ def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
 
     Each process walks the jobs from a place of its own. One that dies leaves its job to whoever comes by next.
     """
-    yardstick, told = None, False
+    yardstick, looks = None, 0
     offset = rank % len(jobs)
     walk = [*enumerate(jobs, start=1)][offset:] + [*enumerate(jobs, start=1)][:offset]
     for i, job in walk:
@@ -91,10 +85,8 @@ def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
         if not mine and rank > 0:
             return
         if not mine:
-            if not told:
-                print(f"waiting for {len(left)} runs that other processes are at", flush=True)
-            told = True
-            time.sleep(POLL)
+            wait(looks, ", ".join(f"{job.label} ({holder(job.folder)})" for _, job in left))
+            looks += 1
 
 
 def title(job: Job, i: int, jobs: list[Job]) -> str:

@@ -62,7 +62,7 @@ def main() -> None:
     parser = new_parser()
     args = parser.parse_args()
     file = Path(args.runs[0]) / RATINGS_FILE
-    try:
+    with parser.errors_in_one_line():
         if args.ratings and not args.results:
             raise ValueError("--ratings goes with --results; add it")
         results = find_results(args.runs)
@@ -81,8 +81,6 @@ def main() -> None:
             print(args.page)
         else:
             rate(contest, comparisons, args.rater, file, shortage)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
 
 
 def shortage_of(comparisons: int, needed: int) -> str:

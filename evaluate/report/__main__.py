@@ -16,11 +16,8 @@ def main() -> None:
         "--out", type=Path, metavar="FILE", help=f"the page (default: {REPORT_FILE} in the first of RUNS)"
     )
     args = parser.parse_args()
-    try:
-        file = write_report(args.runs, args.out or Path(args.runs[0]) / REPORT_FILE)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(file)
+    with parser.errors_in_one_line():
+        print(write_report(args.runs, args.out or Path(args.runs[0]) / REPORT_FILE))
 
 
 if __name__ == "__main__":

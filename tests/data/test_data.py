@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from data import load_book, load_tokenizer, sample_batch
 from data.book import cached_gulliver
+from data.download import cache_folder
 from data.frame import cut_frame
 from data.tokenizer import WORD_PATTERN, byte_alphabet, copy_tokenizer
 
@@ -336,15 +338,20 @@ def gutenberg():
     """A server on this machine that sends whatever `page` holds, and notes how it was asked."""
 
     class State:
-        page, missing, requests = FRAMED.encode("utf-8"), 0, []
+        page, missing, chunked, requests = FRAMED.encode("utf-8"), 0, False, []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             State.requests.append(self.headers["User-Agent"])
             self.send_response(200)
-            self.send_header("Content-Length", str(len(State.page) + State.missing))
+            page = State.page
+            if State.chunked:  # in one chunk; the empty one that ends it is missing with the rest
+                self.send_header("Transfer-Encoding", "chunked")
+                page = b"%x\r\n%b\r\n%b" % (len(page) + State.missing, page, b"" if State.missing else b"0\r\n\r\n")
+            elif State.missing is not None:
+                self.send_header("Content-Length", str(len(page) + State.missing))
             self.end_headers()
-            self.wfile.write(State.page)
+            self.wfile.write(page)
 
         def log_message(self, *args):
             pass
@@ -369,13 +376,47 @@ def test_the_book_is_fetched_once_and_cached_byte_for_byte(gutenberg, tmp_path):
 
 def test_a_page_that_is_not_the_book_is_not_kept(gutenberg, tmp_path):
     gutenberg.page = b"<html>You are a robot</html>"
-    with pytest.raises(ValueError, match="not the book .* --text FILE"):
+    with pytest.raises(ValueError, match="not the book .no Project Gutenberg markers.*--text FILE"):
         cached_gulliver(tmp_path / "cache", gutenberg.url)
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_book_without_network(tmp_path):
-    with pytest.raises(ConnectionError, match="cannot fetch the book .*--text FILE"):
+def test_a_book_that_comes_without_its_length(gutenberg, tmp_path):
+    """In chunks, of which the end is marked; or until the connection ends, and then the book's own end must be there."""
+    gutenberg.chunked, gutenberg.missing = True, 10
+    with pytest.raises(ConnectionError, match="cannot fetch the book .*IncompleteRead"):
+        cached_gulliver(tmp_path / "cache", gutenberg.url)
+    gutenberg.chunked, gutenberg.missing, whole = False, None, gutenberg.page
+    gutenberg.page = whole[: whole.index(b"*** END")]
+    with pytest.raises(ValueError, match="sent is not the book .it breaks off.*--text FILE"):
+        cached_gulliver(tmp_path / "cache", gutenberg.url)
+    assert not (tmp_path / "cache").exists()
+    gutenberg.page = whole
+    assert cached_gulliver(tmp_path / "one", gutenberg.url).read_bytes() == whole
+    gutenberg.chunked, gutenberg.missing = True, 0
+    assert cached_gulliver(tmp_path / "two", gutenberg.url).read_bytes() == whole
+
+
+def test_where_downloads_are_kept(monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "gulliver"
+    for unset in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""), lambda: monkeypatch.delenv("XDG_CACHE_HOME")):
+        unset()
+        with pytest.raises(FileNotFoundError, match="there is none; set XDG_CACHE_HOME"):
+            load_book("gulliver")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert cache_folder() == tmp_path / ".cache" / "gulliver"
+
+
+def test_the_book_without_network(tmp_path, monkeypatch):
+    with pytest.raises(ConnectionError, match="cannot fetch the book .*refused.*--text FILE"):
+        cached_gulliver(tmp_path, "http://127.0.0.1:9/pg829.txt")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="a SOCKS proxy is set, and no use is made of it here.; .*--text FILE"):
         cached_gulliver(tmp_path, "http://127.0.0.1:9/pg829.txt")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,12 +27,24 @@ def claimed(folder: Path) -> Iterator[bool]:
     file = folder / LOCK_FILE
     opened = take(file)
     try:
+        if opened is not None:
+            with contextlib.suppress(OSError):  # a full disk; it is for those who wait, and no part of the claim
+                opened.truncate(0)
+                os.write(opened.fileno(), f"pid {os.getpid()} on {platform.node()}".encode())
         yield opened is not None
     finally:
         if opened is not None:
             with contextlib.suppress(OSError):  # Windows does not delete open files
                 file.unlink()
             opened.close()
+
+
+def holder(folder: Path) -> str:
+    """Who has claimed `folder`, as far as its lock file says it: "pid 12 on node3"."""
+    try:
+        return (folder / LOCK_FILE).read_text(encoding="utf-8") or "another process"
+    except (OSError, ValueError):  # it has just been left; or Windows, which does not let read what is locked
+        return "another process"
 
 
 def take(file: Path) -> BinaryIO | None:

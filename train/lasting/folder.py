@@ -17,7 +17,7 @@ from evaluate.table import TABLE_FILE
 from model.device import Machine
 from model.hub import MODEL_FILES
 from train.lasting.card import CARD_FILE
-from train.lasting.claim import LOCK_FILE, claimed
+from train.lasting.claim import LOCK_FILE, claimed, holder
 from train.lasting.keeper import STATE_FILE
 from train.lasting.state import differences, load_state
 from train.settings import Training
@@ -152,7 +152,9 @@ def empty_folder(run_folder: Path) -> None:
     """Delete what a run or a sweep has left in it, unless a process is at work there."""
     with claimed(run_folder) as ours:
         if not ours:
-            raise ValueError(f"another process is at work in {run_folder}; stop it first, or name another --out")
+            raise ValueError(
+                f"another process is at work in {run_folder} ({holder(run_folder)}); stop it first, or name another --out"
+            )
         for name in (*WRITTEN, *([CARD_FILE] if has_run(run_folder) else [])):
             if name != LOCK_FILE:
                 (run_folder / name).unlink(missing_ok=True)

@@ -1,10 +1,14 @@
-"""Ctrl-C, SIGTERM as batch systems send it, SIGHUP of a terminal that closes: one line, and nothing lost."""
+"""Ctrl-C, SIGTERM as batch systems send it, SIGHUP of a terminal that closes: one line, and nothing lost.
+
+Nor does a run end because nobody reads what it prints any more, as in `python -m train.sweep | head -1`.
+"""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TextIO
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has none
@@ -46,9 +50,40 @@ class Signals:
             raise Interrupted(number)
 
 
+class Enduring:
+    """A stream whose other end may go away: what is printed from then on is lost, and who prints goes on."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.attempt(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.attempt(self.stream.flush)
+
+    def attempt(self, call: Callable, *arguments) -> None:
+        try:
+            call(*arguments)
+        except OSError:  # a pipe that nobody reads, a terminal that is closed, a log on a full disk
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
 @contextmanager
 def ending_in_one_line() -> Iterator[Signals]:
     """Around a whole command: a signal ends it with one line and the exit code that shells expect, 128 + its number."""
+    with redirect_stdout(Enduring(sys.stdout)), redirect_stderr(Enduring(sys.stderr)):
+        with hearing_signals() as signals:
+            yield signals
+        sys.stdout.flush()  # while it may still fail
+
+
+@contextmanager
+def hearing_signals() -> Iterator[Signals]:
     signals = Signals()
     # What is ignored stays so: `nohup` starts a command with SIGHUP ignored, and a shell its background jobs with SIGINT.
     heard = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]

@@ -77,7 +77,7 @@ def result_of(
 
 
 def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_folder: Path) -> Result:
-    """Write the model, if any, with its card, and the result; only when both are on the disk, the state may go.
+    """Write the model, if any, and the result; only when both are on the disk, the state may go. The card comes last.
 
     Raises:
         OSError: they cannot be written.
@@ -88,7 +88,6 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_fol
             save_pretrained(model, folder, end_of_text=load_tokenizer(folder).eot_token)
             for name in MODEL_FILES:
                 settle(folder / name)
-            (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
         write_json(folder / RESULT_FILE, result)
     except SafetensorError as error:  # a full disk is one of these to safetensors
         raise OSError(str(error)) from None
@@ -97,7 +96,18 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_fol
     for name in (STATE_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)
+    if model is not None:
+        keep_card(folder, result)
     return result
+
+
+def keep_card(folder: Path, result: Result) -> None:
+    """Write the card of a run whose result is on the disk; a run is never lost to its caption."""
+    try:
+        (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
+    except Exception as error:  # whatever it is: the run is done and safe
+        print(f"note: the model's card could not be made ({type(error).__name__}: {' '.join(str(error).split())}); "
+              f"the model and its result are in {folder}", flush=True)  # fmt: skip
 
 
 def environment(machine: Machine) -> dict:

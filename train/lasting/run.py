@@ -43,7 +43,7 @@ from train.loop import Diverged, steps
 from train.parallel.team import ALONE, Several, Team, own_device, processes
 from train.settings import Training
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
-from train.speed.memory import keep_memory
+from train.speed.memory import keep_memory, least_bytes, memory_bytes
 from train.verify.device_check import compare_with_cpu
 
 MEASUREMENTS = 20  # how often the held-out loss is measured during training,
@@ -110,8 +110,19 @@ def open_plan(request: Request) -> Plan:
         raise ValueError(
             f"--holdout {training.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
         )
+    check_memory(training, setup, machine)
     general_windows(setup, training.seq_len)  # says it if the text is too short
     return Plan(setup, training, request.sampling, machine, request.save_model)
+
+
+def check_memory(training: Training, setup: Setup, machine: Machine) -> None:
+    """Raise a ValueError where a batch cannot fit: where the system finds that out, it may kill without a word."""
+    needed, there = least_bytes(training, setup.config, processes()[1]), memory_bytes()
+    if machine.device.type == "cpu" and there is not None and needed > there:
+        raise ValueError(
+            f"a batch takes {needed / 1e9:,.0f} GB at the least, this machine has {there / 1e9:,.0f} GB; use a smaller "
+            "--micro-batch or --batch-size"
+        )
 
 
 def fresh_model(plan: Plan) -> GPT2:
@@ -316,21 +327,22 @@ def follow(request: Request, lr: float) -> None:
 
     The first checks, evaluates, resumes and saves. Where it finds an error it ends, and torchrun ends the others.
     """
-    team = Several(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
-    try:
-        if not team.agree(0):
-            return  # the run is finished already
-        plan = open_plan(request)
-        training, model = plan.training, fresh_model(plan)
-        optimizer = open_optimizer(model, training, lr)
-        team.share(optimizer)
-        with ending_in_one_line() as signals, signals.deferred():
+    with ending_in_one_line() as signals:
+        team = Several(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
+        try:
+            if not team.agree(0):
+                return  # the run is finished already
+            plan = open_plan(request)
+            training, model = plan.training, fresh_model(plan)
+            optimizer = open_optimizer(model, training, lr)
+            team.share(optimizer)
             gradients = team.gradients(model, optimizer, plan.machine.dtype, training.micro_batch, training.seed)
-            for _ in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
-                if signal := team.agree(signals.received or 0):
-                    team.agree(0)
-                    raise SystemExit(128 + signal)
-    except Diverged:
-        pass  # the first process says so
-    finally:
-        team.leave()
+            with signals.deferred():
+                for _ in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
+                    if signal := team.agree(signals.received or 0):
+                        team.agree(0)
+                        raise SystemExit(128 + signal)
+        except Diverged:
+            pass  # the first process says so
+        finally:
+            team.leave()

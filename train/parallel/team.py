@@ -7,6 +7,7 @@ Distributed").
 """
 
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -26,6 +27,8 @@ from train.adamw import AdamW
 from train.speed.step import fast_gradients, loss_in
 
 WAIT = timedelta(hours=12)  # for the first process, which measures while the others have nothing to do
+POLL = 1.0  # seconds between two looks at what other processes are at
+TOLD_EVERY = 30  # looks
 
 
 def processes() -> tuple[int, int]:
@@ -111,6 +114,24 @@ class Team:
 ALONE = Team()
 
 
+def wait(look: int, what: str) -> None:
+    """Until the next look; at the first and every half minute say what for, if anything. A signal ends it."""
+    if what and look % TOLD_EVERY == 0:
+        print(f"waiting for {what}", flush=True)
+    time.sleep(POLL)
+
+
+def meeting() -> dist.Store:
+    """What all processes of a run have in common, once all are there. Torch would wait too, but deaf to signals."""
+    store, rank, size = next(dist.rendezvous("env://", timeout=WAIT))
+    store.add("there", 1)
+    for look in itertools.count():
+        missing = size - store.add("there", 0)
+        if not missing:
+            return store
+        wait(look, f"{missing} of {size} processes" if rank == 0 else "")
+
+
 class Several(Team):
     """Two processes or more; making it waits until all of them are there."""
 
@@ -119,7 +140,8 @@ class Several(Team):
         self.device = device
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=meeting(), rank=self.rank, world_size=self.size, timeout=WAIT)
 
     def leave(self) -> None:
         """Say goodbye. A process that ends without it may abort, and torchrun then stops the others."""

@@ -43,16 +43,13 @@ def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
     work = args.out / "work"  # tokens and state: needed to go on, not part of the model
-    with ending_in_one_line():  # the next start goes on from the last state
-        try:
-            device = device_of(args.device)
-            recipe = filled(Recipe, vars(args))
-            work.mkdir(parents=True, exist_ok=True)
-            check_state(work, recipe)
-            corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
-            check_corpus(corpus, recipe)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
+    with parser.errors_in_one_line(), ending_in_one_line():  # the next start goes on from the last state
+        device = device_of(args.device)
+        recipe = filled(Recipe, vars(args))
+        work.mkdir(parents=True, exist_ok=True)
+        check_state(work, recipe)
+        corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
+        check_corpus(corpus, recipe)
         make_model(
             args.out,
             work,

@@ -233,14 +233,12 @@ def main() -> None:
         help="folders of trial runs, for the table of sizes (default: those of the present card)",
     )
     args = parser.parse_args()
-    try:
+    with parser.errors_in_one_line():
         model, tokenizer = load_pretrained(args.folder), load_tokenizer(args.folder)
         training = json.loads((args.folder / "training.json").read_text(encoding="utf-8"))
         books = {text: load_book(text) for text in args.texts}
         pilots = read_pilots(args.folder, args.pilots)
         held_out, train_tokens = np.load(args.work / "held_out.npy"), np.load(args.work / "train.npy")
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
     texts = {"the held-out books": (held_out, training["corpus"]["held_out"]["bytes"])}
     for book in books.values():
         tokens = np.array([tokenizer.eot_token, *tokenizer.encode_ordinary(book.text)])

@@ -3,5 +3,5 @@
 step.py            products in bfloat16, a batch in parts; start here
 chunked_loss.py    the cross-entropy without ever holding all logits
 adamw.py           AdamW with fewer trips to memory, and as one compiled kernel
-memory.py          freed memory is kept for the next step
+memory.py          freed memory is kept for the next step; what a batch takes at the least
 """

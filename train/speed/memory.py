@@ -1,7 +1,10 @@
-"""Memory that is kept from one step to the next."""
+"""Memory: what a batch takes at the least, and how it is kept from one step to the next."""
 
 import ctypes
 import platform
+
+from model.gpt2 import GPT2Config
+from train.settings import Training
 
 
 def keep_memory() -> bool:
@@ -22,3 +25,24 @@ def keep_memory() -> bool:
         mallopt(option, value)
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 1 << 26))
     )
+
+
+def least_bytes(training: Training, config: GPT2Config, processes: int = 1) -> int:
+    """What a step takes at the very least, in bytes: the batch's token ids, and what autograd keeps of its windows.
+
+    Of every token under way each block keeps 14 C numbers of two bytes or more: what its two norms (2 C), its
+    queries, keys and values (3 C), its attention (C) and its MLP (4 C before the GELU, 4 C after) have made.
+    """
+    B, T = training.batch_size, training.seq_len
+    under_way = min(training.micro_batch or B, -(-B // processes))
+    return 8 * B * (T + 1) + under_way * T * config.n_layer * 14 * config.n_embd * 2
+
+
+def memory_bytes() -> int | None:
+    """Of this machine, in bytes, the swap space included; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            kilobytes = {name: int(words.split()[0]) for name, words in (line.split(":") for line in lines)}
+        return 1024 * (kilobytes["MemTotal"] + kilobytes["SwapTotal"])
+    except (OSError, KeyError):
+        return None

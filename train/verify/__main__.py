@@ -48,7 +48,7 @@ def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
     expected = official()
-    try:
+    with parser.errors_in_one_line():
         if args.model in HUB and args.model != "gpt2":
             raise ValueError(f"nothing is known of {args.model} here; use --model gpt2 or a folder with its four files")
         device = device_of(args.device)
@@ -57,16 +57,16 @@ def main() -> None:
         model, tokenizer = load_what_fits(folder, expected)
         batch = batch_tokens(text, tokenizer, expected.batch_size * expected.seq_len + 1)
         model.to(device)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    passed = []
-    for check in verify(folder, model, tokenizer, batch, expected, getattr(torch, args.dtype)):
-        print(check, flush=True)
-        passed.append(check.passed)
-    if not all(passed):
-        print(f"{passed.count(False)} of {len(passed)} checks FAILED: other weights, another text or a wrong {device}")
-        sys.exit(1)
-    print(f"all {len(passed)} checks passed: this is GPT-2, and {device} computes it as others do")
+        passed = []
+        for check in verify(folder, model, tokenizer, batch, expected, getattr(torch, args.dtype)):
+            print(check, flush=True)
+            passed.append(check.passed)
+        if not all(passed):
+            print(
+                f"{passed.count(False)} of {len(passed)} checks FAILED: other weights, another text or a wrong {device}"
+            )
+            sys.exit(1)
+        print(f"all {len(passed)} checks passed: this is GPT-2, and {device} computes it as others do")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,23 @@ def test_without_a_model_there_is_no_card(run, command):
     assert not (folder / "README.md").exists() and (folder / "result.json").is_file()
 
 
+def test_a_run_is_never_lost_to_its_card(run, command, monkeypatch):
+    """The card is made when the result is on the disk, and what goes wrong with it is a note."""
+    folder, arguments = run
+
+    def fails(result):
+        assert read_result(folder) == json.loads(json.dumps(result)) and not (folder / "state.safetensors").exists()
+        raise ImportError("a library's\nname")
+
+    monkeypatch.setattr("train.lasting.outcome.model_card", fails)
+    code, printed, err = command(train_command.main, *arguments, "--overwrite")
+    note = f"(ImportError: a library's name); the model and its result are in {folder}"
+    assert code == 0 and err == "" and f"note: the model's card could not be made {note}" in printed.splitlines()
+    assert not (folder / "README.md").exists() and (folder / "model.safetensors").is_file()
+    code, printed, _ = command(train_command.main, *arguments)
+    assert code == 0 and "finished already" in printed
+
+
 def test_a_folder_is_published_by_the_hubs_own_command(run, tmp_path):
     """`hf upload`, as train/README.md has it, against a server of our own."""
     sent, port = {}, 0

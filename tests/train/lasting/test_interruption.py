@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import signal
@@ -347,19 +348,20 @@ def test_a_run_that_another_process_has(command, arguments, tmp_path):
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
     out.mkdir()
-    holds = "import fcntl, sys; f = open(sys.argv[1], 'a+b'); fcntl.lockf(f, fcntl.LOCK_EX); "
-    holds += "print(flush=True); input()"
+    holds = "import pathlib, sys; from train.lasting.claim import claimed\n"
+    holds += "with claimed(pathlib.Path(sys.argv[1])): print(flush=True); input()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", holds, str(out / "run.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", holds, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
+    who = f"another process is at work in {out} (pid {holder.pid} on {platform.node()}); "
     try:
         holder.stdout.readline()
         with claimed(out) as ours:
             assert not ours
         code, _, err = command(train_command.main, *arguments)
-        assert code == 2 and "another process is at work in" in err and err.count("\n") == 1
+        assert code == 2 and who in err and err.count("\n") == 1
         code, _, err = command(train_command.main, *arguments, "--overwrite")
-        assert code == 2 and "another process is at work in" in err
+        assert code == 2 and who in err
     finally:
         holder.kill()
         holder.wait()

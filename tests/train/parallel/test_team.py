@@ -5,19 +5,22 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 import train.__main__ as train_command
 from train import sweep
 from train.lasting.folder import Job
+from train.lasting.interruption import ending_in_one_line
 from train.lasting.keeper import Keeper
-from train.parallel.team import Prefixed, own_device, part_of, processes
+from train.parallel.team import Prefixed, meeting, own_device, part_of, processes
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--batch-size", 5, "--seq-len", 16, "--eval-sequences", 2, "--eval-tokens", 4, "--samples", 4)
@@ -62,8 +65,7 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     with pytest.MonkeyPatch.context() as patched:  # one process, stopped after the second sample
         patched.setattr(Keeper, "due", lambda keeper: keeper.optimizer.steps == 2)
         patched.setattr(Keeper, "save", saves_and_stops)
-        with pytest.raises(KeyboardInterrupt):
-            command(train_command.main, *together)
+        assert command(train_command.main, *together)[0] == 130
     printed = torchrun("train", *together)
     assert "going on from sample 2 of 4" in printed and len(re.findall(r"^1e-2 +\d", printed, re.MULTILINE)) == 1
     one, two = (json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8")) for name in ("one", "two"))
@@ -144,7 +146,7 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
                 finish(jobs[2])
 
         monkeypatch.setattr(sweep, "claimed", claimed)
-        monkeypatch.setattr(sweep.time, "sleep", sleep)
+        monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
         monkeypatch.setattr(sweep, "begin", lambda *_: "start")
         monkeypatch.setattr(sweep, "run", lambda plan, start, job, signals: (seen.append(str(job.seed)), finish(job)))
         sweep.work(None, jobs, None, rank)
@@ -154,3 +156,46 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
     assert walk(0, holder_dies=True) == ["0", "1", "waits", "2"]
     assert walk(1) == ["1", "0"]
     assert walk(5) == ["0", "1"]  # 5 modulo 3 begins at the one that is held
+
+
+def test_who_waits_says_for_whom_every_half_minute_and_hears_signals(tmp_path, monkeypatch, capsys):
+    """The first process of a sweep, whose other two runs are held for 61 seconds, and then a SIGTERM comes."""
+    jobs = [Job(lr, 0, tmp_path / name, {}) for lr, name in ((1e-3, "a"), (1e-4, "b"))]
+    seconds = []
+    for job, who in zip(jobs, ("pid 12 on node3", "")):
+        job.folder.mkdir()
+        (job.folder / "run.lock").write_text(who, encoding="utf-8")
+
+    def sleep(length):
+        seconds.append(length)
+        if sum(seconds) > 60:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sweep, "claimed", lambda folder: contextlib.nullcontext(False))
+    monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
+    with pytest.raises(SystemExit) as end, ending_in_one_line() as signals:
+        sweep.work(None, jobs, signals, 0)
+    printed, err = capsys.readouterr()
+    assert end.value.code == 143 and err == "\nstopped by SIGTERM\n" and len(seconds) == 61
+    assert printed == 3 * "waiting for 1e-3 (pid 12 on node3), 1e-4 (another process)\n"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_processes_of_one_run_meet_and_hear_signals(rank, monkeypatch, capsys):
+    """The second of three comes after half a minute, the third never."""
+    store, seconds = dist.HashStore(), []
+
+    def sleep(length):
+        seconds.append(length)
+        if len(seconds) == 30:
+            store.add("there", 1)
+        if len(seconds) == 40:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(store, rank, 3)]))
+    with pytest.raises(KeyboardInterrupt):
+        meeting()
+    told = "waiting for 2 of 3 processes\nwaiting for 1 of 3 processes\n"
+    assert capsys.readouterr().out == ("" if rank else told)
+    assert meeting() is store and len(seconds) == 40
