@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NoReturn, NotRequired, TypedDict
 
 import numpy as np
 
@@ -82,6 +82,11 @@ class Result(TypedDict):
     environment: dict  # versions, machine, and `seconds`: before, training, after
 
 
+# The fields of a result that hold others.
+HOLD = dict.fromkeys(("train_loss", "held_out_loss", "checkpoints", "prompts"), list)
+HOLD |= dict.fromkeys(("before", "book", "shown", "settings", "identity", "environment"), dict)
+
+
 def lr_label(lr: float) -> str:
     """A learning rate as people write it: 1e-4, 2.5e-5."""
     return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
@@ -103,13 +108,21 @@ def read_result(folder: Path) -> Result:
     """
     file = folder / RESULT_FILE
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = json.loads(file.read_text(encoding="utf-8"), parse_constant=no_number)
         missing = Result.__required_keys__ - result.keys()
-    except (ValueError, AttributeError) as error:
+        for name, kind in HOLD.items():
+            if not isinstance(result.get(name, kind()), kind):
+                raise ValueError(f"{name} is no {kind.__name__}")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); delete it and run again") from None
     if missing:
         raise ValueError(f"{file} is not the result of a run: {', '.join(sorted(missing))} missing")
     return result
+
+
+def no_number(name: str) -> NoReturn:
+    """For what Python's JSON reader would take for a number, and no run writes."""
+    raise ValueError(f"{name} is in it")
 
 
 def run_folders(paths: Iterable[str | Path]) -> list[Path]:

@@ -761,6 +761,8 @@ TABLE = {
         ],
         "evaluate/test_evaluate.py": [
             ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
+            (", parse_constant=no_number", "", "NaN in a result is taken for a number"),
+            ("if not isinstance(result.get(name, kind()), kind):", "if False:", "a result damaged by hand ends in a traceback"),
             ('max(result["least_copy"] for', 'min(result["least_copy"] for', "the shortest copy of all runs is named"),
             ('return result["settings"]["text_sha256"], ', 'return result["settings"]["text"], ', "a text is known by its path"),
             ('["text_sha256"], result["settings"]["raw_text"]', '["text_sha256"], False', "as served and cut are one text"),

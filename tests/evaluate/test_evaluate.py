@@ -336,7 +336,14 @@ def test_results_that_cannot_be_used(sweep_folder, tmp_path):
     (other / "result.json").write_text('{"lr": 1}', encoding="utf-8")
     with pytest.raises(ValueError, match="not the result of a run: after, before"):
         find_results([other])
-    for damaged in ("{", "[]"):
+    whole = json.dumps(fake_result(1e-4, [4.0]))
+    broken = [whole.replace('"lr": 0.0001', f'"lr": {number}') for number in ("NaN", "-Infinity")]
+    broken += [
+        json.dumps(json.loads(whole) | odd)
+        for odd in ({"settings": []}, {"train_loss": "4.0"}, {"after": {}, "before": 3})
+    ]
+    assert whole not in broken
+    for damaged in ("{", "[]", "[" * 100_000, *broken):
         (other / "result.json").write_text(damaged, encoding="utf-8")
         with pytest.raises(ValueError, match="damaged"):
             find_results([other])
