@@ -148,13 +148,14 @@ def drawn(folder: Path) -> Fault:
 
 
 def rows_of(fault: Fault) -> range:
-    """The lines of the faulty statement; of one that has a body (if, for, def) those that were changed."""
+    """The lines of the faulty statement; of one that has a body (if, for, def) or is long those that were changed."""
     source = put_in(fault, whole := (ROOT / fault.file).read_text(encoding="utf-8"))
     first = whole[: whole.index(fault.old)].count("\n") + 1
     last = first + fault.new.count("\n")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.stmt) and not hasattr(node, "body") and node.lineno <= first <= last <= node.end_lineno:
-            return range(node.lineno, node.end_lineno + 1)
+            rows = range(node.lineno, node.end_lineno + 1)
+            return rows if len(rows) < 15 else range(first, last + 1)
     return range(first, last + 1)
 
 
