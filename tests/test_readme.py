@@ -61,7 +61,7 @@ def test_the_demos_numbers_are_those_of_its_table():
         f"the held-out loss ends at {found[largest][4]}, far above the {found[largest][2]} of the model before",
         f"{beyond[largest][3]} % of what it writes",
         f"by {kl[largest]} nats per token from those before, at the other rates by {kl[middle]} and {kl[smallest]}",
-        f"{middle} *learns* until sample {at} and then over-fits, {smallest} learns to the end and *fits best*",
+        f"{middle} *learns* until sample {at} and then over-fits, {smallest} learns nearly to the end and *fits best*",
         f"the tale has {own}, and the ruined model rises from {found[largest][5].split()[0]} to {ratio[largest]}, nearer to "
         f"it than {smallest} with {ratio[smallest]}",
         f"at {largest} the ratio ended anywhere from {min(spans)[0]:.3f} to {max(spans, key=max)[1]:.3f}",
