@@ -129,7 +129,7 @@ def in_one_file(folder, pairs_as) -> dict:
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
     added = [{"id": 299, "content": "<|endoftext|>", "special": True}, {"id": 300, "content": "[PAD]", "special": True}]
     words = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model = {"type": "BPE", "vocab": vocab, "merges": [pairs_as(line.split(" ")) for line in lines]}
+    model = {"type": "BPE", "vocab": vocab | {"[PAD]": 300}, "merges": [pairs_as(line.split(" ")) for line in lines]}
     return {"version": "1.0", "added_tokens": added, "normalizer": None, "pre_tokenizer": words, "model": model}
 
 

@@ -113,6 +113,12 @@ def test_a_pickle_is_refused_and_its_two_lines_convert_it(
         (lambda t: t.update({"wpe.weight": t["wpe.weight"][:-1]}), r"shape or type: wpe.weight \[23, 12\]"),
         (lambda t: t.update({"ln_f.bias": t["ln_f.bias"].astype(np.int32)}), "shape or type: ln_f.bias"),
         (lambda t: t.update({"lm_head.weight": t["wte.weight"] + 1}), "lm_head.weight differs"),
+        (lambda t: t.update({"lm_head.weight": t["wte.weight"][:-1]}), "lm_head.weight differs"),
+        (lambda t: t.update({"lm_head.weight": t["wte.weight"].astype(np.int64)}), "lm_head.weight differs"),
+        (
+            lambda t: t.update({"h.0.attn.module.c_proj.bias": t.pop("h.0.attn.c_proj.bias")}),
+            "unknown: h.0.attn.module",
+        ),
         (lambda t: t.update({"transformer.ln_f.bias": t["ln_f.bias"]}), "unknown: (transformer.)?ln_f.bias"),
     ],
 )
