@@ -138,7 +138,10 @@ def share(text: str) -> float:
 
 
 def temperature(text: str) -> float:
-    return 0.0 if text in ("0", "0.0") else positive_float(text)
+    try:
+        return 0.0 if text in ("0", "0.0") else positive_float(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0, nor a finite number above it") from None
 
 
 def add_text_flags(parser: argparse.ArgumentParser, default: str | None = "gulliver") -> None:

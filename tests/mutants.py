@@ -688,7 +688,8 @@ TABLE = {
         "train/pretrain/test_pretrain.py": [
             ("peak * (step + 1) / warmup", "peak * step / warmup", "the first step has a rate of zero"),
             ("(steps - start))", "steps)", "the rate does not fall to zero"),
-            ("    clip_grad_norm_(model.parameters(), recipe.clip)\n", "", "gradients of any length"),
+            ("if not (loss.isfinite() and length.isfinite()):", "if not loss.isfinite():", "a model of no numbers is written"),
+            ("clip_grad_norm_(model.parameters(), recipe.clip)", "clip_grad_norm_(model.parameters(), 1e9)", "gradients of any length"),
             ("if p.dim() == 2:", "if True:", "biases and norms decay"),
             ("1 - self.lr * self.decay_of_matrices", "1 - self.decay_of_matrices", "decay without the rate"),
             ("record = keeper.restore()", "record = None", "a state that is there is not gone on from"),

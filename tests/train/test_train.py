@@ -489,7 +489,7 @@ def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path
         (["--holdout", "0.999"], "tokens to train on, a window needs 17"),
         (["--holdout", "0.0001"], "leaves nothing to predict"),
         (["--dropout", "1"], "'1' is not a number from 0 to below 1"),
-        (["--temperature", "-1"], "'-1' is not a finite number above 0"),
+        (["--temperature", "-1"], "'-1' is not 0, nor a finite number above it"),
         (["--top-k", "-1"], "'-1' is not a whole number from 0 on"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 on"),
         (["--device", "cuda:7"], "device 'cuda:7' is not available"),

@@ -1,5 +1,6 @@
 """A vocabulary and a small GPT-2 from nothing but a corpus."""
 
+import argparse
 from pathlib import Path
 
 from evaluate.flags import Parser, filled, positive_float, positive_int
@@ -9,13 +10,19 @@ from train.pretrain.corpus import prepare_corpus
 from train.pretrain.pretraining import Recipe, check_corpus, check_state, make_model
 
 
+def corpus_path(text: str) -> Path:
+    if not text:  # a Path of "" is the present folder
+        raise argparse.ArgumentTypeError("no corpus is named; give one, as in: make lilliput CORPUS=books.jsonl.xz")
+    return Path(text)
+
+
 def open_parser() -> Parser:
     parser = Parser(
         prog="python -m train.pretrain",
         description="Train a byte-level BPE vocabulary and a small GPT-2 on a corpus. The same command again goes on "
         "where it stopped.",
     )
-    parser.add_argument("--corpus", type=Path, required=True, help="folder of .txt files, or a .jsonl(.xz) file")
+    parser.add_argument("--corpus", type=corpus_path, required=True, help="folder of .txt files, or a .jsonl(.xz) file")
     parser.add_argument("--out", type=Path, default=Path("runs/lilliput"), help="the model folder to write")
     parser.add_argument("--vocab-size", type=positive_int, default=4096, help="tokens, the 256 bytes included")
     parser.add_argument("--n-layer", type=positive_int, default=4, help="blocks")

@@ -216,7 +216,11 @@ def pretrain(
 
 
 def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe, step: int) -> float:
-    """One batch and one update; returns the batch's loss in nats per token."""
+    """One batch and one update; returns the batch's loss in nats per token.
+
+    Raises:
+        ValueError: before the update, where the loss or the gradient is not finite: no step can lead back.
+    """
     device = model.wte.weight.device
     inputs, targets = sample_batch(tokens, recipe.batch_size, recipe.block_size, recipe.seed, step)  # (B, T) each
     with training_precision(model, recipe):
@@ -224,7 +228,12 @@ def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe,
     loss.backward()
     # All gradients are scaled by one factor where their joint length is over the limit: one bad batch then cannot
     # throw the model far (Pascanu et al. 2013).
-    clip_grad_norm_(model.parameters(), recipe.clip)
+    length = clip_grad_norm_(model.parameters(), recipe.clip)
+    if not (loss.isfinite() and length.isfinite()):
+        raise ValueError(
+            f"the {'gradient' if loss.isfinite() else 'loss'} in step {step + 1} is not finite: diverged; no model is "
+            "written; use a smaller --lr, and another --out"
+        )
     optimizer.step()
     optimizer.zero_grad()
     return loss.item()

@@ -148,6 +148,23 @@ def test_stopped_and_started_again_is_the_same_run(pretrain, tmp_path, monkeypat
         assert whole[key] == stopped[key]
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_pretraining_that_diverges_leaves_no_model(pretrain, tmp_path, monkeypatch, what):
+    original = pretraining.chunked_next_token_loss
+
+    def explodes(model, inputs, targets):
+        loss = original(model, inputs, targets)
+        if what == "loss":
+            return loss * torch.inf
+        model.ln_f.bias.register_hook(lambda gradient: gradient * torch.nan)
+        return loss
+
+    monkeypatch.setattr(pretraining, "chunked_next_token_loss", explodes)
+    code, _, err = pretrain(tmp_path / "model", "--float32")
+    assert code == 2 and f"the {what} in step 1 is not finite: diverged; no model is written" in err.splitlines()[-1]
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["work"]
+
+
 def test_other_settings_do_not_go_on(pretrain, tmp_path):
     pretrain(tmp_path / "model")
     code, _, err = pretrain(tmp_path / "model", "--lr", "0.5")
@@ -173,6 +190,7 @@ def test_a_state_of_an_earlier_version_is_refused_in_one_line(pretrain, tmp_path
         (["--warmup", "8"], "--warmup 8 must be below --steps 8"),
         (["--held-out", "6"], "leaves none of the 6 texts"),
         (["--vocab-size", "100"], "no room"),
+        (["--corpus", ""], "no corpus is named; give one, as in: make lilliput CORPUS="),
         (["--block-size", "100000"], "a window needs 100001"),
     ],
 )
