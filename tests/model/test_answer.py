@@ -101,7 +101,7 @@ def test_a_terminal_takes_no_commands_from_a_model(capsys, monkeypatch):
         (["nowhere", "x"], "there is no model or folder 'nowhere'"),
         (["{model}", "x", "--compare", "nowhere"], "there is no model or folder 'nowhere'"),
         (["{model}", "x", "--tokens", "0"], "not a whole number above 0"),
-        (["{model}", "x", "--temperature", "hot"], "not a finite number"),
+        (["{model}", "x", "--temperature", "hot"], "is not 0, nor a finite number"),
         (["{model}"], "the prompt is not UTF-8 (byte 0)"),
     ],
 )
