@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
+# Threads that wait for each other sleep: where they spin, as they do by default, a busy machine makes them many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # make sweep SAMPLES=50 LRS="1e-3 1e-4" MODEL=folder TEXT=file SEED=1 OUT=runs/mine FLAGS="--batch-size 4"
 SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
 	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
