@@ -117,7 +117,7 @@ def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
     exercises = course()
-    try:
+    with parser.errors_in_one_line():
         if args.name is None:
             print(listing())
         elif args.name == "fault":
@@ -140,8 +140,6 @@ def main() -> None:
         else:
             run = check if args.check else lambda *it: begin(*it, args.again)
             print(run(exercises[args.name], FOLDER / args.name))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
 
 
 if __name__ == "__main__":
