@@ -12,7 +12,7 @@ from data.book import Book, load_book
 from data.tokenizer import load_tokenizer
 from evaluate.ratio import most_frequent_tokens, share_among
 from model.gpt2 import GPT2Config
-from model.hub import HUB, file_sha256, model_folder, source_of, weight_files
+from model.hub import file_sha256, model_folder, source_of, weight_files
 from model.pretrained import read_config
 from model.speed.empty import empty_model
 
@@ -118,8 +118,6 @@ def open_setup(
 
 def model_name(model: str, folder: Path) -> str:
     """What captions call a model: its name without owner and revision, or its folder's."""
-    if model in (*HUB, "lilliput"):
-        return model
     source = source_of(model)
     return source.repository.split("/")[1] if source else folder.resolve().name
 

@@ -217,10 +217,8 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=Path(".venv-bench"), help="where transformers is installed")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for bench.json and bench.md")
     args = parser.parse_args()
-    try:
+    with parser.errors_in_one_line():
         device_of(args.device)
-    except ValueError as error:
-        parser.error(str(error))
     torch.backends.cuda.matmul.allow_tf32 = True  # the peak that our side may reach in float32
     python = their_python(args.environment)
     args.out.mkdir(parents=True, exist_ok=True)

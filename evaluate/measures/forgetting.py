@@ -105,8 +105,11 @@ def weight_change(base: GPT2, tuned: GPT2) -> dict[str, float]:
     Returns:
         {"wte": ..., "wpe": ..., "h.0": ..., one for each block, "ln_f": ...}, without unit.
     """
-    parts = ["wte", "wpe", *(f"h.{i}" for i in range(len(base.h))), "ln_f"]
-    return {part: relative_change(base.get_submodule(part), tuned.get_submodule(part)) for part in parts}
+    return {part: relative_change(base.get_submodule(part), tuned.get_submodule(part)) for part in parts_of(base)}
+
+
+def parts_of(model: GPT2) -> list[str]:
+    return ["wte", "wpe", *(f"h.{i}" for i in range(len(model.h))), "ln_f"]
 
 
 def relative_change(base: nn.Module, tuned: nn.Module) -> float:

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from evaluate.loss import text_loss
-from evaluate.measures.forgetting import weight_change
+from evaluate.measures.forgetting import parts_of, weight_change
 from evaluate.measures.measure import (
     HELD_OUT_ON_THE_WAY,
     PROMPTS_ON_THE_WAY,
@@ -42,7 +43,9 @@ class Yardstick:
         change = weight_change(load_pretrained(self.setup.folder).to(self.machine.device), model)
         return evaluation(self.reference, model, written, change, f"measuring {name}")
 
+    @cached_property
     def first_checkpoint(self) -> Checkpoint:
+        """That of the base model, the same for every run."""
         return self.checkpoint_of(self.reference.base, 0, self.before)
 
     def checkpoint_of(self, model: GPT2, sample: int, measured: Evaluation) -> Checkpoint:
@@ -69,6 +72,6 @@ def open_yardstick(setup: Setup, base: GPT2, sampling: Sampling, seq_len: int, m
     """Evaluate the base model: once is enough, with the same weights, start tokens and luck for every run."""
     written = write(setup, base, sampling, machine, "writing before")
     reference = open_reference(setup, base, written, sampling, seq_len, machine)
-    unchanged = dict.fromkeys(weight_change(base, base), 0.0)
+    unchanged = dict.fromkeys(parts_of(base), 0.0)
     before = evaluation(reference, reference.base, written, unchanged, "measuring before")
     return Yardstick(reference, before, book_evaluation(reference))

@@ -46,12 +46,9 @@ def outcome(language: str, lines: str) -> str:
         return "\n".join(output([sys.executable, "-c", lines.replace("seed=0", f"seed={seed}")]) for seed in SEEDS)
     if "make demo" not in lines:
         return "\n".join(output([*lines.split(), "--seed", str(seed)]) for seed in SEEDS)
-    for folder in (folders := re.findall(r"--out (\S+)\"", lines)):
-        several = f"--seeds {len(SEEDS)} --no-save-model --out {folder}"
-        lines = lines.replace(f"--out {folder}", several)
-    output(["bash", "-ec", lines])
+    output(["bash", "-ec", lines.replace("--out ", f"--seeds {len(SEEDS)} --no-save-model --out ")])
     written = []
-    for folder in folders:
+    for folder in re.findall(r"--out (\S+)\"", lines):
         results = find_results([ROOT / folder])
         environment = results[0]["environment"]
         machine = f"{environment['dtype']}, {environment['device_name']}"

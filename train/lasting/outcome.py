@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from data.tokenizer import copy_tokenizer, load_tokenizer
+from data.tokenizer import copy_tokenizer
 from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.measures.yardstick import Yardstick
 from evaluate.results import RESULT_FILE, Evaluation, Result, write_json
+from evaluate.setup import Setup
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
@@ -76,7 +77,7 @@ def result_of(
     }
 
 
-def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_folder: Path) -> Result:
+def keep_outcome(folder: Path, result: Result, model: GPT2 | None, setup: Setup) -> Result:
     """Write the model, if any, and the result; only when both are on the disk, the state may go. The card comes last.
 
     Raises:
@@ -84,8 +85,8 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, tokenizer_fol
     """
     try:
         if model is not None:
-            copy_tokenizer(tokenizer_folder, folder)
-            save_pretrained(model, folder, end_of_text=load_tokenizer(folder).eot_token)
+            copy_tokenizer(setup.folder, folder)
+            save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
             for name in MODEL_FILES:
                 settle(folder / name)
         write_json(folder / RESULT_FILE, result)

@@ -248,7 +248,7 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
     if diverged:
         tell_divergence(job, plan.machine, diverged, len(record["train_loss"]))
     result = result_of(yardstick, plan.training, job, record, after, diverged)
-    keep_outcome(job.folder, result, model if after and plan.save_model else None, plan.setup.folder)
+    keep_outcome(job.folder, result, model if after and plan.save_model else None, plan.setup)
     if after:
         print(summed_up(job.label, result), flush=True)
     return result
@@ -264,7 +264,7 @@ def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW,
     keeper = Keeper(job.folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
-        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint()], "seconds": 0.0}
+        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint], "seconds": 0.0}
     else:
         samples = plan.training.samples
         print(f"going on from sample {optimizer.steps} of {samples} in {keeper.file}", flush=True)

@@ -165,7 +165,7 @@ def test_before_and_after_are_checkpoints_too(model_folder, text_file, base, hol
     """By all the texts; the base model's has no distance from itself."""
     setup = open_setup(str(model_folder), str(text_file), holdout=holdout)
     yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
-    assert yardstick.first_checkpoint() == yardstick.checkpoint(base, 0, 70)
+    assert yardstick.first_checkpoint == yardstick.checkpoint(base, 0, 70)
     tuned = load_pretrained(model_folder)
     with torch.no_grad():
         tuned.ln_f.bias += 0.2
@@ -181,7 +181,7 @@ def test_of_a_long_text_a_part_is_measured_on_the_way_and_all_before_and_after(s
     yardstick = open_yardstick(setup, base, SAMPLING, 16, MACHINE)
     part, whole = (text_loss(base, setup.held_out_tokens[:most], 16) for most in (100, None))
     assert part != whole and yardstick.before["held_out"]["loss"] == pytest.approx(whole, abs=1e-6)
-    assert yardstick.first_checkpoint() == (first := yardstick.checkpoint(base, 0, 70))
+    assert yardstick.first_checkpoint == (first := yardstick.checkpoint(base, 0, 70))
     assert first["held_out_loss"] == pytest.approx(part, abs=1e-6)
     assert yardstick.book["texts"] == 3
 
