@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import NoReturn, TypeVar
 
 import torch
@@ -17,6 +18,9 @@ from evaluate.ratio import Sampling
 from model.device import Machine
 
 Settings = TypeVar("Settings")
+
+LEAST_TEMPERATURE = 1e-6  # logits divided by much less are beyond what a float32 holds
+MOST_TEXTS = 10_000  # the interval of so many takes 1.6 GB
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -95,13 +99,15 @@ def filled(settings: type[Settings], values: dict) -> Settings:
     return settings(**found)
 
 
-def positive_int(text: str) -> int:
+def positive_int(text: str, most: int | None = None) -> int:
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if most is not None and value > most:
+        raise argparse.ArgumentTypeError(f"{value} is too many; use {most} or fewer")
     return value
 
 
@@ -139,9 +145,12 @@ def share(text: str) -> float:
 
 def temperature(text: str) -> float:
     try:
-        return 0.0 if text in ("0", "0.0") else positive_float(text)
+        value = 0.0 if text in ("0", "0.0") else positive_float(text)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is not 0, nor a finite number above it") from None
+    if 0 < value < LEAST_TEMPERATURE:
+        raise argparse.ArgumentTypeError(f"{text} is too near to 0; use 0, which always takes the most likely token")
+    return value
 
 
 def add_text_flags(parser: argparse.ArgumentParser, default: str | None = "gulliver") -> None:
@@ -166,7 +175,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser, default: str = "") -> No
     group.add_argument(
         "--eval-sequences",
         dest="sequences",
-        type=positive_int,
+        type=partial(positive_int, most=MOST_TEXTS),
         default=None if default else Sampling.sequences,
         metavar="N",
         help="texts to write, each from a random token; the exercise writes 10"

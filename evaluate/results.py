@@ -1,10 +1,11 @@
 """Run folders and what is in them."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -82,11 +83,6 @@ class Result(TypedDict):
     environment: dict  # versions, machine, and `seconds`: before, training, after
 
 
-# The fields of a result that hold others.
-HOLD = dict.fromkeys(("train_loss", "held_out_loss", "checkpoints", "prompts"), list)
-HOLD |= dict.fromkeys(("before", "book", "shown", "settings", "identity", "environment"), dict)
-
-
 def lr_label(lr: float) -> str:
     """A learning rate as people write it: 1e-4, 2.5e-5."""
     return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
@@ -100,29 +96,32 @@ def write_json(file: Path, content: dict) -> None:
     os.replace(part, file)
 
 
+def digest(result: Result) -> str:
+    """SHA-256 of all that a result says, in hexadecimal."""
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write `result.json`, with its digest: one that was changed by hand since would break its readers far from here."""
+    write_json(folder / RESULT_FILE, result | {"sha256": digest(result)})
+
+
 def read_result(folder: Path) -> Result:
     """The result of a finished run.
 
     Raises:
-        ValueError: the file is damaged or not a result.
+        ValueError: the file is not as a run has written it.
     """
     file = folder / RESULT_FILE
     try:
-        result = json.loads(file.read_text(encoding="utf-8"), parse_constant=no_number)
-        missing = Result.__required_keys__ - result.keys()
-        for name, kind in HOLD.items():
-            if not isinstance(result.get(name, kind()), kind):
-                raise ValueError(f"{name} is no {kind.__name__}")
-    except (ValueError, AttributeError, RecursionError) as error:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if result.pop("sha256", None) != digest(result):
+            raise ValueError("its content is not what its sha256 was made of")
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); delete it and run again") from None
-    if missing:
+    if missing := Result.__required_keys__ - result.keys():
         raise ValueError(f"{file} is not the result of a run: {', '.join(sorted(missing))} missing")
     return result
-
-
-def no_number(name: str) -> NoReturn:
-    """For what Python's JSON reader would take for a number, and no run writes."""
-    raise ValueError(f"{name} is in it")
 
 
 def run_folders(paths: Iterable[str | Path]) -> list[Path]:

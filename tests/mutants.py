@@ -321,6 +321,10 @@ TABLE = {
         ],
     },
     "train/pretrain/corpus.py": {
+        "test_fuzz.py": [
+            ("    texts = dict(read_corpus(corpus))\n", "    folder.mkdir(parents=True)\n    texts = dict(read_corpus(corpus))\n",
+             "a folder is made for a corpus that is not there"),
+        ],
         "train/pretrain/test_bpe.py": [
             ('entry.get("id", number)', "number", "texts lose their names"),
             ("if not number:", "if False:", "an empty corpus is accepted"),
@@ -673,6 +677,7 @@ TABLE = {
     "train/sweep.py": {
         "train/test_train.py": [
             ("if len(set(map(lr_label, args.lrs))) < len(args.lrs):", "if False:", "a learning rate given twice"),
+            ("type=partial(positive_int, most=1000),", "type=positive_int,", "a list of a milliard runs"),
         ],
         "train/parallel/test_team.py::test_who_does_which_run_and_who_waits": [
             ("offset = rank % len(jobs)", "offset = 0", "all processes begin at the same run"),
@@ -760,8 +765,11 @@ TABLE = {
         ],
         "evaluate/test_evaluate.py": [
             ("indent=1, allow_nan=False", "indent=1", "NaN in a JSON file"),
-            (", parse_constant=no_number", "", "NaN in a result is taken for a number"),
-            ("if not isinstance(result.get(name, kind()), kind):", "if False:", "a result damaged by hand ends in a traceback"),
+            ('if result.pop("sha256", None) != digest(result):', 'if result.pop("sha256", None) is None:',
+             "a result damaged by hand ends in a traceback"),
+            (", sort_keys=True", "", "a result that was only laid out differently counts as damaged"),
+            ('ValueError, AttributeError, TypeError, RecursionError) as error', 'ValueError, TypeError, RecursionError) as error',
+             "a result that is a bare number is a traceback"),
             ('max(result["least_copy"] for', 'min(result["least_copy"] for', "the shortest copy of all runs is named"),
             ('return result["settings"]["text_sha256"], ', 'return result["settings"]["text"], ', "a text is known by its path"),
             ('["text_sha256"], result["settings"]["raw_text"]', '["text_sha256"], False', "as served and cut are one text"),
@@ -841,6 +849,8 @@ TABLE = {
             ("math.isfinite(value) and value > 0", "math.isfinite(value) and value >= 0", "a learning rate of zero"),
             ("math.isfinite(value) and value > 0", "value > 0", "an infinite learning rate"),
             ("if value < 1:", "if value < 0:", "zero samples"),
+            ("if 0 < value < LEAST_TEMPERATURE:", "if False:", "a temperature that overflows"),
+            ("type=partial(positive_int, most=MOST_TEXTS),", "type=positive_int,", "more texts than their interval has memory for"),
             ("0 <= value < 1", "0 <= value <= 1", "a dropout of 1"),
             ("else values[field.name]", "else field.default", "flags do not reach the settings"),
             ("is_dataclass(field.type) else", "is_dataclass(field.type) and not field.default else",

@@ -3,6 +3,7 @@
 python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 """
 
+from functools import partial
 from pathlib import Path
 
 from evaluate.flags import Parser, positive_float, positive_int
@@ -35,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--seeds",
-        type=positive_int,
+        type=partial(positive_int, most=1000),
         default=1,
         metavar="N",
         help="repeat every learning rate with N different orders of batches, from --seed on: how much of a difference "

@@ -23,7 +23,7 @@ from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.figures import ticks_on
 from evaluate.report.titles import FIGURE_FILES, FINAL_FILE
 from evaluate.report.verdicts import judge
-from evaluate.results import find_results, lr_label, write_json
+from evaluate.results import find_results, lr_label, write_result
 from evaluate.setup import open_setup
 from model import load_pretrained
 
@@ -200,7 +200,7 @@ def sweep_folder(tmp_path):
         folder = tmp_path / "sweep" / f"lr-{lr_label(lr)}"
         folder.mkdir(parents=True)
         losses = [4 - speed * (1 - 0.5 ** (i / 10)) for i in range(40)]
-        write_json(folder / "result.json", fake_result(lr, losses, after=after))
+        write_result(folder, fake_result(lr, losses, after=after))
     return tmp_path / "sweep"
 
 
@@ -299,7 +299,7 @@ def test_over_the_seeds_the_verdicts_are_counted():
 def test_diverged_runs_are_named_everywhere(sweep_folder):
     folder = sweep_folder / "lr-1e0"
     folder.mkdir()
-    write_json(folder / "result.json", fake_result(1.0, [4.0, 9.0], after=None, samples=40))
+    write_result(folder, fake_result(1.0, [4.0, 9.0], after=None, samples=40))
     results = find_results([sweep_folder])
     text = table.table(results)
     assert "| 1e0 | 4.000 | not finite after sample 2 | 0.400 (0.380 to 0.420) | diverged |" in text
@@ -317,7 +317,7 @@ def test_results_that_cannot_be_used(sweep_folder, tmp_path):
     other.mkdir()
     result = fake_result(1e-4, [4.0])
     result["settings"]["model"] = "gpt2-xl"
-    write_json(other / "result.json", result)
+    write_result(other, result)
     with pytest.raises(ValueError, match=r"different models \(gpt2, gpt2-xl\)"):
         find_results([sweep_folder, other])
     for change, named in (
@@ -326,27 +326,41 @@ def test_results_that_cannot_be_used(sweep_folder, tmp_path):
     ):
         changed = fake_result(1e-4, [4.0])
         changed["settings"] |= change
-        write_json(other / "result.json", changed)
+        write_result(other, changed)
         with pytest.raises(ValueError, match=f"different {named}"):
             find_results([sweep_folder, other])
     moved = fake_result(1e-3, [4.0])
     moved["settings"]["text"] = "./elsewhere/gulliver.txt"  # the same content by another path
-    write_json(other / "result.json", moved)
+    write_result(other, moved)
     assert len(find_results([sweep_folder, other])) == 4
-    (other / "result.json").write_text('{"lr": 1}', encoding="utf-8")
+    write_result(other, {"lr": 1})
     with pytest.raises(ValueError, match="not the result of a run: after, before"):
         find_results([other])
-    whole = json.dumps(fake_result(1e-4, [4.0]))
-    broken = [whole.replace('"lr": 0.0001', f'"lr": {number}') for number in ("NaN", "-Infinity")]
-    broken += [
-        json.dumps(json.loads(whole) | odd)
-        for odd in ({"settings": []}, {"train_loss": "4.0"}, {"after": {}, "before": 3})
+
+
+def test_a_result_that_is_not_as_it_was_written_is_damaged(tmp_path):
+    """Changed by hand, in any place; it would break its readers far from here, or show figures that nobody measured."""
+    file = tmp_path / "result.json"
+    write_result(tmp_path, fake_result(1e-4, [4.0]))
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(json.dumps(json.loads(whole), sort_keys=True), encoding="utf-8")  # the same content, laid out differently
+    assert find_results([tmp_path]) == [json.loads(json.dumps(fake_result(1e-4, [4.0])))]
+    changed = [
+        whole.replace(old, new)
+        for old, new in (
+            ('"lr": 0.0001', '"lr": 0.0002'),
+            ('"lr": 0.0001', '"lr": NaN'),
+            ('"sha256"', '"sha512"'),
+            ('"gulliver"', "[3]"),
+            ('"gulliver"', '"gulliver", "more": 1'),
+        )
     ]
-    assert whole not in broken
-    for damaged in ("{", "[]", "[" * 100_000, *broken):
-        (other / "result.json").write_text(damaged, encoding="utf-8")
-        with pytest.raises(ValueError, match="damaged"):
-            find_results([other])
+    for damaged in ("", "{", "[]", "3", "null", "[" * 100_000, whole[:-9], *changed):
+        assert damaged != whole
+        file.write_text(damaged, encoding="utf-8")
+        with pytest.raises(ValueError, match="damaged") as error:
+            find_results([tmp_path])
+        assert "\n" not in str(error.value)
 
 
 def test_a_learning_rate_is_written_as_people_write_it():
@@ -437,7 +451,7 @@ def test_every_setting_reaches_the_writing():
 
 def test_a_result_that_is_no_json_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "result.json", fake_result(1e-4, [4.0, math.nan]))
+        write_result(tmp_path, fake_result(1e-4, [4.0, math.nan]))
     assert not (tmp_path / "result.json").exists()
 
 
@@ -643,6 +657,6 @@ def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
 def test_plot_command_says_what_is_wrong(command, tmp_path):
     code, _, err = command(plot.main, tmp_path)
     assert code == 2 and err.count("\n") == 1 and "no result.json" in err
-    (tmp_path / "result.json").write_text(json.dumps(fake_result(1e-4, [3.0])), encoding="utf-8")
+    write_result(tmp_path, fake_result(1e-4, [3.0]))
     code, _, err = command(plot.main, tmp_path, "--out", tmp_path / "no" / "folder")
     assert code == 2 and err.startswith("error:")

@@ -22,7 +22,7 @@ from evaluate import Sampling, frequent_token_ratio
 from evaluate.loss import text_loss
 from evaluate.report.closing import closing
 from evaluate.report.titles import FIGURE_FILES
-from evaluate.results import find_results
+from evaluate.results import find_results, read_result, write_result
 from evaluate.setup import open_setup
 from model import generate, load_pretrained, save_pretrained
 from model.device import Machine
@@ -194,7 +194,7 @@ def test_one_run_equals_its_part_of_the_sweep(swept, command, model_folder, text
 def test_a_run_folder_is_a_model_folder(swept, command, model_folder, tmp_path):
     """`python -m evaluate` measures what the run itself measured, and a base model beside it on the same terms."""
     out, _ = swept
-    result = json.loads((out / "lr-1e-2" / "result.json").read_text(encoding="utf-8"))
+    result = read_result(out / "lr-1e-2")
     code, printed, err = command(evaluate_command.main, model_folder, out / "lr-1e-2")
     assert code == 0, err
     terms = "12 x 10 tokens, temperature 1, top-k 50, seed 0, " + result["settings"]["dtype"]
@@ -205,7 +205,7 @@ def test_a_run_folder_is_a_model_folder(swept, command, model_folder, tmp_path):
     assert code == 0 and "5 x 10 tokens, temperature 1, top-k off, seed 0" in printed
     changed = shutil.copytree(out / "lr-1e-2", tmp_path / "changed")
     result["settings"]["text_sha256"] = "0badcafe" + result["settings"]["text_sha256"][8:]
-    (changed / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    write_result(changed, result)
     code, _, err = command(evaluate_command.main, changed)
     assert code == 2 and re.search(r"is not the one that .*changed was trained on .*was 0badcafe", err), err
     tuned, base = load_pretrained(out / "lr-1e-2"), load_pretrained(model_folder)
@@ -490,6 +490,8 @@ def test_a_text_as_long_as_a_window_is_too_short(command, model_folder, tmp_path
         (["--holdout", "0.0001"], "leaves nothing to predict"),
         (["--dropout", "1"], "'1' is not a number from 0 to below 1"),
         (["--temperature", "-1"], "'-1' is not 0, nor a finite number above it"),
+        (["--temperature", "1e-320"], "1e-320 is too near to 0; use 0"),
+        (["--eval-sequences", "10001"], "10001 is too many; use 10000 or fewer"),
         (["--top-k", "-1"], "'-1' is not a whole number from 0 on"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 on"),
         (["--device", "cuda:7"], "device 'cuda:7' is not available"),
@@ -565,9 +567,11 @@ def test_a_figure_that_cannot_be_drawn_loses_nothing(swept, tmp_path, monkeypatc
     assert (out / "table.md").is_file() and printed.endswith(f"\n{out / 'table.md'}\n")
 
 
-def test_a_learning_rate_named_twice(command, model_folder, text_file, tmp_path):
+def test_a_learning_rate_named_twice_and_more_runs_than_anyone_makes(command, model_folder, text_file, tmp_path):
     code, _, err = command(sweep.main, "--lrs", "1e-4", "0.0001", "--out", tmp_path / "new")
     assert code == 2 and "twice" in err
+    code, _, err = command(sweep.main, "--model", "no/where", "--seeds", 10**9)
+    assert code == 2 and "1000000000 is too many; use 1000 or fewer" in err
 
 
 def test_vocabulary_and_model_must_fit(command, model_folder, text_file, tmp_path):

@@ -12,7 +12,7 @@ from data.tokenizer import copy_tokenizer
 from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.measures.yardstick import Yardstick
-from evaluate.results import RESULT_FILE, Evaluation, Result, write_json
+from evaluate.results import RESULT_FILE, Evaluation, Result, write_result
 from evaluate.setup import Setup
 from model.device import Machine
 from model.gpt2 import GPT2
@@ -89,7 +89,7 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, setup: Setup)
             save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
             for name in MODEL_FILES:
                 settle(folder / name)
-        write_json(folder / RESULT_FILE, result)
+        write_result(folder, result)
     except SafetensorError as error:  # a full disk is one of these to safetensors
         raise OSError(str(error)) from None
     settle(folder / RESULT_FILE)

@@ -53,7 +53,6 @@ def main() -> None:
     with parser.errors_in_one_line(), ending_in_one_line():  # the next start goes on from the last state
         device = device_of(args.device)
         recipe = filled(Recipe, vars(args))
-        work.mkdir(parents=True, exist_ok=True)
         check_state(work, recipe)
         corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
         check_corpus(corpus, recipe)

@@ -74,6 +74,7 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
         raise ValueError(
             f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer"
         )
+    folder.mkdir(parents=True, exist_ok=True)
     held_out = set(generator(HELD_OUT_TEXTS, seed).choice(list(texts), size=held_out_texts, replace=False).tolist())
     sides = {"train": [n for n in texts if n not in held_out], "held_out": [n for n in texts if n in held_out]}
     words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text", disable=None))

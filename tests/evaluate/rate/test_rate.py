@@ -19,7 +19,7 @@ from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_ve
 from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
 from evaluate.rate.session import readable
 from evaluate.rate.statistics import FEW, QUESTIONS, bradley_terry, krippendorff_alpha, summary, wilson_interval
-from evaluate.results import find_results, write_json
+from evaluate.results import find_results, write_result
 
 WORDS = ["ship", "island", "rope", "captain", "harbour", "wind", "giant", "horse", "letter", "crown", "\x1b[31m", "\n"]
 
@@ -332,7 +332,7 @@ def write_runs(folder, *results):
     for result in results:
         run = folder / f"run-{result['lr']}-{result['seed']}"
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "result.json", result)
+        write_result(run, result)
     return folder
 
 

@@ -15,7 +15,7 @@ from evaluate.report.captions import caption
 from evaluate.report.tables import number
 from evaluate.report.texts import flowing
 from evaluate.report.titles import FIGURE_FILE
-from evaluate.results import find_results, lr_label, write_json
+from evaluate.results import find_results, lr_label, write_result
 
 # The smallest picture there is: what is drawn is test_evaluate.py's business.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -104,7 +104,7 @@ def sweep(folder, results):
     for result in results:
         run = folder / f"lr-{lr_label(result['lr'])}-{result['seed']}"
         run.mkdir(parents=True)
-        write_json(run / "result.json", result)
+        write_result(run, result)
     return folder
 
 

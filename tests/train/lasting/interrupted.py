@@ -62,7 +62,7 @@ def cases() -> dict:
         "ctrl-c": ("chain", lambda: at_call(train.loop, "sample_batch", 2, CTRL_C)),
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
         "killed in the evaluation": ("chain", lambda: at_call(yardstick, "evaluation", 2, KILL)),
-        "killed before the result": ("chain", lambda: at_call(train.lasting.outcome, "write_json", 1, KILL)),
+        "killed before the result": ("chain", lambda: at_call(train.lasting.outcome, "write_result", 1, KILL)),
         "finished": ("chain", lambda: None),
         "ctrl-c twice": ("twice", lambda: at_call(train.loop, "sample_batch", 3, CTRL_C, CTRL_C)),
         "ctrl-c before training": ("early", lambda: at_call(yardstick, "evaluation", 1, CTRL_C)),
