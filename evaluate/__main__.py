@@ -3,56 +3,11 @@
 python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
 """
 
-from pathlib import Path
-
 from evaluate.flags import Parser, add_machine_flags, add_sampling_flags, add_text_flags, filled
-from evaluate.measures.reference import write
-from evaluate.ratio import Sampling
-from evaluate.results import RESULT_FILE, read_result
-from evaluate.setup import Setup, open_setup
-from model.device import Machine
-from model.pretrained import load_pretrained
+from evaluate.settings import Sampling
 
 # How a model is measured if nobody says otherwise; the names are those of the flags' values.
 TERMS = {"text": "gulliver", "raw_text": False, **vars(Sampling())}
-
-
-def terms_of(folder: str) -> dict:
-    """How the run in `folder` itself was measured, by the names of `TERMS`; nothing where it is no run folder."""
-    if not (Path(folder) / RESULT_FILE).is_file():
-        return {}
-    settings = read_result(Path(folder))["settings"]
-    named = {"sequences": settings["eval_sequences"], "new_tokens": settings["eval_tokens"]}
-    return {name: named.get(name, settings.get(name)) for name in TERMS}
-
-
-def changed_text(folder: str, setup: Setup) -> str:
-    """What is to be said where the text of the run in `folder` is not there any more as it was; "" where all is well."""
-    if not (Path(folder) / RESULT_FILE).is_file():
-        return ""
-    was, now = read_result(Path(folder))["settings"]["text_sha256"], setup.book.sha256
-    if was == now:
-        return ""
-    return (
-        f"the text {setup.asked['text']} is not the one that {folder} was trained on (sha256 {now[:8]}, was {was[:8]}); "
-        "name the text to measure it by with --text"
-    )
-
-
-def row(name: str, setup: Setup, sampling: Sampling, machine: Machine) -> str:
-    """Let the model of `setup` write, and say what came out and how it was measured."""
-    written = write(setup, load_pretrained(setup.folder).to(machine.device), sampling, machine, name)
-    low, high = written.ratio.ratio_ci
-    cells = [
-        name,
-        setup.book.name + (" (as served)" if setup.book.raw else ""),
-        f"{sampling.sequences} x {sampling.new_tokens} tokens, temperature {sampling.temperature:g}, "
-        f"top-k {sampling.top_k or 'off'}, seed {sampling.seed}, {machine.dtype_name}",
-        f"{written.ratio.ratio:.3f} ({low:.3f} to {high:.3f})",
-        f"{written.untruncated.mean():.3f}",
-        f"{setup.book_ratio:.3f}",
-    ]
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -75,20 +30,10 @@ def main() -> None:
     if "text" in asked:
         asked.setdefault("raw_text", False)
     with parser.errors_in_one_line():
-        machine = filled(Machine, vars(args))
-        own = [terms_of(folder) for folder in args.folders]
-        of_the_first = next(filter(None, own), {})
-        opened = []  # all of them before the first is measured: a wrong name shall not cost the time of the others
-        for folder, terms in zip(args.folders, own):
-            terms = TERMS | (terms or of_the_first) | asked
-            setup = open_setup(folder, terms["text"], raw_text=terms["raw_text"])
-            if "text" not in asked and (changed := changed_text(folder, setup)):
-                raise ValueError(changed)
-            opened.append((folder, setup, filled(Sampling, terms)))
-        titles = ["model", "text", "written", "ratio (95 %)", "expected, without top-k at temperature 1"]
-        rows = [f"| {' | '.join([*titles, 'the book itself'])} |", "|---|---|---|---|---|---|"]
-        rows += [row(folder, setup, sampling, machine) for folder, setup, sampling in opened]
-        print("\n".join(rows))
+        from evaluate.measures.finished import table_of  # only now, see evaluate/flags.py
+        from model.device import Machine
+
+        print(table_of(args.folders, TERMS, asked, filled(Machine, vars(args))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """The door of every command: a parser that answers in one line, checks on values typed by people, and flags that
-several commands share. Flags take their defaults from the fields of the settings that they fill."""
+several commands share. Flags take their defaults from the fields of the settings that they fill.
+
+Nothing here and nothing that a command imports at its top is heavy: loading PyTorch takes seconds on a slow machine,
+and who asks for `--help` or mistypes a flag shall not wait for it. A command imports its work when its flags are read.
+"""
 
 import argparse
 import dataclasses
@@ -12,10 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn, TypeVar
 
-import torch
-
-from evaluate.ratio import Sampling
-from model.device import Machine
+from evaluate.settings import Sampling
 
 Settings = TypeVar("Settings")
 
@@ -84,7 +85,7 @@ def memory_asked_for(error: Exception) -> str | None:
     """
     said = str(error)
     told = re.search("DefaultCPUAllocator|bad_alloc|out of memory|ALLOC_FAILED|Storage size .* overflowed", said)
-    if not (told or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
+    if not (told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):
         return None
     asked = re.search(r"allocate ([\d.]+) ?(bytes|[KMGTPE]iB)", said)
     return f": {float(asked[1]) * BYTES[asked[2].lower()] / 1e9:,.2f} GB more were asked for" if asked else ""
@@ -217,12 +218,12 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16"),
-        default=Machine.dtype,
+        default="auto",
         help="of the matrix products; weights and moments are always float32; auto: bfloat16 where the hardware has it",
     )
     group.add_argument(
         "--device",
-        default=Machine.device,
+        default="auto",
         help="auto (cuda if there, else cpu), cpu, cuda, cuda:N, or mps, which is known to give wrong GPT-2 results "
         "silently",
     )

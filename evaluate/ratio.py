@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from data.generators import BOOTSTRAP, START_TOKENS, generator
+from evaluate.settings import Sampling
 from model.sampling import generate
 
 # Sequences that are generated together. It changes the speed, not the numbers: see `generate`.
@@ -23,17 +24,6 @@ def most_frequent_tokens(tokens: Tensor, count: int = 100) -> list[int]:
 def share_among(tokens: Tensor, frequent: Sequence[int]) -> Tensor:
     """The share of each row of `tokens` (..., T) that is in `frequent`: (...) float64."""
     return torch.isin(tokens, torch.tensor(frequent, device=tokens.device)).double().mean(-1)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a model writes. The defaults are the exercise's own, but for the number of texts."""
-
-    sequences: int = 256  # texts, each from a random token; the exercise writes 10
-    new_tokens: int = 100  # in each text
-    temperature: float = 1.0  # divides the logits; 0: always the most likely token
-    top_k: int = 50  # drawn among so many most likely tokens; 0: among all
-    seed: int = 0  # of start tokens and draws
 
 
 @dataclass(frozen=True)

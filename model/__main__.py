@@ -4,21 +4,10 @@ python -m model lilliput "My father had a small estate"
 """
 # The room's only file that imports other rooms, and one that no file imports: a command stands on all of them.
 
-import codecs
 import sys
-from collections.abc import Callable
 from functools import partial
 
-import tiktoken
-import torch
-from torch import Tensor
-
 from evaluate.flags import Parser, add_machine_flags, filled, positive_int, temperature, whole_number
-from evaluate.setup import never_drawn, open_model
-from model.device import Machine
-from model.gpt2 import GPT2
-from model.pretrained import load_pretrained
-from model.sampling import cast_copy, generate
 
 
 def open_parser() -> Parser:
@@ -62,39 +51,17 @@ def read_prompt(said: str | None) -> str:
         raise ValueError(f"the prompt is not UTF-8 (byte {error.start}); convert it") from None
 
 
-def show(text: str) -> None:
-    """Print `text` at once; on a terminal without the characters that would command it."""
-    if sys.stdout.isatty():
-        text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    print(text, end="", flush=True)
-
-
-def go_on(model: GPT2, tokenizer: tiktoken.Encoding, prompt: str, row: int, write: Callable[..., Tensor]) -> None:
-    """Show `prompt` and what `model` makes of it, as it is drawn.
-
-    Args:
-        row: number of the text; its luck.
-        write: `generate` with its settings.
-    """
-    ids = tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token]  # a text begins where another one has ended
-    # A character may take several tokens: its first bytes wait for the others.
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    show(prompt)
-    write(
-        model,
-        torch.tensor([ids], device=model.wte.weight.device),
-        first_row=row,
-        banned=never_drawn(tokenizer, model.config),
-        after_token=lambda drawn: show(decoder.decode(tokenizer.decode_single_token_bytes(drawn.item()))),
-    )
-    show(decoder.decode(b"", final=True) + "\n")
-
-
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
     names = [args.model, *args.compare]
     with parser.errors_in_one_line():
+        from evaluate.setup import never_drawn, open_model  # only now, see evaluate/flags.py
+        from model.answer import go_on
+        from model.device import Machine
+        from model.pretrained import load_pretrained
+        from model.sampling import cast_copy, generate
+
         machine = filled(Machine, vars(args))
         opened = [open_model(name) for name in names]  # a wrong name shall not cost the others' time
         prompt = read_prompt(args.prompt)
@@ -108,7 +75,7 @@ def main() -> None:
                     print(f"--- {name}" + (f", text {row + 1}" if args.texts > 1 else ""))
                 if row == 0 and (length := len(tokenizer.encode_ordinary(prompt))) > config.block_size:
                     print(f"note: of {length} tokens {name} sees the last {config.block_size}", file=sys.stderr)
-                go_on(model, tokenizer, prompt, row, write)
+                go_on(model, tokenizer, prompt, row, partial(write, banned=never_drawn(tokenizer, config)))
 
 
 if __name__ == "__main__":

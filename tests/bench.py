@@ -22,8 +22,9 @@ import torch
 from tqdm import tqdm
 
 from evaluate.flags import Parser, positive_int
-from model import GPT2, GPT2Config, save_pretrained
 from model.device import device_of, fastest_dtype
+from model.gpt2 import GPT2, GPT2Config
+from model.pretrained import save_pretrained
 
 HERE = Path(__file__).resolve().parent
 TRAIN = {"work": "train", "batch_size": 16, "seq_len": 256}

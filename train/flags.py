@@ -4,10 +4,8 @@ import argparse
 from pathlib import Path
 
 from evaluate.flags import add_machine_flags, add_sampling_flags, add_text_flags, filled, positive_int, share
-from evaluate.ratio import Sampling
-from evaluate.report.verdicts import TRIAL
-from train.lasting.run import Request
-from train.settings import Training
+from evaluate.settings import TRIAL, Sampling
+from train.settings import Request, Training
 
 TRIAL_TEXTS = 32  # of a trial, unless more are asked for: what measures it shall not take longer than its training
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from evaluate.settings import Sampling
+
 
 @dataclass(frozen=True)
 class Training:
@@ -17,3 +19,18 @@ class Training:
     # How it is computed: the same numbers up to rounding.
     micro_batch: int | None = None  # windows computed together; None: the whole batch
     compile: bool = False  # AdamW by torch's compiler
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command is asked for, apart from learning rates, seeds and places."""
+
+    model: str = "gpt2"
+    text: str = "gulliver"
+    raw_text: bool = False
+    general_text: str | None = None
+    training: Training = Training()
+    sampling: Sampling = Sampling()
+    device: str = "auto"
+    dtype: str = "auto"
+    save_model: bool = True

@@ -14,8 +14,8 @@ from evaluate.measures.measure import (
     evaluation,
 )
 from evaluate.measures.reference import Reference, open_reference, write
-from evaluate.ratio import Sampling
 from evaluate.results import Checkpoint, Evaluation
+from evaluate.settings import Sampling
 from evaluate.setup import Setup
 from model.device import Machine
 from model.gpt2 import GPT2

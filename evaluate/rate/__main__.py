@@ -5,18 +5,10 @@ python -m evaluate.rate runs/demo --results
 """
 
 import getpass
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from evaluate.flags import Parser, positive_int, whole_number
-from evaluate.rate.contest import Contest, draw_comparisons, open_contest, pairs_for_a_verdict
-from evaluate.rate.outcome import results_text
-from evaluate.rate.page import page
-from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
-from evaluate.rate.session import rate
-from evaluate.rate.statistics import summary
-from evaluate.results import Result, describe, find_results
+from evaluate.settings import RATINGS_FILE
 
 
 def login_name() -> str:
@@ -65,6 +57,12 @@ def main() -> None:
     with parser.errors_in_one_line():
         if args.ratings and not args.results:
             raise ValueError("--ratings goes with --results; add it")
+        from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_verdict, shortage_of
+        from evaluate.rate.outcome import tell_results  # only now, see evaluate/flags.py
+        from evaluate.rate.page import page
+        from evaluate.rate.session import rate
+        from evaluate.results import find_results
+
         results = find_results(args.runs)
         contest = open_contest(results)
         if args.results:
@@ -81,22 +79,6 @@ def main() -> None:
             print(args.page)
         else:
             rate(contest, comparisons, args.rater, file, shortage)
-
-
-def shortage_of(comparisons: int, needed: int) -> str:
-    """What to say where the comparisons are too few for a verdict; nothing where they are enough."""
-    if comparisons >= needed:
-        return ""
-    return f"A verdict needs {needed - comparisons} pairs more, {needed} in all: with fewer, even who wins 8 of 10 may owe it to chance."
-
-
-def tell_results(results: list[Result], contest: Contest, files: Sequence[str | Path]) -> None:
-    """Say who wrote what, and who won by the ratings in `files`."""
-    ratings, notes = usable_ratings(read_ratings(files), contest)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    title = f"Blind comparison: {describe(results)}."
-    print(results_text(summary(ratings, list(contest.texts)), title), end="")
 
 
 if __name__ == "__main__":

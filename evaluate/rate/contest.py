@@ -110,3 +110,10 @@ def checksums(contest: Contest, prompt: int, left: str, right: str) -> dict[str,
         "left_sha256": sha256(contest.texts[left][prompt]),
         "right_sha256": sha256(contest.texts[right][prompt]),
     }
+
+
+def shortage_of(comparisons: int, needed: int) -> str:
+    """What to say where the comparisons are too few for a verdict; nothing where they are enough."""
+    if comparisons >= needed:
+        return ""
+    return f"A verdict needs {needed - comparisons} pairs more, {needed} in all: with fewer, even who wins 8 of 10 may owe it to chance."

@@ -1,8 +1,13 @@
 """What the ratings say, in words."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from evaluate.rate.statistics import FEW
+from evaluate.rate.contest import Contest
+from evaluate.rate.ratings import read_ratings, usable_ratings
+from evaluate.rate.statistics import FEW, summary
+from evaluate.results import Result, describe
 
 
 def results_text(found: dict, title: str) -> str:
@@ -55,3 +60,12 @@ def remarks(found: dict, share: Callable[[float], str], undefined: str) -> list[
             "comparisons (1: perfect, 0: chance)."
         )
     return sentences
+
+
+def tell_results(results: list[Result], contest: Contest, files: Sequence[str | Path]) -> None:
+    """Say who wrote what, and who won by the ratings in `files`."""
+    ratings, notes = usable_ratings(read_ratings(files), contest)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    title = f"Blind comparison: {describe(results)}."
+    print(results_text(summary(ratings, list(contest.texts)), title), end="")

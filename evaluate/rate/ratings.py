@@ -9,7 +9,6 @@ from pathlib import Path
 from evaluate.rate.contest import Contest, checksums, draw_comparisons
 from evaluate.rate.statistics import POINTS, QUESTIONS
 
-RATINGS_FILE = "ratings.jsonl"
 # What tells one comparison of one rater from all others; the second row stands in the lines of a page.
 IDENTITY = ("rater", "prompt", "left", "right", "repeat", "left_sha256", "right_sha256")
 IDENTITY += ("seed", "pairs", "number")

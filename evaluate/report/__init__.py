@@ -6,7 +6,8 @@ tables.py        a row for each model
 texts.py         what each of them wrote, marked
 making.py        how the runs were made
 drawing.py       matplotlib's names, whatever a notebook has set
-figures.py       the panels that plot.py does not draw itself
+plots.py         the figures
+figures.py       the panels that plots.py does not draw itself
 closing.py       the same for a terminal, shorter
 titles.py        the figures' files and titles
 captions.py      what was done, and what to see in each figure, in sentences

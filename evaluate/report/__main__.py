@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from evaluate.flags import Parser
-from evaluate.report.page import REPORT_FILE, write_report
+from evaluate.settings import REPORT_FILE
 
 
 def main() -> None:
@@ -17,6 +17,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     with parser.errors_in_one_line():
+        from evaluate.report.page import write_report  # only now, see evaluate/flags.py
+
         print(write_report(args.runs, args.out or Path(args.runs[0]) / REPORT_FILE))
 
 

@@ -1,7 +1,7 @@
 """The panels on what loss and ratio cannot show: over-fitting, forgetting, copying, the change of the weights.
 
 Every function draws one panel from result files. The colour of a
-learning rate comes from `style_of` in plot.py; the base model (before any fine-tuning) is grey, the book black.
+learning rate comes from `style_of` in plots.py; the base model (before any fine-tuning) is grey, the book black.
 """
 
 from collections.abc import Iterable

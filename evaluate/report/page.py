@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evaluate.rate.contest import open_contest
 from evaluate.rate.outcome import remarks
-from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
+from evaluate.rate.ratings import read_ratings, usable_ratings
 from evaluate.rate.statistics import WORDING, summary
 from evaluate.report.captions import caption, what_was_done
 from evaluate.report.chance import SEEDS_LEAD, sampling_noise, seed_rows, training_noise
@@ -41,9 +41,8 @@ from evaluate.results import (
     run_folders,
     run_label,
 )
+from evaluate.settings import RATINGS_FILE
 from model.hub import file_sha256
-
-REPORT_FILE = "report.html"
 
 
 def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[Path] | None = None) -> Path:
@@ -68,7 +67,7 @@ def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[P
             )
         file_of_run = folder / RESULT_FILE
         files[label] = Path(*file_of_run.parts[-3:]), file_sha256(file_of_run)
-    from evaluate.plot import plot_all  # only here: it loads the library that draws
+    from evaluate.report.plots import plot_all  # only here: it loads the library that draws
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = plot_all(results, Path(folder)) if pictures is None else pictures

@@ -12,6 +12,7 @@ import numpy as np
 
 from evaluate.measures.copying import BY_THE_AUTHOR, LEAST
 from evaluate.results import Result, final_loss, lowest_held_out, lr_label, paired_difference, run_label
+from evaluate.settings import TRIAL
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
@@ -22,7 +23,6 @@ DISTINCT = 0.9  # of the book's own distinct-2, over as many texts
 REPEATED = 0.05  # share of 4-grams, above the book's own
 EXPLODED = 1.0  # nats per token, training loss
 SHOCK, IN_A_ROW = 0.2, 5  # nats per token, the mean training loss over so many samples
-TRIAL = 100  # samples
 
 
 class NotMeasured(Exception):

@@ -13,11 +13,11 @@ import pytest
 import regex
 import torch
 
-from data import load_book, load_tokenizer, sample_batch
-from data.book import cached_gulliver
+from data.batches import sample_batch
+from data.book import cached_gulliver, load_book
 from data.download import cache_folder
 from data.frame import cut_frame
-from data.tokenizer import WORD_PATTERN, byte_alphabet, copy_tokenizer
+from data.tokenizer import WORD_PATTERN, byte_alphabet, copy_tokenizer, load_tokenizer
 
 FRAMED = (
     "\ufeffThe Project Gutenberg eBook of A Voyage\r\n\r\n*** START OF THE PROJECT GUTENBERG EBOOK A VOYAGE ***\r\n\r\n\r\n"

@@ -15,17 +15,20 @@ from conftest import VOCAB
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from evaluate import Sampling, frequent_token_ratio, most_frequent_tokens, plot, table
+from evaluate import plot as plot_command
+from evaluate import table
 from evaluate.loss import text_loss
-from evaluate.ratio import bootstrap_interval, share_among
+from evaluate.ratio import bootstrap_interval, frequent_token_ratio, most_frequent_tokens, share_among
+from evaluate.report import plots as plot
 from evaluate.report.captions import what_was_done
 from evaluate.report.chance import over_seeds, sampling_noise, training_noise
 from evaluate.report.figures import ticks_on
 from evaluate.report.titles import FIGURE_FILES, FINAL_FILE
 from evaluate.report.verdicts import judge
 from evaluate.results import find_results, lr_label, write_result
+from evaluate.settings import Sampling
 from evaluate.setup import open_setup
-from model import load_pretrained
+from model.pretrained import load_pretrained
 
 
 def test_most_frequent_tokens_and_ties():
@@ -343,7 +346,9 @@ def test_a_result_that_is_not_as_it_was_written_is_damaged(tmp_path):
     file = tmp_path / "result.json"
     write_result(tmp_path, fake_result(1e-4, [4.0]))
     whole = file.read_text(encoding="utf-8")
-    file.write_text(json.dumps(json.loads(whole), sort_keys=True), encoding="utf-8")  # the same content, laid out differently
+    file.write_text(
+        json.dumps(json.loads(whole), sort_keys=True), encoding="utf-8"
+    )  # the same content, laid out differently
     assert find_results([tmp_path]) == [json.loads(json.dumps(fake_result(1e-4, [4.0])))]
     changed = [
         whole.replace(old, new)
@@ -489,8 +494,8 @@ def test_the_frequent_tokens_are_a_hundred(model_folder, tmp_path):
 
 
 def test_nothing_that_draws_is_loaded_before_it_draws():
-    commands = "train.sweep, train.__main__, evaluate.__main__, evaluate.report.__main__, model.__main__"
-    code = f"import {commands}, sys; sys.exit('matplotlib' in sys.modules)"
+    work = "train.lasting.jobs, evaluate.measures.finished, evaluate.report.page, model.answer"
+    code = f"import {work}, sys; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -655,8 +660,8 @@ def test_runs_with_and_without_held_out_text_in_one_table(tmp_path):
 
 
 def test_plot_command_says_what_is_wrong(command, tmp_path):
-    code, _, err = command(plot.main, tmp_path)
+    code, _, err = command(plot_command.main, tmp_path)
     assert code == 2 and err.count("\n") == 1 and "no result.json" in err
     write_result(tmp_path, fake_result(1e-4, [3.0]))
-    code, _, err = command(plot.main, tmp_path, "--out", tmp_path / "no" / "folder")
+    code, _, err = command(plot_command.main, tmp_path, "--out", tmp_path / "no" / "folder")
     assert code == 2 and err.startswith("error:")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +33,19 @@ def raises(error):
         raise error
 
     return work
+
+
+# Before the flags are read
+
+
+def test_nothing_heavy_is_loaded_before_the_flags_are_read():
+    """Loading PyTorch takes a second, on slow machines four: `--help` and a mistyped flag do not wait for it."""
+    rooms = ("model", "train", "train.pretrain", "train.verify", "evaluate", "evaluate.rate", "evaluate.report")
+    commands = [*(f"{room}.__main__" for room in rooms), "train.sweep", "evaluate.plot"]
+    heavy = {"torch", "numpy", "tiktoken", "matplotlib", "huggingface_hub", "jinja2", "safetensors", "tqdm"}
+    code = f"import {', '.join(commands)}, sys; print(*{heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
 # Too little memory
@@ -125,7 +139,7 @@ def test_a_run_outlives_the_reader_of_its_lines(monkeypatch, model_folder, text_
     """`python -m train.sweep | head -1`, and a log on a full disk."""
     flags = ["--model", model_folder, "--text", text_file, "--seq-len", 16, "--batch-size", 2, "--samples", 2]
     flags += ["--eval-sequences", 2, "--eval-tokens", 2, "--out", tmp_path / "out", "--lrs", "1e-3", "1e-4"]
-    monkeypatch.setattr("evaluate.plot.plot_all", lambda *_: [])
+    monkeypatch.setattr("evaluate.report.plots.plot_all", lambda *_: [])
     monkeypatch.setattr(sys, "argv", ["sweep", *map(str, flags)])
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, broken_pipe())

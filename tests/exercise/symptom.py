@@ -4,8 +4,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from evaluate import Sampling
-from train import experiment
+from evaluate.settings import Sampling
+from train.experiment import experiment
 
 LRS = (3e-3, 3e-4, 3e-5)
 

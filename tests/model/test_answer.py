@@ -8,11 +8,12 @@ import pytest
 import torch
 from conftest import BLOCK
 
-import model.__main__ as answer
-from data import load_tokenizer
-from model import generate, load_pretrained
+import model.__main__ as ask
+import model.answer as answer
+from data.tokenizer import load_tokenizer
 from model.device import Machine
-from model.sampling import cast_copy
+from model.pretrained import load_pretrained
+from model.sampling import cast_copy, generate
 
 
 @pytest.fixture
@@ -31,18 +32,18 @@ def written(model_folder):
 
 
 def test_it_writes_what_generate_draws(command, model_folder, written):
-    code, printed, err = command(answer.main, model_folder, "the king saw", "--tokens", 9)
+    code, printed, err = command(ask.main, model_folder, "the king saw", "--tokens", 9)
     assert code == 0 and printed == written("the king saw", 9) + "\n", err
     flags = ["--tokens", 9, "--temperature", 1.5, "--top-k", 0, "--seed", 4]
-    code, printed, err = command(answer.main, model_folder, "the king saw", *flags)
+    code, printed, err = command(ask.main, model_folder, "the king saw", *flags)
     assert printed == written("the king saw", 9, temperature=1.5, top_k=None, seed=4) + "\n", err
-    _, greedy, _ = command(answer.main, model_folder, "the king", "--tokens", 5, "--temperature", 0)
+    _, greedy, _ = command(ask.main, model_folder, "the king", "--tokens", 5, "--temperature", 0)
     assert greedy == written("the king", 5, temperature=0) + "\n"
 
 
 def test_several_texts_of_several_models_with_the_same_luck(command, model_folder, written):
     flags = ["--texts", 2, "--tokens", 6, "--compare", model_folder]
-    code, printed, err = command(answer.main, model_folder, "her majesty", *flags)
+    code, printed, err = command(ask.main, model_folder, "her majesty", *flags)
     texts = [written("her majesty", 6, row) for row in (0, 1)]
     assert code == 0 and texts[0] != texts[1], err
     expected = [f"--- {model_folder}, text {row + 1}\n{texts[row]}\n" for row in (0, 0, 1, 1)]
@@ -50,7 +51,7 @@ def test_several_texts_of_several_models_with_the_same_luck(command, model_folde
 
 
 def test_without_a_prompt_it_begins_as_a_text_begins(command, model_folder, written):
-    code, printed, err = command(answer.main, model_folder, "", "--tokens", 8)
+    code, printed, err = command(ask.main, model_folder, "", "--tokens", 8)
     assert code == 0 and printed == written("", 8) + "\n", err
 
 
@@ -59,13 +60,13 @@ def test_without_a_prompt_it_begins_as_a_text_begins(command, model_folder, writ
 )
 def test_the_prompt_may_come_from_standard_input(command, model_folder, written, monkeypatch, sent, prompt):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sent.encode("utf-8"))))
-    code, printed, err = command(answer.main, model_folder, "--tokens", 4)
+    code, printed, err = command(ask.main, model_folder, "--tokens", 4)
     assert code == 0 and printed == written(prompt, 4) + "\n", err
 
 
 def test_of_a_long_prompt_it_sees_the_end(command, model_folder, written):
     prompt = "the king saw three ropes; " * 12
-    code, printed, err = command(answer.main, model_folder, prompt, "--tokens", 5)
+    code, printed, err = command(ask.main, model_folder, prompt, "--tokens", 5)
     assert code == 0 and printed == written(prompt, 5) + "\n"
     assert f"sees the last {BLOCK}" in err and err.count("\n") == 1
 
@@ -107,7 +108,7 @@ def test_a_terminal_takes_no_commands_from_a_model(capsys, monkeypatch):
 )
 def test_wrong_input(command, model_folder, monkeypatch, arguments, complaint):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
-    code, printed, err = command(answer.main, *(a.format(model=model_folder) for a in arguments))
+    code, printed, err = command(ask.main, *(a.format(model=model_folder) for a in arguments))
     assert code == 2 and complaint in err and err.count("\n") == 1 and not printed
 
 

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH
 from reference import cross_entropy, logits
 
-from model import GPT2, GPT2Config
-from model.gpt2 import attention
+from model.gpt2 import GPT2, GPT2Config, attention
 from model.pretrained import TRANSPOSED
 from train.loop import next_token_loss
 from train.speed.chunked_loss import chunked_next_token_loss

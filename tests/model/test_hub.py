@@ -13,8 +13,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import model.hub as hub
-from model import load_pretrained
 from model.hub import MODEL_FILES, file_sha256, verify_once
+from model.pretrained import load_pretrained
 
 REVISION = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
 

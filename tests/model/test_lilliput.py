@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 import train.sweep as sweep
-from data import load_book, load_tokenizer
+from data.book import load_book
+from data.tokenizer import load_tokenizer
 from evaluate.loss import text_loss
 from evaluate.measures.ngram import NGram
-from model import generate, load_pretrained
 from model.hub import LILLIPUT
+from model.pretrained import load_pretrained
+from model.sampling import generate
 
 # Bits per byte on the first 20,000 characters of the voyage: 1.585 when the model was made. A damaged
 # file, or one trained to less, comes out above.

@@ -5,8 +5,7 @@ import pytest
 import torch
 from reference import gelu_tanh
 
-from model import GPT2, GPT2Config
-from model.gpt2 import MLP, Block, CausalSelfAttention, attention
+from model.gpt2 import GPT2, MLP, Block, CausalSelfAttention, GPT2Config, attention
 
 CONFIG = GPT2Config(vocab_size=11, block_size=9, n_layer=1, n_head=2, n_embd=8)
 

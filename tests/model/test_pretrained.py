@@ -11,7 +11,8 @@ from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH, official_file, write_mo
 from reference import logits
 from safetensors.numpy import load_file
 
-from model import GPT2, GPT2Config, load_pretrained, save_pretrained
+from model.gpt2 import GPT2, GPT2Config
+from model.pretrained import load_pretrained, save_pretrained
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from conftest import BLOCK, VOCAB, WIDTH
 
-from model import GPT2, generate, load_pretrained
-from model.sampling import cast_copy, sample_token, uniform_numbers
+from model.gpt2 import GPT2
+from model.pretrained import load_pretrained
+from model.sampling import cast_copy, generate, sample_token, uniform_numbers
 from model.speed.packed import PackedLinear, can_pack, pack
 
 needs_packing = pytest.mark.skipif(not can_pack(torch.zeros(2, 2)), reason="this PyTorch has no packed linear layers")

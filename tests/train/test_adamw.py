@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train import AdamW
+from train.adamw import AdamW
 
 
 def gradients(step: int, shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:

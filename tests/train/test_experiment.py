@@ -9,9 +9,10 @@ from conftest import VOCAB
 
 import train.__main__ as train_command
 from data.tokenizer import copy_tokenizer
-from evaluate import Sampling
-from model import generate, load_pretrained, save_pretrained
-from train import experiment
+from evaluate.settings import Sampling
+from model.pretrained import load_pretrained, save_pretrained
+from model.sampling import generate
+from train.experiment import experiment
 
 
 def test_it_is_the_run_without_its_folder(command, model_folder, text_file, tmp_path):

@@ -16,21 +16,26 @@ from conftest import BLOCK, VOCAB, make_text, official_file, write_model
 
 import evaluate.__main__ as evaluate_command
 import train.__main__ as train_command
-from data import load_tokenizer, sample_batch
-from data.tokenizer import copy_tokenizer
-from evaluate import Sampling, frequent_token_ratio
+from data.batches import sample_batch
+from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.loss import text_loss
+from evaluate.ratio import frequent_token_ratio
 from evaluate.report.closing import closing
 from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import find_results, read_result, write_result
+from evaluate.settings import Sampling
 from evaluate.setup import open_setup
-from model import generate, load_pretrained, save_pretrained
 from model.device import Machine
-from model.pretrained import read_config
-from train import AdamW, Training, experiment, finetune, sweep
+from model.pretrained import load_pretrained, read_config, save_pretrained
+from model.sampling import generate
+from train import sweep
+from train.adamw import AdamW
+from train.experiment import experiment
+from train.lasting import jobs
 from train.lasting.folder import new_folder
 from train.lasting.run import notes_on
-from train.loop import steps
+from train.loop import finetune, steps
+from train.settings import Training
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
 
@@ -560,8 +565,8 @@ def test_a_figure_that_cannot_be_drawn_loses_nothing(swept, tmp_path, monkeypatc
     def broken(results, folder):
         raise RuntimeError("no\nfont")
 
-    monkeypatch.setattr("evaluate.plot.plot_all", broken)
-    sweep.report(out)
+    monkeypatch.setattr("evaluate.report.plots.plot_all", broken)
+    jobs.report(out)
     printed = capsys.readouterr().out
     assert f"(RuntimeError: no font); python -m evaluate.report {out} tries again" in printed
     assert (out / "table.md").is_file() and printed.endswith(f"\n{out / 'table.md'}\n")

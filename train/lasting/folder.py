@@ -7,11 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluate.rate.ratings import RATINGS_FILE
-from evaluate.ratio import Sampling
-from evaluate.report.page import REPORT_FILE
 from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import RESULT_FILE, label_of, lr_label, read_result
+from evaluate.settings import RATINGS_FILE, REPORT_FILE, Sampling
 from evaluate.setup import Setup, parameter_count
 from evaluate.table import TABLE_FILE
 from model.device import Machine

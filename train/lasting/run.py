@@ -17,9 +17,8 @@ import torch
 from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import general_windows
 from evaluate.measures.yardstick import Yardstick, open_yardstick
-from evaluate.ratio import Sampling
-from evaluate.report.verdicts import TRIAL
 from evaluate.results import Checkpoint, Result, write_json
+from evaluate.settings import TRIAL, Sampling
 from evaluate.setup import Setup, open_setup
 from model.device import Machine, fastest_dtype
 from model.gpt2 import GPT2
@@ -41,7 +40,7 @@ from train.lasting.outcome import keep_outcome, result_of
 from train.lasting.progress import Progress, duration, summed_up
 from train.loop import Diverged, steps
 from train.parallel.team import ALONE, Several, Team, own_device, processes
-from train.settings import Training
+from train.settings import Request, Training
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.memory import keep_memory, least_bytes, memory_bytes
 from train.verify.device_check import compare_with_cpu
@@ -50,21 +49,6 @@ MEASUREMENTS = 20  # how often the held-out loss is measured during training,
 AT_LEAST = 5  # but not more often than every so many samples: measuring once costs as much as one or two of them
 FULL_EVERY = 4  # of these, every so many also measure KL and copying, which take more time; the last one does
 CHECKPOINT_TEXTS = 32  # so many texts stand for all of them while training is under way
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command is asked for, apart from learning rates, seeds and places."""
-
-    model: str = "gpt2"
-    text: str = "gulliver"
-    raw_text: bool = False
-    general_text: str | None = None
-    training: Training = Training()
-    sampling: Sampling = Sampling()
-    device: str = "auto"
-    dtype: str = "auto"
-    save_model: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,7 @@ import argparse
 from pathlib import Path
 
 from evaluate.flags import Parser, filled, positive_float, positive_int
-from model.device import device_of
 from train.lasting.interruption import ending_in_one_line
-from train.pretrain.corpus import prepare_corpus
-from train.pretrain.pretraining import Recipe, check_corpus, check_state, make_model
 
 
 def corpus_path(text: str) -> Path:
@@ -51,6 +48,10 @@ def main() -> None:
     args = parser.parse_args()
     work = args.out / "work"  # tokens and state: needed to go on, not part of the model
     with parser.errors_in_one_line(), ending_in_one_line():  # the next start goes on from the last state
+        from model.device import device_of  # only now, see evaluate/flags.py
+        from train.pretrain.corpus import prepare_corpus
+        from train.pretrain.pretraining import Recipe, check_corpus, check_state, make_model
+
         device = device_of(args.device)
         recipe = filled(Recipe, vars(args))
         check_state(work, recipe)

@@ -3,12 +3,7 @@
 import sys
 from pathlib import Path
 
-import torch
-
 from evaluate.flags import Parser
-from model.device import device_of
-from model.hub import HUB, model_folder
-from train.verify.published import batch_tokens, load_what_fits, official, read_shakespeare, verify
 
 
 def open_parser() -> Parser:
@@ -47,8 +42,14 @@ def open_parser() -> Parser:
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
-    expected = official()
     with parser.errors_in_one_line():
+        import torch  # only now, see evaluate/flags.py
+
+        from model.device import device_of
+        from model.hub import HUB, model_folder
+        from train.verify.published import batch_tokens, load_what_fits, official, read_shakespeare, verify
+
+        expected = official()
         if args.model in HUB and args.model != "gpt2":
             raise ValueError(f"nothing is known of {args.model} here; use --model gpt2 or a folder with its four files")
         device = device_of(args.device)

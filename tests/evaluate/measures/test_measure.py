@@ -10,7 +10,7 @@ import torch
 from conftest import make_text
 
 import train.__main__ as train_command
-from data import load_tokenizer
+from data.tokenizer import load_tokenizer
 from evaluate.loss import text_loss
 from evaluate.measures.measure import (
     book_evaluation,
@@ -22,10 +22,10 @@ from evaluate.measures.measure import (
 )
 from evaluate.measures.reference import open_reference, pick_prompts, write
 from evaluate.measures.yardstick import open_yardstick
-from evaluate.ratio import Sampling
+from evaluate.settings import Sampling
 from evaluate.setup import open_setup
-from model import load_pretrained
 from model.device import Machine
+from model.pretrained import load_pretrained
 from model.sampling import generate
 
 SAMPLING = Sampling(sequences=70, new_tokens=9, top_k=7, temperature=0.8, seed=3)

@@ -16,10 +16,11 @@ import pytest
 from evaluate.rate import statistics as preference
 from evaluate.rate.__main__ import main
 from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_verdict, sha256
-from evaluate.rate.ratings import RATINGS_FILE, read_ratings, usable_ratings
+from evaluate.rate.ratings import read_ratings, usable_ratings
 from evaluate.rate.session import readable
 from evaluate.rate.statistics import FEW, QUESTIONS, bradley_terry, krippendorff_alpha, summary, wilson_interval
 from evaluate.results import find_results, write_result
+from evaluate.settings import RATINGS_FILE
 
 WORDS = ["ship", "island", "rope", "captain", "harbour", "wind", "giant", "horse", "letter", "crown", "\x1b[31m", "\n"]
 

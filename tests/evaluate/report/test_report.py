@@ -148,7 +148,7 @@ def plain_pictures(monkeypatch, request):
         return [folder / FIGURE_FILE]
 
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("evaluate.plot.plot_all", plot_all)
+        monkeypatch.setattr("evaluate.report.plots.plot_all", plot_all)
 
 
 @pytest.fixture

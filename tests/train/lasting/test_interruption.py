@@ -16,15 +16,17 @@ import torch
 from conftest import make_text
 
 import train.__main__ as train_command
-from data import load_tokenizer
-from model import load_pretrained
-from train import AdamW, Training, finetune, sweep
+from data.tokenizer import load_tokenizer
+from model.pretrained import load_pretrained
+from train import sweep
+from train.adamw import AdamW
 from train.lasting.claim import claimed
 from train.lasting.folder import new_folder
 from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
 from train.lasting.keeper import Keeper, is_due
 from train.lasting.state import load_state, save_state
-from train.loop import plain_gradients, steps
+from train.loop import finetune, plain_gradients, steps
+from train.settings import Training
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)
@@ -32,7 +34,7 @@ SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-toke
 
 def without_seconds(folder: Path) -> dict:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    result["environment"].pop("seconds")
+    result["environment"].pop("seconds"), result.pop("sha256")
     for part in (result["settings"], result["before"], result["after"] or {}):
         part.pop("out", None)
         part.pop("seconds", None)
@@ -281,8 +283,8 @@ def test_a_finished_run_is_not_repeated(command, arguments, tmp_path, monkeypatc
 
 
 def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluate.plot.plot_all", lambda *_: [])
-    monkeypatch.setattr("train.sweep.write_report", lambda *_: "report.html")
+    monkeypatch.setattr("evaluate.report.plots.plot_all", lambda *_: [])
+    monkeypatch.setattr("train.lasting.jobs.write_report", lambda *_: "report.html")
     out = tmp_path / "out"
     assert command(train_command.main, *arguments, "--lr", "1e-3", "--out", out / "lr-1e-3")[0] == 0
     before = (out / "lr-1e-3" / "result.json").read_bytes()

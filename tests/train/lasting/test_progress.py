@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import train.__main__ as train_command
-from evaluate.ratio import Sampling
+from evaluate.settings import Sampling
 from train import sweep
 from train.flags import add_out_flags, add_request_flags, request_of
 from train.lasting import progress as module

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import train.__main__ as train_command
 from train import sweep
+from train.lasting import jobs as sweeping
 from train.lasting.folder import Job
 from train.lasting.interruption import ending_in_one_line
 from train.lasting.keeper import Keeper
@@ -145,11 +146,13 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
             if not holder_dies:
                 finish(jobs[2])
 
-        monkeypatch.setattr(sweep, "claimed", claimed)
+        monkeypatch.setattr(sweeping, "claimed", claimed)
         monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
-        monkeypatch.setattr(sweep, "begin", lambda *_: "start")
-        monkeypatch.setattr(sweep, "run", lambda plan, start, job, signals: (seen.append(str(job.seed)), finish(job)))
-        sweep.work(None, jobs, None, rank)
+        monkeypatch.setattr(sweeping, "begin", lambda *_: "start")
+        monkeypatch.setattr(
+            sweeping, "run", lambda plan, start, job, signals: (seen.append(str(job.seed)), finish(job))
+        )
+        sweeping.work(None, jobs, None, rank)
         return seen
 
     assert walk(0) == ["0", "1", "waits"]
@@ -171,10 +174,10 @@ def test_who_waits_says_for_whom_every_half_minute_and_hears_signals(tmp_path, m
         if sum(seconds) > 60:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(sweep, "claimed", lambda folder: contextlib.nullcontext(False))
+    monkeypatch.setattr(sweeping, "claimed", lambda folder: contextlib.nullcontext(False))
     monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
     with pytest.raises(SystemExit) as end, ending_in_one_line() as signals:
-        sweep.work(None, jobs, signals, 0)
+        sweeping.work(None, jobs, signals, 0)
     printed, err = capsys.readouterr()
     assert end.value.code == 143 and err == "\nstopped by SIGTERM\n" and len(seconds) == 61
     assert printed == 3 * "waiting for 1e-3 (pid 12 on node3), 1e-4 (another process)\n"

@@ -8,8 +8,7 @@ from collections import Counter
 import pytest
 import tiktoken
 
-from data import load_tokenizer
-from data.tokenizer import WORD_PATTERN, save_tokenizer
+from data.tokenizer import WORD_PATTERN, load_tokenizer, save_tokenizer
 from train.pretrain.bpe import count_words, join_pair, train_bpe
 from train.pretrain.corpus import read_corpus
 

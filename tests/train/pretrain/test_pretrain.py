@@ -11,11 +11,11 @@ from conftest import make_text
 
 import train.pretrain.__main__ as pretrain_command
 import train.pretrain.pretraining as pretraining
-from data import load_tokenizer
+from data.tokenizer import load_tokenizer
 from evaluate.measures.ngram import NGram
-from model import load_pretrained
 from model.gpt2 import GPT2, GPT2Config
-from train import AdamW
+from model.pretrained import load_pretrained
+from train.adamw import AdamW
 from train.lasting.state import load_state, save_state
 from train.pretrain.card import invented_words
 

@@ -5,9 +5,10 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 import train.__main__ as train_command
-from model import GPT2, GPT2Config
-from train import Training, sweep
+from model.gpt2 import GPT2, GPT2Config
+from train import sweep
 from train.lasting import run
+from train.settings import Training
 from train.speed.memory import least_bytes, memory_bytes
 from train.speed.step import loss_in
 

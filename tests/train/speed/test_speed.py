@@ -9,16 +9,19 @@ import torch.nn.functional as F
 from conftest import VOCAB, make_text
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from data import load_tokenizer, sample_batch
-from evaluate import Sampling, frequent_token_ratio
+from data.batches import sample_batch
+from data.tokenizer import load_tokenizer
+from evaluate.ratio import frequent_token_ratio
+from evaluate.settings import Sampling
 from evaluate.setup import open_setup
-from model import generate, load_pretrained
 from model.device import Machine
-from model.sampling import KeyValueCache, cast_copy, evaluating
+from model.pretrained import load_pretrained
+from model.sampling import KeyValueCache, cast_copy, evaluating, generate
 from model.speed.centred import centred_head
-from train import AdamW, Training, finetune
+from train.adamw import AdamW
 from train.lasting.run import notes_on
-from train.loop import plain_gradients, steps
+from train.loop import finetune, plain_gradients, steps
+from train.settings import Training
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients

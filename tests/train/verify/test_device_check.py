@@ -9,8 +9,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from conftest import BLOCK, VOCAB
 
-from model import load_pretrained
 from model.gpt2 import GPT2, GPT2Config
+from model.pretrained import load_pretrained
 from train.verify import device_check
 from train.verify.device_check import NOISE, compare_with_cpu, logits_on, relative_error
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from conftest import BLOCK, HEADS, LAYERS, VOCAB, WIDTH, official_file, write_model
 from pretended import Pretended
 
-from data import load_tokenizer
-from model import load_pretrained
+from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2
 from model.hub import HUB
-from train import AdamW
+from model.pretrained import load_pretrained
+from train.adamw import AdamW
 from train.verify import __main__ as verify_command
 from train.verify import published as verify
 from train.verify.published import batch_tokens, cached_shakespeare, official, read_shakespeare
@@ -118,7 +118,7 @@ def failed(command, monkeypatch, expected, model_folder, tmp_path):
     def call(model=model_folder, text=PLAYS, expected=expected, dtype="float32", device="cpu"):
         file = tmp_path / "plays.txt"
         file.write_text(text, encoding="utf-8")
-        monkeypatch.setattr(verify_command, "official", lambda: expected)
+        monkeypatch.setattr(verify, "official", lambda: expected)
         code, out, _ = command(
             verify_command.main, "--model", model, "--shakespeare", file, "--device", device, "--dtype", dtype
         )
@@ -160,7 +160,7 @@ def test_line_ends_of_windows_are_the_same_text(failed):
 def test_what_is_printed(command, monkeypatch, expected, model_folder, tmp_path):
     """Expected and found, the numbers themselves, for a check that fails and for one that does not."""
     wrong = dataclasses.replace(expected, parameters=1234, losses=(7.0, *expected.losses[1:]))
-    monkeypatch.setattr(verify_command, "official", lambda: wrong)
+    monkeypatch.setattr(verify, "official", lambda: wrong)
     (tmp_path / "plays.txt").write_text(PLAYS, encoding="utf-8")
     code, out, _ = command(verify_command.main, "--model", model_folder, "--shakespeare", tmp_path / "plays.txt")
     lines = out.splitlines()
@@ -353,7 +353,7 @@ def test_wrong_input_is_one_line(command, model_folder, arguments, message):
 def test_wrong_texts_and_models_are_one_line(command, monkeypatch, expected, model_folder, tmp_path):
     def error(content: bytes, known) -> str:
         (tmp_path / "plays.txt").write_bytes(content)
-        monkeypatch.setattr(verify_command, "official", lambda: known)
+        monkeypatch.setattr(verify, "official", lambda: known)
         code, out, err = command(verify_command.main, "--model", model_folder, "--shakespeare", tmp_path / "plays.txt")
         assert (code, out, err.count("\n")) == (2, "", 1)
         return err
@@ -377,7 +377,7 @@ def test_a_tokenizer_of_another_model(command, monkeypatch, expected, official_w
     smaller["wte.weight"] = smaller["wte.weight"][:-1]
     folder = write_model(tmp_path / "model", smaller, tokenizer_folder, vocab_size=VOCAB - 1)
     (tmp_path / "plays.txt").write_text(PLAYS, encoding="utf-8")
-    monkeypatch.setattr(verify_command, "official", lambda: expected)
+    monkeypatch.setattr(verify, "official", lambda: expected)
     code, _, err = command(verify_command.main, "--model", folder, "--shakespeare", tmp_path / "plays.txt")
     assert code == 2 and "config.json says 299 tokens, the tokenizer has 300" in err
 
