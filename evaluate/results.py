@@ -80,7 +80,7 @@ class Result(TypedDict):
     held_out_on_the_way: NotRequired[int]  # of these the first so many are what `held_out_loss` is of
     settings: dict  # by the names of the flags; with model and text as they were found
     identity: dict  # what tells this run from others; see train/lasting/folder.py
-    environment: dict  # versions, machine, and `seconds`: before, training, after
+    environment: dict  # versions, machine, and `seconds`: before, training, checkpoints (measuring on the way), after
 
 
 def lr_label(lr: float) -> str:

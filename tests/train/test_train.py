@@ -158,6 +158,8 @@ def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_fil
         assert settings["model"] == str(model_folder) and len(settings["model_identity"]["sha256"]) == 64
         assert settings["text_sha256"] and settings["batch_size"] == 8 and settings["eval_sequences"] == 12
         assert {"torch", "python", "device", "dtype", "seconds"} <= result["environment"].keys()
+        seconds = result["environment"]["seconds"]
+        assert list(seconds) == ["before", "training", "checkpoints", "after"] and min(seconds.values()) > 0
         assert len(result["after"]["shares"]) == 12 and len(result["after"]["texts"]) == 8
     big, middle, small = (results[f"lr-1e-{n}"] for n in (2, 3, 5))
     assert big["before"]["ratio"] == middle["before"]["ratio"] == small["before"]["ratio"]

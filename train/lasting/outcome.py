@@ -36,12 +36,13 @@ def result_of(
     """Everything that is known of a finished run.
 
     Args:
-        record: its `train_loss`, `checkpoints` and `seconds` of training.
+        record: its `train_loss`, `checkpoints`, the `seconds` of training and those of them spent `measuring`.
         diverged: what is not a finite number, "loss" or "gradient", if it is so.
     """
     reference, setup, machine = yardstick.reference, yardstick.setup, yardstick.machine
     losses, checkpoints = record["train_loss"], record["checkpoints"]
-    seconds = {"before": yardstick.before["seconds"], "training": record["seconds"]}
+    seconds = {"before": yardstick.before["seconds"], "training": record["seconds"] - record["measuring"]}
+    seconds["checkpoints"] = record["measuring"]
     found = {
         "lr": job.lr,
         "device": str(machine.device),

@@ -73,4 +73,4 @@ def summed_up(label: str, result: Result) -> str:
         sample, lowest = lowest_held_out(result)
         words.append(f"held-out {held_out[0][1]:.3f} to {held_out[-1][1]:.3f} (lowest {lowest:.3f} at sample {sample})")
     words.append(f"ratio {result['before']['ratio']:.3f} to {result['after']['ratio']:.3f}")
-    return f"{label} done in {duration(seconds['training'] + seconds['after'])}: {', '.join(words)}"
+    return f"{label} done in {duration(sum(seconds.values()) - seconds['before'])}: {', '.join(words)}"

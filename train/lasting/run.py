@@ -248,8 +248,9 @@ def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW,
     keeper = Keeper(job.folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
-        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint], "seconds": 0.0}
+        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint], "seconds": 0.0, "measuring": 0.0}
     else:
+        record = {"measuring": 0.0} | record  # a state of an earlier version has none
         samples = plan.training.samples
         print(f"going on from sample {optimizer.steps} of {samples} in {keeper.file}", flush=True)
     return model, optimizer, keeper, record
@@ -274,9 +275,11 @@ def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples:
         progress.measured({})
     elif done % every == 0 and (not full or yardstick.finds_sound(model)):
         progress.measuring()
+        clock = stopwatch(record["measuring"])
         measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
         progress.measured(measured)
         keep_numbers(record, measured)
+        record["measuring"] = clock()
 
 
 def keep_numbers(record: dict, measured: Checkpoint) -> None:
