@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import statistics
 from pathlib import Path
 
 import pytest
@@ -262,16 +261,3 @@ def test_what_comes_out_of_the_experiments_was_measured():
         for number in said:
             digits = len(number.partition(".")[2])
             assert any(f"{value:,.{digits}f}" == number for value in found), (title, number)
-
-
-def test_the_benchmarks_numbers_are_those_it_wrote():
-    readme = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
-    shown = rows(readme.split("## Against the usual notebook")[1].split("The training step reaches")[0])
-    found = json.loads((ROOT / "tests" / "bench.json").read_text(encoding="utf-8"))["pairs"].values()
-    shown = [cells for name, cells in shown.items() if name not in ("work", "---")]
-    assert len(shown) == len(found)
-    for (ratio, _, ours, theirs, _), pair in zip(shown, found):
-        assert ratio == f"{pair['ratio']:.2f}"
-        for cell, seconds in ((ours, pair["seconds_ours"]), (theirs, pair["seconds_theirs"])):
-            digits = len(cell.removesuffix(" s").partition(".")[2])
-            assert cell == f"{statistics.median(seconds):.{digits}f} s"

@@ -34,7 +34,7 @@ class FastAdamW(AdamW):
     or three times over. Cut into pieces that fit in the cache, each number comes from memory once. It is
     moved between cache and core for every operation all the same, where a kernel that does everything in one
     visit, as torch's fused one, needs 0.4 of the time: separate operations cannot reach it. In a step of 3.7 s
-    it is 0.19 s against 0.07 (`tests/bench.json`); `CompiledAdamW` is the way there. A GPU, where launches
+    it is 0.19 s against 0.07 (`tests/bench/amx.json`); `CompiledAdamW` is the way there. A GPU, where launches
     count, takes every tensor whole.
     """
 
@@ -64,7 +64,7 @@ class CompiledAdamW(FastAdamW):
 
     All but the first operation on a number then find it in the core's registers, and what is left is the
     28 bytes of each parameter from and to memory: 1.25 of the time of torch's own fused kernel or less, where
-    `FastAdamW` takes 2.4 to 2.9 times as long (`tests/bench.json`). In a step of 3.7 s that is 2.5 %, and the
+    `FastAdamW` takes 2.4 to 2.9 times as long (`tests/bench/amx.json`). In a step of 3.7 s that is 2.5 %, and the
     kernels, one for matrices and one for vectors, take 3 s to make in every process, 20 s for the first time
     on a machine: it pays after 30 to 200 samples. It needs a C++ compiler, see `check_compiler`.
     """

@@ -1,4 +1,6 @@
-"""What a course notebook does: transformers, torch.optim.AdamW, generate. Run by bench.py in an environment of its own.
+"""What a course notebook does: transformers, torch.optim.AdamW, generate; and what a compiled step does.
+
+Run in an environment of its own.
 
 Reads one JSON command a line, answers with the seconds it took: see `serve`.
 """
@@ -8,6 +10,7 @@ import re
 import resource
 import sys
 import time
+from pathlib import Path
 
 
 def peak_bytes(device: str) -> int:
@@ -30,7 +33,7 @@ def serve(prepare) -> None:
     """Prepare what argv[1] (JSON) asks for, say so, then do it once for every line that comes.
 
     `prepare(task)` returns a function to be timed. Answers are JSON lines on standard output: the
-    seconds, and the most memory that this process has held so far, in bytes.
+    seconds, the most memory that this process has held so far, in bytes, and what the function returned if a dict.
     """
     task = json.loads(sys.argv[1])
     answers = sys.stdout
@@ -39,13 +42,16 @@ def serve(prepare) -> None:
     print("{}", file=answers, flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - began
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak_bytes(task["device"])}), file=answers, flush=True)
+        found = work()
+        answer = {"seconds": time.perf_counter() - began, "peak_bytes": peak_bytes(task["device"])}
+        print(json.dumps(answer | (found if isinstance(found, dict) else {})), file=answers, flush=True)
 
 
 def prepare(task: dict):
     import torch
+
+    if task.get("plain_model"):
+        return compiled_step(task)
     from transformers import AutoModelForCausalLM
 
     device = torch.device(task["device"])
@@ -78,12 +84,15 @@ def prepare(task: dict):
 
         return generate
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, **({"fused": True} if task["work"] == "adamw" else {}))
+    fused = task["work"] == "adamw" or task.get("compile", False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, **({"fused": True} if fused else {}))
     if task["work"] == "adamw":
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
         return lambda: (optimizer.step(), wait())
 
+    if task.get("compile"):
+        model.forward = torch.compile(model.forward)
     tokens = torch.randint(
         model.config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)
     ).to(device)
@@ -101,6 +110,39 @@ def prepare(task: dict):
     if task["work"] == "start":
         train()
         return lambda: None
+    return train
+
+
+def compiled_step(task: dict):
+    """nanoGPT's step, written anew with its settings: a plain GPT-2, compiled; autocast; fused AdamW; clipped gradients."""
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from model.gpt2 import GPT2, GPT2Config
+
+    device, size = torch.device(task["device"]), json.loads((Path(task["model"]) / "config.json").read_text("utf-8"))
+    config = GPT2Config(n_layer=size["n_layer"], n_head=size["n_head"], n_embd=size["n_embd"])
+    model = GPT2(config).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    tokens = torch.randint(
+        config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)
+    ).to(device)
+
+    @torch.compile
+    def loss_of(inputs, targets):
+        return torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+    def train() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=task["dtype"] == "bfloat16"):
+            loss = loss_of(tokens[:, :-1], tokens[:, 1:])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     return train
 
 

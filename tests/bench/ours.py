@@ -1,11 +1,13 @@
-"""The same work as in bench_theirs.py, done as this project's commands do it."""
+"""The same work as in theirs.py, done as this project's commands do it."""
 
 import sys
+import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench_theirs import serve  # noqa: E402
+from tests.bench.rows import OPTIMIZER, PARTS, REST  # noqa: E402
+from tests.bench.theirs import serve  # noqa: E402
 
 
 def prepare(task: dict):
@@ -64,7 +66,25 @@ def prepare(task: dict):
     if task["work"] == "start":
         train()
         return lambda: None
+    if task["work"] == "profile":
+        return lambda: {"parts": parts_of_a_step(lambda: gradients(model, tokens[:, :-1], tokens[:, 1:]), optimizer)}
     return train
+
+
+def parts_of_a_step(gradients, optimizer) -> dict[str, float]:
+    """Seconds of each part of a training step."""
+    import torch
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        gradients()
+    began = time.perf_counter()
+    optimizer.step()
+    parts = dict.fromkeys([name for name, _ in PARTS], 0.0) | {OPTIMIZER: time.perf_counter() - began, REST: 0.0}
+    optimizer.zero_grad()
+    part_of = {f"aten::{operation}": name for name, operations in PARTS for operation in operations}
+    for event in seen.key_averages():
+        parts[part_of.get(event.key, REST)] += event.self_cpu_time_total / 1e6
+    return parts
 
 
 if __name__ == "__main__":
