@@ -16,7 +16,7 @@ from model.device import exact_on
 from model.gpt2 import GPT2
 from model.sampling import evaluating
 
-ROWS = 256  # positions computed together: their float32 logits are 51 MB for GPT-2, and four such arrays are held
+ROWS = 1024  # positions computed together: their float32 logits are 206 MB for GPT-2, and four such arrays are held
 CHUNK = 2**20  # weights that are compared at once
 
 

@@ -194,7 +194,8 @@ def book_evaluation(reference: Reference) -> dict:
         found["ratio"] = share_among(texts, reference.setup.frequent).mean().item()
         found["texts"] = len(texts)
         if texts.shape[1] > 1:
-            found["base_perplexity"] = perplexity_under(reference.base, texts.to(reference.machine.device))
+            as_many = texts[: reference.sampling.sequences]  # as the models write, which a trial keeps few
+            found["base_perplexity"] = perplexity_under(reference.base, as_many.to(reference.machine.device))
     return found
 
 

@@ -21,6 +21,7 @@ from evaluate.measures.measure import (
     measures_of_texts,
 )
 from evaluate.measures.reference import open_reference, pick_prompts, write
+from evaluate.measures.variety import perplexity_under
 from evaluate.measures.yardstick import open_yardstick
 from evaluate.settings import Sampling
 from evaluate.setup import open_setup
@@ -184,6 +185,13 @@ def test_of_a_long_text_a_part_is_measured_on_the_way_and_all_before_and_after(s
     assert yardstick.first_checkpoint == (first := yardstick.checkpoint(base, 0, 70))
     assert first["held_out_loss"] == pytest.approx(part, abs=1e-6)
     assert yardstick.book["texts"] == 3
+
+
+def test_the_books_perplexity_is_of_as_many_texts_as_a_model_writes(setup, base):
+    few = dataclasses.replace(SAMPLING, sequences=2)
+    book = open_yardstick(setup, base, few, 16, MACHINE).book
+    texts = setup.held_out_tokens[: few.new_tokens * 2].view(2, -1)
+    assert book["texts"] > 2 and book["base_perplexity"] == pytest.approx(perplexity_under(base, texts), rel=1e-5)
 
 
 def test_a_checkpoint_measures_the_first_of_the_same_texts(setup, base, reference):
