@@ -222,12 +222,12 @@ def test_the_tests_are_laid_out_as_the_sources_are():
     tests = ROOT / "tests"
     for file in tests.rglob("test_*.py"):
         assert (ROOT / file.parent.relative_to(tests)).is_dir(), file
-    named = names_in(tests)
-    assert all((tests / name).exists() for name in named)
+    rooms = [path for path in tests.rglob("*") if path.is_dir()]
+    named = {folder / name for folder in (tests, *rooms) for name in names_in(folder)}
+    assert not [str(path.relative_to(tests)) for path in named if not path.exists()]
     for file in files_of(tests):
-        name, room = str(file.relative_to(tests)), file.relative_to(tests).parts[0]
-        covered = file.name.startswith("test_") and f"{room}/" in named
-        assert covered or name in named, f"tests/README.md does not name {name}"
+        covered = file.name.startswith("test_") and tests / file.relative_to(tests).parts[0] in named
+        assert covered or file in named, f"no README.md below tests/ names {file.relative_to(tests)}"
 
 
 def test_links_lead_somewhere():

@@ -89,14 +89,15 @@ def measured(results: dict, args, python: str, folder: Path) -> Iterator[None]:
     config = GPT2Config(n_layer=args.n_layer, n_embd=args.n_embd, n_head=args.n_embd // 64)
     common = {"model": random_model(folder, args.n_layer, args.n_embd), "device": args.device}
     fastest = "bfloat16" if results["matmul_flops"]["bfloat16"] else "float32"
-    for name, ours, theirs in tqdm([pair for pair in PAIRS if wanted(pair, results, args)], "pairs", disable=None):
-        theirs = theirs | {"dtype": fastest if theirs["dtype"] == "auto" else theirs["dtype"]}
+    pairs = [resolved(pair, fastest) for pair in PAIRS if wanted(pair, results, args)]
+    pairs = [pair for i, pair in enumerate(pairs) if pair[1:] not in [earlier[1:] for earlier in pairs[:i]]]
+    for name, ours, theirs in tqdm(pairs, "pairs", disable=None):
         found = compare(
             Worker(sys.executable, "ours.py", ours | common), Worker(python, "theirs.py", theirs | common), args.turns
         )
         if ours["work"] == "train":
-            peak = results["matmul_flops"][fastest if ours["dtype"] == "auto" else ours["dtype"]]
             flops = step_flops(config, ours["batch_size"], ours["seq_len"])
+            peak = results["matmul_flops"][ours["dtype"]]
             found["share_of_peak"] = flops / statistics.median(found["seconds_ours"]) / peak
         results["pairs"][name] = found
         tqdm.write(f"{name}: {found['ratio']:.2f} x")
@@ -141,6 +142,12 @@ def wanted(pair: tuple, results: dict, args) -> bool:
         return False
     # Where bfloat16 is only imitated, a single step would take minutes.
     return results["matmul_flops"]["bfloat16"] is not None or "bfloat16" not in (ours["dtype"], theirs["dtype"])
+
+
+def resolved(pair: tuple, fastest: str) -> tuple:
+    """`pair` with "auto" replaced by what it is here; where that is float32, rows that name float32 say the same again."""
+    name, *tasks = pair
+    return name, *(task | {"dtype": fastest if task["dtype"] == "auto" else task["dtype"]} for task in tasks)
 
 
 def random_model(folder: Path, n_layer: int, n_embd: int) -> str:
