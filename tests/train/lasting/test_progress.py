@@ -4,6 +4,7 @@ import argparse
 import io
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,23 +127,28 @@ def test_the_sum_of_a_run():
         (812, [*range(40, 801, 40)], [160, 320, 480, 640, 800]),
     ],
 )
-def test_how_often_a_run_is_measured(samples, measured, full):
-    """On its way; after the last sample everything is, once."""
+def test_how_often_a_run_is_measured(monkeypatch, samples, measured, full):
+    """On its way; after the last sample everything is, once. The seconds that it takes are counted."""
+    now = [100.0]
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     class Yardstick:
         def finds_sound(self, model):
             return True
 
         def checkpoint(self, model, sample, texts):
+            now[0] += 3.0
             return {"sample": sample, "held_out_loss": 1.0} | ({"kl": 0.1} if texts else {})
 
-    record = {"train_loss": [], "checkpoints": []}
+    record = {"train_loss": [], "checkpoints": [], "measuring": 0.0}
     with Progress("", samples) as progress:
         for _ in range(samples):
             record["train_loss"].append(1.0)
+            now[0] += 50.0
             run.measure_on_the_way(Yardstick(), None, record, samples, progress)
     assert [found["sample"] for found in record["checkpoints"]] == measured
     assert [found["sample"] for found in record["checkpoints"] if "kl" in found] == full
+    assert record["measuring"] == 3.0 * len(measured)
 
 
 def test_a_trial_writes_fewer_texts_unless_it_is_told():
