@@ -7,13 +7,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench.rows import OPTIMIZER, PARTS, REST  # noqa: E402
-from tests.bench.theirs import serve  # noqa: E402
+from tests.bench.theirs import batch_of, serve  # noqa: E402
 
 
 def prepare(task: dict):
     import torch
 
-    from evaluate.ratio import Sampling, frequent_token_ratio
+    from evaluate.ratio import frequent_token_ratio
+    from evaluate.settings import Sampling
     from model.device import dtype_of
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
@@ -52,8 +53,7 @@ def prepare(task: dict):
             parameter.grad = torch.randn_like(parameter)
         return lambda: (optimizer.step(), wait())
 
-    size = (task["batch_size"], task["seq_len"] + 1)
-    tokens = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    tokens = batch_of(task, model.config.vocab_size)
     gradients = fast_gradients(dtype, task.get("micro_batch"))
 
     def train() -> None:

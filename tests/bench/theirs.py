@@ -47,6 +47,14 @@ def serve(prepare) -> None:
         print(json.dumps(answer | (found if isinstance(found, dict) else {})), file=answers, flush=True)
 
 
+def batch_of(task: dict, vocab_size: int):
+    """The same random tokens (batch_size, seq_len + 1) for every side, on the task's device."""
+    import torch
+
+    size = (task["batch_size"], task["seq_len"] + 1)
+    return torch.randint(vocab_size, size, generator=torch.Generator().manual_seed(0)).to(task["device"])
+
+
 def prepare(task: dict):
     import torch
 
@@ -93,9 +101,7 @@ def prepare(task: dict):
 
     if task.get("compile"):
         model.forward = torch.compile(model.forward)
-    tokens = torch.randint(
-        model.config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)
-    ).to(device)
+    tokens = batch_of(task, model.config.vocab_size)
 
     def train() -> None:
         optimizer.zero_grad()
@@ -124,9 +130,7 @@ def compiled_step(task: dict):
     config = GPT2Config(n_layer=size["n_layer"], n_head=size["n_head"], n_embd=size["n_embd"])
     model = GPT2(config).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    tokens = torch.randint(
-        config.vocab_size, (task["batch_size"], task["seq_len"] + 1), generator=torch.Generator().manual_seed(0)
-    ).to(device)
+    tokens = batch_of(task, config.vocab_size)
 
     @torch.compile
     def loss_of(inputs, targets):
