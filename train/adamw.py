@@ -44,16 +44,18 @@ class AdamW:
     @torch.no_grad()
     def step(self) -> None:
         self.steps += 1
-        beta1, beta2 = self.betas
-        correction1 = 1 - beta1**self.steps
-        correction2 = 1 - beta2**self.steps
+        corrections = [1 - beta**self.steps for beta in self.betas]
         for p, m, v in zip(self.parameters, self.m, self.v, strict=True):
-            if p.grad is None:
-                continue
-            m.mul_(beta1).add_(p.grad, alpha=1 - beta1)
-            v.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-            p.mul_(1 - self.lr * self.weight_decay)
-            p.addcdiv_(m, (v / correction2).sqrt_().add_(self.eps), value=-self.lr / correction1)
+            if p.grad is not None:
+                self.update(p, p.grad, m, v, *corrections)
+
+    def update(self, p: Tensor, g: Tensor, m: Tensor, v: Tensor, correction1: float, correction2: float) -> None:
+        """The step of one parameter `p` with gradient `g`, in place."""
+        beta1, beta2 = self.betas
+        m.mul_(beta1).add_(g, alpha=1 - beta1)
+        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        p.mul_(1 - self.lr * self.weight_decay)
+        p.addcdiv_(m * (self.lr / correction1), (v / correction2).sqrt_().add_(self.eps), value=-1)
 
     def zero_grad(self) -> None:
         """Forget the gradients: `backward` adds to what is there."""

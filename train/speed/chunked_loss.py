@@ -19,8 +19,10 @@ from torch import Tensor
 from model.gpt2 import GPT2
 from model.speed.centred import centred_head
 
-CHUNK_ROWS = 512
-PIECE_ROWS = 512
+CHUNK_ROWS = 512  # N that go through together
+# What is made of a product lies in the cache while these are as small as they are:
+EXACT_ROWS = 64  # rows of logits that are float32 at a time, 13 MB for GPT-2's vocabulary
+WORDS = 2048  # of the vocabulary, whose gradients are made together and added to their sum, 3 MB for a width of 768
 
 
 def _loss_and_gradient(logits: Tensor, target: Tensor, N: int) -> tuple[Tensor, Tensor]:
@@ -51,19 +53,14 @@ class _HeadCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=exact, device=x.device)
         for start in range(0, N, CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            loss, gradient = _loss_and_gradient((x[rows] @ w.T).to(exact), targets[rows, None], N)
-            total += loss
-            gradient = gradient.to(dtype)  # (R, V)
+            gradient = x[rows] @ w.T  # (R, V), the logits as yet
+            for logits, target in zip(gradient.split(EXACT_ROWS), targets[rows, None].split(EXACT_ROWS)):
+                loss, logits[:] = _loss_and_gradient(logits.to(exact), target, N)
+                total += loss
             torch.mm(gradient, w, out=x_grad[rows])
-            if dtype == weight_grad.dtype:
-                weight_grad.addmm_(gradient.T, x[rows])  # added by the product itself: no second (V, C) to be filled
-            else:
-                product = gradient.T @ x[rows]  # (V, C)
-                # PyTorch makes a float32 copy of a bfloat16 operand before it adds it to a float32 tensor:
-                # of a (V, C) that is 154 MB, of a piece 1.6 MB that never leave the cache.
-                for summed, part in zip(weight_grad.split(PIECE_ROWS), product.split(PIECE_ROWS)):
-                    summed += part
-            del gradient  # before the next chunk, which needs as much
+            for summed, part in zip(weight_grad.split(WORDS), gradient.T.split(WORDS)):  # (words, C) and (words, R)
+                summed += part @ x[rows]
+            del gradient, logits, part  # before the next chunk, which needs as much
         # Not save_for_backward: autograd would keep a hand on them, and then could not add the embedding's
         # part to the head's gradient in its place, but would make a second one, 154 MB.
         ctx.gradients = x_grad, weight_grad

@@ -12,19 +12,22 @@ import torch.nn as nn
 from torch import Tensor
 from torch.func import functional_call
 
-from model.gpt2 import GPT2
+from model.gpt2 import GPT2, Attend
 from train.speed.chunked_loss import chunked_next_token_loss, head_cross_entropy
+from train.speed.window_attention import window_attention
 
 
 class _Transform(nn.Module):
     """The model between embedding and head as a module, so that it can be called with other weights than its own."""
 
-    def __init__(self, model: GPT2):
+    def __init__(self, model: GPT2, attend: Attend | None):
         super().__init__()
-        self.model = model
+        self.model, self.attend = model, attend
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.transform(x)
+        for block in self.model.h:
+            x = block(x, self.attend)  # (B, T, C)
+        return self.model.ln_f(x)
 
 
 def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -43,7 +46,9 @@ def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
         if name not in ("wte.weight", "wpe.weight")  # looked up in float32: a few rows to round, not a table
     }
     x = model.embed(inputs).to(torch.bfloat16)  # (B, T, C)
-    x = functional_call(_Transform(model), weights, (x,))  # (B, T, C)
+    # On a GPU torch's own attention is the fast one, and it alone knows dropout.
+    attend = window_attention if x.device.type == "cpu" and not model.config.dropout else None
+    x = functional_call(_Transform(model, attend), weights, (x,))  # (B, T, C)
     return head_cross_entropy(x, model.wte.weight, targets, torch.bfloat16)
 
 

@@ -15,6 +15,7 @@ from evaluate.ratio import frequent_token_ratio
 from evaluate.settings import Sampling
 from evaluate.setup import open_setup
 from model.device import Machine
+from model.gpt2 import attention
 from model.pretrained import load_pretrained
 from model.sampling import KeyValueCache, cast_copy, evaluating, generate
 from model.speed.centred import centred_head
@@ -25,6 +26,7 @@ from train.settings import Training
 from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients
+from train.speed.window_attention import window_attention
 
 # AdamW
 
@@ -88,12 +90,12 @@ def test_a_gpu_takes_every_tensor_whole(monkeypatch):
     """Launches count there. Tensors that are on no CPU and hold nothing stand for its own."""
     seen = []
     monkeypatch.setattr(FastAdamW, "PIECE", 3)
-    monkeypatch.setattr(FastAdamW, "update", lambda _, p, *rest: seen.append(p.shape))
+    monkeypatch.setattr(AdamW, "update", lambda _, p, *rest: seen.append(p.shape))
     parameters = [torch.nn.Parameter(torch.zeros(shape, device="meta")) for shape in ((5, 4), (7,))]
     for p in parameters:
         p.grad = torch.zeros_like(p)
     FastAdamW(parameters, lr=0.1).step()
-    assert seen == [(5, 4), (7,)]
+    assert seen == [(20,), (7,)]
 
 
 def test_a_small_update_is_lost_in_bfloat16_weights():
@@ -105,6 +107,50 @@ def test_a_small_update_is_lost_in_bfloat16_weights():
         low -= 1e-6
     assert weight.item() == pytest.approx(0.1 - 8e-4, rel=1e-4)
     assert low.item() == torch.tensor(0.1).to(torch.bfloat16).item()  # 800 steps, and nothing happened
+
+
+# Attention
+
+
+def attended(attend, dtype, offset=0.0, B=3, H=2, T=20, D=4):
+    """What `attend` makes of B windows as `c_attn` gives them, and its gradient; all keys have `offset` in common."""
+    generator = torch.Generator().manual_seed(3)
+    qkv = torch.randn(B, T, 3, H, D, generator=generator)
+    qkv[:, :, 1] += offset
+    qkv = qkv.bfloat16().to(dtype).requires_grad_()
+    y = attend(*(part.transpose(1, 2) for part in qkv.unbind(2)))
+    y.backward(torch.randn(y.shape, generator=generator).bfloat16().to(dtype))
+    return y.detach(), qkv.grad
+
+
+@pytest.mark.parametrize("T", [1, 2, 20])
+def test_attention_by_windows_is_attention(T):
+    for found, expected in zip(*(attended(f, torch.float64, T=T) for f in (window_attention, attention))):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_attention_by_windows_loses_little_to_bfloat16_where_scores_are_large():
+    """A key's part that all keys have is worth 40 to a score here, where bfloat16 has steps of 1/4."""
+    exact = attended(attention, torch.float64, offset=40.0)
+    for found, plain, expected in zip(
+        attended(window_attention, torch.bfloat16, offset=40.0), attended(attention, torch.bfloat16, offset=40.0), exact
+    ):
+        assert (found - expected).norm() < 0.01 * expected.norm() and (plain - expected).norm() > 0.03 * expected.norm()
+
+
+def test_attention_by_windows_holds_the_scores_of_one():
+    with LargestTensor() as seen:
+        attended(window_attention, torch.float32, B=6, H=2, T=40, D=4)
+    assert seen.numbers == 6 * 40 * 3 * 2 * 4 < 6 * 2 * 40 * 40  # queries, keys and values; all scores would be more
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_step_in_bfloat16_attends_by_windows_unless_attention_drops_out(model_folder, tokens, dropout, monkeypatch):
+    calls = []
+    monkeypatch.setattr("train.speed.step.window_attention", lambda *qkv: calls.append(1) or window_attention(*qkv))
+    model = load_pretrained(model_folder, dropout=dropout)
+    bfloat16_loss(model, *sample_batch(tokens, 2, 9, 0, 0))
+    assert len(calls) == (0 if dropout else model.config.n_layer)
 
 
 # Gradients
@@ -138,7 +184,8 @@ def test_micro_batches_give_the_same_gradients(model_folder, tokens, micro_batch
 def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, shift, monkeypatch):
     """Also where all logits lie far below zero, as GPT-2's do."""
     monkeypatch.setattr("train.speed.chunked_loss.CHUNK_ROWS", 50)  # 128 rows: whole chunks and a rest
-    monkeypatch.setattr("train.speed.chunked_loss.PIECE_ROWS", 100)
+    monkeypatch.setattr("train.speed.chunked_loss.EXACT_ROWS", 7)
+    monkeypatch.setattr("train.speed.chunked_loss.WORDS", 100)
     model = load_pretrained(model_folder)
     with torch.no_grad():
         direction = torch.ones(model.config.n_embd) / model.config.n_embd**0.5
@@ -250,6 +297,14 @@ def test_writing_in_bfloat16_is_spared_the_rounding_of_far_logits(model_folder):
     with evaluating(copy):
         cached, plain = KeyValueCache(copy, 1, 20).read(copy, tokens), copy(tokens)[:, -1]
     assert error(cached) < 0.05 and error(plain) > 0.15  # the rounding that it is spared
+
+
+@pytest.mark.parametrize("dtype, kept", [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_keys_and_values_are_kept_as_float32_at_least(model_folder, dtype, kept):
+    """Scores are products of keys: they come out in the keys' precision."""
+    model = cast_copy(load_pretrained(model_folder), dtype)
+    with evaluating(model):
+        assert KeyValueCache(model, 1, 4).store.dtype == kept
 
 
 def test_only_a_head_of_16_bits_is_centred():
