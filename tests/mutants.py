@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_COPIED = (".git", ".venv", ".ci", ".*_cache", "__pycache__", "runs", "exercises")
+NOT_COPIED = (".git", ".venv*", ".ci", ".*_cache", "__pycache__", "runs", "exercises")
 TIME_LIMIT = 300  # seconds for one fault; a fault may well lead to a loop without end, and that is noticed too
 
 # What the same tests concern, again and again.
