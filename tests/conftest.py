@@ -124,14 +124,6 @@ def text_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def uncompiled(monkeypatch):
-    """What `torch.compile` is given runs as it is; yields the names of what it was given."""
-    given = []
-    monkeypatch.setattr("torch.compile", lambda function, **options: given.append(function.__name__) or function)
-    return given
-
-
-@pytest.fixture
 def command(monkeypatch, capsys):
     """Runs one of the project's commands in this process: `command(main, *arguments)` to (exit code, out, err)."""
 

@@ -16,7 +16,6 @@ import evaluate.report.__main__
 import model.__main__
 import train.__main__
 import train.pretrain.__main__
-import train.pretrain.card
 import train.sweep
 import train.verify.__main__
 from evaluate.results import read_result, write_result
@@ -122,7 +121,6 @@ COMMANDS = {
     train.sweep: NOWHERE,
     train.verify.__main__: NOWHERE,
     train.pretrain.__main__: ("--corpus", "no/such/where"),
-    train.pretrain.card: ("--work", "no/such/where"),
     evaluate.__main__: ("no/such/where",),
     evaluate.plot: ("no/such/where",),
     evaluate.report.__main__: ("no/such/where",),

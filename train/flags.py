@@ -79,12 +79,6 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="windows computed at a time: less memory, the same gradients (default: the whole batch)",
     )
-    group.add_argument(
-        "--compile",
-        action="store_true",
-        help="make one kernel of AdamW's operations with torch's compiler: a step of GPT-2 takes 2.5 %% less, the start "
-        "3 to 20 s more; CPU only, needs a C++ compiler (default: off)",
-    )
 
 
 def add_out_flags(parser: argparse.ArgumentParser, default: str) -> None:

@@ -18,7 +18,6 @@ class Training:
     seed: int = 0  # of the batches and of dropout
     # How it is computed: the same numbers up to rounding.
     micro_batch: int | None = None  # windows computed together; None: the whole batch
-    compile: bool = False  # AdamW by torch's compiler
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ def prepare(task: dict):
     from model.device import dtype_of
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.speed.adamw import CompiledAdamW, FastAdamW
-    from train.speed.memory import keep_memory
-    from train.speed.step import fast_gradients
+    from train.adamw import AdamW
+    from train.speed.step import fast_gradients, keep_memory
 
     device = torch.device(task["device"])
     keep_memory()
@@ -47,7 +46,7 @@ def prepare(task: dict):
 
         return generate
 
-    optimizer = (CompiledAdamW if task.get("compile") else FastAdamW)(model.parameters(), lr=1e-4)
+    optimizer = AdamW(model.parameters(), lr=1e-4, piece=1 << 18 if device.type == "cpu" else None)
     if task["work"] == "adamw":
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)

@@ -41,7 +41,6 @@ PAIRS = (
         for rows in (10, 64)
     ),
     ("AdamW step, against torch's fused one", ADAMW, ADAMW),
-    ("AdamW step with --compile, against torch's fused one", ADAMW | {"compile": True}, ADAMW),
 )
 AIMS = {
     DEFAULT_STEP: 6,

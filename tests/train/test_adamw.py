@@ -68,3 +68,19 @@ def test_takes_a_generator_of_parameters():
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert not torch.equal(before, layer.weight)
+
+
+@pytest.mark.parametrize("piece", [3, 1 << 16])
+def test_in_pieces_the_step_is_the_same(piece):
+    """Bit for bit, on tensors that no piece divides; the second has no gradient."""
+    shapes = [(5, 4), (7,), (2, 3)]
+    start = [torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in shapes]
+    ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
+    optimizers = AdamW(ours, 0.02, weight_decay=0.3, piece=piece), AdamW(theirs, 0.02, weight_decay=0.3)
+    for step in range(5):
+        for i, (p, q, gradient) in enumerate(zip(ours, theirs, gradients(step, shapes))):
+            p.grad = q.grad = None if i == 1 else gradient.float()
+        for optimizer in optimizers:
+            optimizer.step()
+        assert all(map(torch.equal, ours, theirs))
+    assert torch.equal(ours[1], start[1]) and not torch.equal(ours[0], start[0])

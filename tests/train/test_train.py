@@ -380,15 +380,6 @@ def test_every_flag_reaches_its_place(command, model_folder, text_file, tmp_path
     assert cold["before"]["texts"] == narrow["before"]["texts"]
 
 
-def test_compile_compiles_adamw_and_changes_nothing_else(command, model_folder, text_file, tmp_path, uncompiled):
-    flags = (command, model_folder, text_file)
-    plain = trained(*flags, tmp_path / "plain", "--dtype", "float32")["train_loss"]
-    assert uncompiled == []
-    compiled = trained(*flags, tmp_path / "compiled", "--dtype", "float32", "--compile")["train_loss"]
-    assert "update" in uncompiled
-    assert compiled == pytest.approx(plain, abs=1e-5) and compiled != [plain[0]] * len(plain)
-
-
 def test_dropout_repeats(command, model_folder, text_file, tmp_path):
     def losses(name):
         return trained(command, model_folder, text_file, tmp_path / name, "--dropout", 0.3)["train_loss"]
@@ -533,19 +524,6 @@ def test_wrong_input(command, model_folder, text_file, tmp_path, monkeypatch, ar
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_compiler_is_missed_before_anything_is_written(command, model_folder, text_file, tmp_path, monkeypatch):
-    def broken(inputs):
-        raise RuntimeError("no g++")
-
-    monkeypatch.setattr("torch.compile", lambda function, **options: broken)
-    flags = ("--lr", "1e-3", "--model", model_folder, "--text", text_file, "--seq-len", 16, "--out", tmp_path / "new")
-    for place, complaint in ((torch.device("cpu"), r"\(no g\+\+\)"), (torch.device("cuda"), "is for the CPU: on cuda")):
-        monkeypatch.setattr("model.device.device_of", lambda name, place=place: place)
-        code, _, err = command(train_command.main, *flags, "--compile", "--dtype", "float32")
-        assert code == 2 and re.search(complaint, err) and err.count("\n") == 1
-        assert not (tmp_path / "new").exists()
-
-
 def test_damaged_weights_are_found_before_anything_is_written(command, model_folder, text_file, tmp_path):
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -595,3 +573,13 @@ def test_vocabulary_and_model_must_fit(command, model_folder, text_file, tmp_pat
 def test_evaluate_says_what_is_wrong(command, model_folder, text_file, tmp_path):
     code, _, err = command(evaluate_command.main, model_folder, tmp_path / "none", "--text", text_file)
     assert code == 2 and "no model or folder" in err and err.count("\n") == 1
+
+
+def test_a_run_without_memory_ends_in_one_line(command, model_folder, text_file, tmp_path, monkeypatch):
+    flags = ["--model", model_folder, "--text", text_file, "--seq-len", 16, "--batch-size", 2, "--samples", 2]
+    flags += ["--eval-sequences", 2, "--eval-tokens", 2]
+    monkeypatch.setattr("train.parallel.team.fast_gradients", lambda *_: lambda *_: torch.empty(2**50))
+    for main in (train_command.main, sweep.main):
+        code, _, err = command(main, *flags, "--out", tmp_path / main.__module__)
+        assert code == 2 and err.startswith("error: out of memory: ") and err.count("\n") == 1, err
+        assert "use a smaller --micro-batch or --batch-size or --eval-sequences" in err

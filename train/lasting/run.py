@@ -41,8 +41,7 @@ from train.lasting.progress import Progress, duration, summed_up
 from train.loop import Diverged, steps
 from train.parallel.team import ALONE, Several, Team, own_device, processes
 from train.settings import Request, Training
-from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
-from train.speed.memory import keep_memory, least_bytes, memory_bytes
+from train.speed.step import keep_memory
 from train.verify.device_check import compare_with_cpu
 
 MEASUREMENTS = 20  # how often the held-out loss is measured during training,
@@ -69,8 +68,6 @@ def open_plan(request: Request) -> Plan:
         ValueError, OSError: with one line on what to do.
     """
     training, machine = request.training, Machine(own_device(request.device), request.dtype)
-    if training.compile and machine.device.type != "cpu":
-        raise ValueError(f"--compile is for the CPU: on {machine.device} it was never tried; leave it out")
     keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
     setup = open_setup(
@@ -94,19 +91,8 @@ def open_plan(request: Request) -> Plan:
         raise ValueError(
             f"--holdout {training.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
         )
-    check_memory(training, setup, machine)
     general_windows(setup, training.seq_len)  # says it if the text is too short
     return Plan(setup, training, request.sampling, machine, request.save_model)
-
-
-def check_memory(training: Training, setup: Setup, machine: Machine) -> None:
-    """Raise a ValueError where a batch cannot fit: where the system finds that out, it may kill without a word."""
-    needed, there = least_bytes(training, setup.config, processes()[1]), memory_bytes()
-    if machine.device.type == "cpu" and there is not None and needed > there:
-        raise ValueError(
-            f"a batch takes {needed / 1e9:,.0f} GB at the least, this machine has {there / 1e9:,.0f} GB; use a smaller "
-            "--micro-batch or --batch-size"
-        )
 
 
 def fresh_model(plan: Plan) -> GPT2:
@@ -115,8 +101,8 @@ def fresh_model(plan: Plan) -> GPT2:
 
 
 def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
-    kind = CompiledAdamW if training.compile else FastAdamW
-    return kind(model.parameters(), lr=lr, weight_decay=training.weight_decay)
+    piece = 1 << 18 if model.wte.weight.device.type == "cpu" else None  # on a GPU each call costs a launch
+    return AdamW(model.parameters(), lr, weight_decay=training.weight_decay, piece=piece)
 
 
 def prepare(plan: Plan, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None = None) -> None:
@@ -131,8 +117,6 @@ def prepare(plan: Plan, folder: Path, jobs: list[Job], overwrite: bool, common: 
     to_do = [job for job in jobs if overwrite or not job.finished]
     if to_do:
         compare_with_cpu(fresh_model(plan), plan.machine.device, plan.machine.dtype, plan.sampling.seed)
-        if plan.training.compile:
-            check_compiler()
     check_room(folder, plan.setup, to_do, plan.save_model, at_once=processes()[1] if common else 1)
     new_folder(folder, overwrite, keep=plan.setup.folder, sweep=common is not None)
     for job in jobs:

@@ -3,6 +3,5 @@
 corpus.py         reading the texts
 bpe.py            learning a vocabulary
 pretraining.py    training a model with random weights
-card.py           measuring it and writing its card: python -m train.pretrain.card
 __main__.py       python -m train.pretrain
 """

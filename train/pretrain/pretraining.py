@@ -12,7 +12,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from train.lasting.keeper import STATE_FILE, Keeper
 from train.lasting.state import load_state
 from train.pretrain.corpus import refuse_changes
 from train.speed.chunked_loss import chunked_next_token_loss
-from train.speed.memory import keep_memory
+from train.speed.step import keep_memory
 
 
 @dataclass(frozen=True)
@@ -80,25 +79,6 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
         return peak * (step + 1) / warmup
     start = max(warmup, round((1 - COOLDOWN) * steps))
     return peak * (1 - math.sqrt(max(0, step - start) / (steps - start)))
-
-
-class SparingAdamW(AdamW):
-    """`AdamW` whose decay spares what is no matrix.
-
-    Decay pulls weights towards zero, which makes sense for the matrices. A norm's gain has no business near
-    zero, and a bias is too few numbers to over-fit with.
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], weight_decay: float):
-        super().__init__(parameters, lr, betas=betas, weight_decay=0.0)
-        self.decay_of_matrices = weight_decay
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for p in self.parameters:
-            if p.dim() == 2:  # the moments never see the decay, so it may as well come before them
-                p.mul_(1 - self.lr * self.decay_of_matrices)
-        super().step()
 
 
 def check_state(work: Path, recipe: Recipe) -> None:
@@ -150,7 +130,9 @@ def make_model(
     tokenizer = load_tokenizer(work)
     words = held_out[held_out != tokenizer.eot_token]  # `<|endoftext|>` stands for no byte of the text
     held_out_bytes = len(tokenizer.decode_bytes(words.tolist()))
-    optimizer = SparingAdamW(model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
+    optimizer = AdamW(
+        model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, matrices_only=True
+    )
     keeper = Keeper(work / STATE_FILE, model, optimizer, dataclasses.asdict(recipe))
     record = pretrain(tokens, held_out, held_out_bytes, recipe, keeper, evaluate_every)
     copy_tokenizer(work, out)

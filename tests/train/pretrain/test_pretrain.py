@@ -12,12 +12,10 @@ from conftest import make_text
 import train.pretrain.__main__ as pretrain_command
 import train.pretrain.pretraining as pretraining
 from data.tokenizer import load_tokenizer
-from evaluate.measures.ngram import NGram
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import load_pretrained
 from train.adamw import AdamW
 from train.lasting.state import load_state, save_state
-from train.pretrain.card import invented_words
 
 FLAGS = "--vocab-size 290 --n-layer 1 --n-head 2 --n-embd 8 --block-size 16 --batch-size 4 --steps 8 --warmup 2 --held-out 2"
 
@@ -100,7 +98,7 @@ def test_biases_and_norms_do_not_decay(pretrain, tmp_path, monkeypatch):
     start = [torch.randn(shape, generator=generator) for shape in ((3, 4), (4,), (5, 2), (1,))]
     ours, theirs = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
     settings = {"lr": 0.1, "betas": (0.9, 0.95)}
-    sparing = pretraining.SparingAdamW(ours, weight_decay=0.5, **settings)
+    sparing = AdamW(ours, weight_decay=0.5, matrices_only=True, **settings)
     pair = AdamW(theirs[::2], weight_decay=0.5, **settings), AdamW(theirs[1::2], weight_decay=0.0, **settings)
     for step in range(5):
         for p, q in zip(ours, theirs):
@@ -111,14 +109,14 @@ def test_biases_and_norms_do_not_decay(pretrain, tmp_path, monkeypatch):
         assert all(map(torch.equal, ours, theirs))
 
     made = []
-    original = pretraining.SparingAdamW
 
     def note(parameters, lr, **given):
         parameters = list(parameters)
         made.append(([p.dim() for p in parameters].count(2), len(parameters), given["weight_decay"]))
-        return original(parameters, lr, **given)
+        assert given["matrices_only"]
+        return AdamW(parameters, lr, **given)
 
-    monkeypatch.setattr(pretraining, "SparingAdamW", note)
+    monkeypatch.setattr(pretraining, "AdamW", note)
     assert pretrain(tmp_path / "model", "--weight-decay", "0.3")[0] == 0
     assert made == [(6, 16, 0.3)]
 
@@ -210,37 +208,3 @@ def test_a_state_is_whole_or_refused(tmp_path):
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(ValueError, match="damaged .* delete it"):
         load_state(file)
-
-
-# The yardstick
-
-
-def test_ngrams_by_hand():
-    """Training text a b a b a c (0 1 0 1 0 2) with d = 0.5 and V = 3.
-
-    Unigram: p(a) = (3 - .5) / 6 + .5 * 3 / 6 / 3 = .5; p(b) = 1.5 / 6 + 1 / 12 = 1/3; p(c) = .5 / 6 + 1 / 12 = 1/6.
-    After a (3 times, 2 kinds): p(b | a) = 1.5 / 3 + .5 * 2 / 3 / 3 = 11/18; after c nothing was seen.
-    """
-    tokens = np.array([0, 1, 0, 1, 0, 2])
-    bigram = NGram(tokens, 2, 3, discount=0.5)
-    found = bigram.probabilities(np.array([0, 1, 2, 0]))
-    # p(c | b): b was followed by a alone, twice: .5 * 1 / 2 * p(c)
-    assert found == pytest.approx([1 / 2, 11 / 18, 0.25 / 6, 1 / 2])
-    assert bigram.shortened(1).probabilities(np.array([0, 1, 2, 0])) == pytest.approx([1 / 2, 1 / 3, 1 / 6, 1 / 2])
-
-
-def test_ngram_probabilities_sum_to_one():
-    rng = np.random.default_rng(0)
-    trigram = NGram(rng.integers(5, size=60), 3, 6)  # token 5 never occurs
-    for context in ([0, 0], [1, 4], [5, 2], [3, 5]):
-        assert sum(trigram.probabilities(np.array([*context, w]))[-1] for w in range(6)) == pytest.approx(1)
-
-
-def test_invented_words_are_counted_among_whole_ones():
-    texts = ["The kinge saw Łódź, didn't he? A ship sa", "the the zzz", ""]
-    known = {"the", "saw", "łódź", "didn", "t", "he", "a", "ship"}
-    assert invented_words(texts, known, 11) == ["kinge"]  # the last word of each is cut: `sa`, `zzz`
-    assert invented_words(texts, known - {"he", "the"}, 11) == ["the", "kinge", "he", "the", "the"]
-    assert invented_words(texts, known, 1) == []
-    with pytest.raises(ValueError, match="have 11 words, 12 are"):
-        invented_words(texts, known, 12)

@@ -23,79 +23,11 @@ from train.adamw import AdamW
 from train.lasting.run import notes_on
 from train.loop import finetune, plain_gradients, steps
 from train.settings import Training
-from train.speed.adamw import CompiledAdamW, FastAdamW, check_compiler
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients
 from train.speed.window_attention import window_attention
 
 # AdamW
-
-
-def same_as_adamw(kind, shapes=((5, 4), (7,), (1,), (2, 3)), **settings):
-    """Twenty steps of `kind` and of `AdamW` are the same, on tensors of four shapes; the third has no gradient."""
-    generator = torch.Generator().manual_seed(1)
-    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    ours, theirs = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
-    fast, plain = kind(ours, lr=0.02, **settings), AdamW(theirs, lr=0.02, **settings)
-    for step in range(20):
-        for i, (p, q) in enumerate(zip(ours, theirs)):
-            p.grad = (
-                None if i == 2 else 10.0 ** (i - 3) * torch.randn(p.shape, generator=generator, dtype=torch.float64)
-            )
-            q.grad = p.grad
-        if step == 10:
-            fast.lr = plain.lr = 0.001
-        fast.step()
-        plain.step()
-        for p, q in zip(ours, theirs):
-            torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
-
-
-ADAMW_SETTINGS = [{}, {"eps": 1e-3, "weight_decay": 0.3, "betas": (0.5, 0.7)}]
-
-
-@pytest.mark.parametrize("piece", [3, 1 << 16])
-@pytest.mark.parametrize("settings", ADAMW_SETTINGS)
-def test_fast_adamw_is_adamw(piece, settings, monkeypatch):
-    monkeypatch.setattr(FastAdamW, "PIECE", piece)
-    same_as_adamw(FastAdamW, **settings)
-
-
-@pytest.mark.parametrize("settings", ADAMW_SETTINGS)
-def test_what_is_compiled_is_adamw(settings, uncompiled):
-    same_as_adamw(CompiledAdamW, **settings)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_compiled_adamw_is_adamw_and_its_kernels_fit_other_shapes_steps_and_rates():
-    try:
-        check_compiler()
-    except ValueError as error:
-        pytest.skip(str(error))
-    same_as_adamw(CompiledAdamW, weight_decay=0.3)
-    with torch.compiler.set_stance("fail_on_recompile"):
-        same_as_adamw(CompiledAdamW, shapes=((3, 6), (9,), (1,), (8, 2)), weight_decay=0.1)
-
-
-def test_a_compiler_that_does_not_work_is_named_in_one_line(monkeypatch):
-    def broken(inputs):
-        raise RuntimeError("\ncl is not found\nmany more lines")
-
-    monkeypatch.setattr("torch.compile", lambda function, **options: broken)
-    with pytest.raises(ValueError, match=r"\(cl is not found\); install a C\+\+ compiler .* --compile out$"):
-        check_compiler()
-
-
-def test_a_gpu_takes_every_tensor_whole(monkeypatch):
-    """Launches count there. Tensors that are on no CPU and hold nothing stand for its own."""
-    seen = []
-    monkeypatch.setattr(FastAdamW, "PIECE", 3)
-    monkeypatch.setattr(AdamW, "update", lambda _, p, *rest: seen.append(p.shape))
-    parameters = [torch.nn.Parameter(torch.zeros(shape, device="meta")) for shape in ((5, 4), (7,))]
-    for p in parameters:
-        p.grad = torch.zeros_like(p)
-    FastAdamW(parameters, lr=0.1).step()
-    assert seen == [(20,), (7,)]
 
 
 def test_a_small_update_is_lost_in_bfloat16_weights():
@@ -260,7 +192,7 @@ def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
     for dtype in (torch.float32, torch.bfloat16):
         model = load_pretrained(model_folder)
         settings = Training(samples=100, batch_size=8, seq_len=16)
-        optimizer = FastAdamW(model.parameters(), lr=3e-3)
+        optimizer = AdamW(model.parameters(), lr=3e-3, piece=1 << 18)
         curves[dtype] = np.array(list(steps(model, tokens, optimizer, settings, fast_gradients(dtype))))
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert curves[torch.float32][-1] < curves[torch.float32][0] - 2
