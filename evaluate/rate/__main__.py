@@ -20,9 +20,9 @@ def new_parser() -> Parser:
     add("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
     add("--pairs", type=positive_int, metavar="N", help="comparisons (default: enough for a verdict)")
     add("--rater", default="reader", metavar="NAME", help="who answers")
-    add("--seed", type=whole_number, default=0, metavar="N", help="of order and sides; the same seed, the same pairs")
+    add("--seed", type=whole_number, default=0, metavar="N", help="of the order and the sides; one for all raters")
     add("--results", action="store_true", help="say who wrote what, and who won")
-    add("--ratings", nargs="+", type=Path, metavar="FILE", help="say it of these files, also of downloaded ones")
+    add("--ratings", nargs="+", type=Path, metavar="FILE", help="the same, from these (downloaded) files")
     add("--page", type=Path, metavar="FILE", help="write the comparison as a web page to send to others")
     return parser
 

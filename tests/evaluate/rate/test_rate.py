@@ -195,7 +195,7 @@ ANNA = ("--pairs", 12, "--rater", "anna")
 
 def test_a_sitting_and_its_ratings(runs, typed):
     code, out, err = typed(KEYS, runs, *ANNA)
-    assert code == 0 and err == "" and "12 of 12 answered" in out
+    assert code == 0 and err == "" and "12 of 12 answered and saved. Add --results" in out
     contest = open_contest(find_results([runs]))
     order = draw_comparisons(["base", "1e-3", "1e-5", "book"], 4, 12, seed=0)
     assert letters(saved(runs)) == ["".join(KEYS[i : i + 3]) for i in range(0, 36, 3)]
@@ -237,6 +237,7 @@ def test_resumed_equals_uninterrupted(runs, tmp_path, typed, monkeypatch, leave)
             def pressed(_):
                 for key in keys:
                     return key
+                assert len(saved(runs)) == 2  # every pair is in the file at once
                 raise KeyboardInterrupt
 
             patch.setattr(builtins, "input", pressed)
@@ -266,10 +267,10 @@ def test_a_torn_line_is_named_and_nothing_is_glued_to_the_last(runs, typed):
 def test_back_and_wrong_keys(runs, typed):
     keys = ["b", "l", "lr", "b", "r", "", "T", "l"]  # the first pair: r t l
     keys += ["t", "t", "b", "b", "b", "r"]  # of the second two answers, then back to the last of the first: r t r
-    keys += ["l", "l", "l", "t", "b", "b", "q"]  # back into the second, which stays as it was saved
+    keys += ["l", "l", "l", "b", "b", "b", "b", "t", "q"]  # the second, then once more the last of the first: r t t
     _, out, _ = typed(keys, runs, *ANNA)
-    assert letters(saved(runs)) == ["rtr", "lll"] and "2 of 12 answered" in out
-    assert len((runs / RATINGS_FILE).read_bytes().splitlines()) == 3  # the first pair twice, the later line counts
+    assert letters(saved(runs)) == ["rtt", "lll"] and "2 of 12 answered" in out
+    assert len((runs / RATINGS_FILE).read_bytes().splitlines()) == 4  # the first pair three times, the last line counts
     assert out.count("l: left, r: right") == 3  # at the start and for two wrong keys
     assert "This is the first answer." in out
 
@@ -281,6 +282,7 @@ def test_raters_do_not_disturb_one_another(runs, typed):
     assert Counter(r["rater"] for r in saved(runs)) == {"anna": 12, "berta": 12}
     code, out, err = typed([], runs, "--results")
     assert code == 0 and err == "" and "Raters: anna, berta." in out and "A verdict needs 24 pairs" in out
+    assert "other texts" not in out
     for row in preferences(find_results([runs]), saved(runs))["rows"]:
         assert f"\n| {' | '.join(row)} |\n" in out
         assert sum(map(int, row[1].split("; ")[1].split(" / "))) == 2 * 6  # 12 pairs of 4 participants, two raters
