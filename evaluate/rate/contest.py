@@ -1,39 +1,68 @@
-"""Who is compared with whom, and in which order."""
+"""Who is compared with whom, in which order, and what a rating is.
+
+A rating is one line of JSON, the same from a terminal and from a page: `rater`, `prompt` (its number), `left_sha256`
+and `right_sha256` of the two texts, and `answers` {question: "l", "r" or "t" for a tie}. It names no author: the
+checksums tell which participant wrote a text, and whether that text has changed since it was rated.
+"""
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from data.generators import RATING, generator
-from evaluate.rate.statistics import FEW
 from evaluate.results import Result, lr_label
 
-
-@dataclass(frozen=True)
-class Contest:
-    """Who takes part: the base model, every learning rate and the book."""
-
-    prompts: list[str]
-    texts: dict[str, list[str]]  # {participant: its continuation of each prompt}; the base model comes first
+QUESTIONS = {
+    "coherence": "which text holds together better?",
+    "style": "which text is more like the passage before it?",
+    "originality": "which text has more ideas of its own?",
+}
+POINTS = {"l": 1.0, "t": 0.5, "r": 0.0}  # for the left text; the right text gets the rest
+FEW = 11  # with fewer comparisons of a participant, the 95 % interval of a share won of 0.8 contains one half
 
 
 class Comparison(NamedTuple):
     prompt: int  # its number
-    left: str
+    left: str  # participants
     right: str
-    repeat: bool  # shown before, with the sides swapped
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The participants: the base model, every learning rate and the book."""
+
+    prompts: list[str]
+    texts: dict[str, list[str]]  # {participant: its continuation of each prompt}; the base model comes first
+
+    def texts_of(self, comparison: Comparison) -> list[str]:
+        """The left and the right text."""
+        return [self.texts[name][comparison.prompt] for name in (comparison.left, comparison.right)]
+
+    def without_names(self, comparison: Comparison) -> dict:
+        """What a rating says of a comparison."""
+        left, right = map(sha256, self.texts_of(comparison))
+        return {"prompt": comparison.prompt, "left_sha256": left, "right_sha256": right}
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def compared(rating: dict) -> tuple:
+    """What tells one comparison from others: the prompt and the two texts, whichever stood on the left."""
+    return rating["prompt"], frozenset((rating["left_sha256"], rating["right_sha256"]))
 
 
 def open_contest(results: list[Result]) -> Contest:
-    """The participants of `results` (see `find_results`); of several seeds of a learning rate the lowest.
+    """The participants of `results` (see `find_results`). Of several seeds of a learning rate the lowest takes part.
 
     Raises:
-        ValueError: they have not the same prompts.
+        ValueError: the results have different prompts.
     """
     base = results[0]
     written = {"base": base["before"]}
@@ -49,71 +78,51 @@ def open_contest(results: list[Result]) -> Contest:
 
 
 def pairs_for_a_verdict(participants: int) -> int:
-    """The fewest whole rounds of everybody against everybody, repeats included, in which nobody has FEW comparisons
-    or less than that: then a share won of 0.8 is told from one half."""
-    rounds = math.ceil(FEW / (participants - 1))
-    return round(1.2 * rounds * math.comb(participants, 2))  # `draw_comparisons` makes one in six a repeat
+    """The fewest whole rounds of everybody against everybody that give each participant FEW comparisons or more."""
+    return math.ceil(FEW / (participants - 1)) * math.comb(participants, 2)
+
+
+def shortage(comparisons: int, participants: int) -> str:
+    """What to say if the comparisons are too few for a verdict; "" if they are enough."""
+    if comparisons >= (needed := pairs_for_a_verdict(participants)):
+        return ""
+    return f"A verdict needs {needed} pairs: with fewer, even 8 wins out of 10 may be chance."
 
 
 def draw_comparisons(names: Iterable[str], prompts: int, pairs: int, seed: int = 0) -> list[Comparison]:
-    """What is compared, in this order; the same for every rater of one `seed`.
+    """What is compared, in this order; the same for every rater with the same `seed`.
 
-    Every pair of participants and every prompt occurs equally often (or once more), and no comparison twice but
-    the repeats: about one in six, at least one, each with its sides swapped and another one or more between.
-
-    Args:
-        prompts: how many there are.
-        pairs: comparisons, repeats included; fewer are drawn where no more are possible.
-
-    Raises:
-        ValueError: `pairs` is below 3, too few for a repeat.
+    Every pair of participants and every one of `prompts` prompts occurs equally often (or once more), and no
+    comparison occurs twice. Where fewer than `pairs` comparisons are possible, fewer are drawn.
     """
-    if pairs < 3:
-        raise ValueError(f"--pairs {pairs} leaves no room for a pair that comes twice; use 3 or more")
     rng = generator(RATING, seed)
     matches = list(combinations(names, 2))
-    possible = len(matches) * prompts
-    repeats = max(1, round(min(pairs / 6, possible / 5)))
-    different = min(pairs - repeats, possible)
-    # Match k % M and prompt k % P, k = 0, 1 ...: both stay balanced at every k. After lcm(M, P) of them the same
-    # combinations would come again, so from there on the prompts go one further.
-    once_round = int(np.lcm(len(matches), prompts))
+    # Match k % M and prompt k % P, k = 0, 1 ...: both stay balanced at every k. After lcm(M, P) comparisons the same
+    # combinations would come again, so from there on the prompts are shifted by one.
+    once_round = math.lcm(len(matches), prompts)
     match_order, prompt_order = rng.permutation(len(matches)), rng.permutation(prompts)
     drawn = []
-    for k in range(different):
+    for k in range(min(pairs, len(matches) * prompts)):
         sides = matches[match_order[k % len(matches)]]
         prompt = int(prompt_order[(k + k // once_round) % prompts])
-        drawn.append(Comparison(prompt, *(sides if rng.random() < 0.5 else sides[::-1]), False))
-    if different < 2:
-        return drawn  # nothing could stand between the one and its repeat
-    # The turns of the matches go on with the repeats, so that all comparisons together are balanced.
-    turns, repeated = min(len(matches), different), []
-    for k in range(different, different + repeats):
-        candidates = [comparison for comparison in drawn[k % turns :: turns] if comparison not in repeated]
-        repeated.append(candidates[rng.integers(len(candidates))])
-    # What comes last could not come again with another in between.
-    last = rng.choice([k for k in range(different) if drawn[k] not in repeated])
-    order = [drawn[k] for k in rng.permutation(different) if k != last] + [drawn[last]]
-    for comparison in repeated:
-        place = rng.integers(order.index(comparison) + 2, len(order) + 1)
-        order.insert(place, Comparison(comparison.prompt, comparison.right, comparison.left, True))
-    return order
+        drawn.append(Comparison(prompt, *(sides if rng.random() < 0.5 else sides[::-1])))
+    return [drawn[k] for k in rng.permutation(len(drawn))]
 
 
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def checksums(contest: Contest, prompt: int, left: str, right: str) -> dict[str, str]:
-    """Of the two texts, so that no rating outlives what was rated."""
-    return {
-        "left_sha256": sha256(contest.texts[left][prompt]),
-        "right_sha256": sha256(contest.texts[right][prompt]),
-    }
-
-
-def shortage_of(comparisons: int, needed: int) -> str:
-    """What to say where the comparisons are too few for a verdict; nothing where they are enough."""
-    if comparisons >= needed:
-        return ""
-    return f"A verdict needs {needed - comparisons} pairs more, {needed} in all: with fewer, even who wins 8 of 10 may owe it to chance."
+def read_ratings(files: Iterable[Path]) -> list[dict]:
+    """The ratings in `files`; where a rater answered the same comparison twice, the later answers count."""
+    ratings = {}
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"no ratings in {file}; answer some first: python -m evaluate.rate RUNS")
+        for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+            if line.strip():
+                try:
+                    rating = json.loads(line)
+                    key = rating["rater"], compared(rating)
+                    if not all(rating["answers"][question] in POINTS for question in QUESTIONS):
+                        raise ValueError
+                except (ValueError, KeyError, TypeError):
+                    raise ValueError(f"{file}, line {number} is not a rating; delete the line") from None
+                ratings[key] = rating
+    return list(ratings.values())

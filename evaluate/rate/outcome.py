@@ -1,71 +1,78 @@
-"""What the ratings say, in words."""
+"""What readers prefer: the share of comparisons that each participant won, with its interval."""
 
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import math
 
-from evaluate.rate.contest import Contest
-from evaluate.rate.ratings import read_ratings, usable_ratings
-from evaluate.rate.statistics import FEW, summary
-from evaluate.results import Result, describe
+from evaluate.rate.contest import POINTS, QUESTIONS, compared, open_contest, sha256, shortage
+from evaluate.results import Result
 
 
-def results_text(found: dict, title: str) -> str:
-    """The `summary` as Markdown."""
-    if not found["ratings"]:
-        return f"{title}\n\nNo ratings of these texts yet.\n"
-    rows = [["question", "participant", "wins / ties / losses", "share won (95 %)", "score (95 %)"], ["---"] * 5]
-    for question, standings in found["questions"].items():
-        for name, standing in standings.items():
-            counts = f"{standing['wins']} / {standing['ties']} / {standing['losses']}"
-            share = score = ""
-            if standing["comparisons"]:
-                share = "{:.2f} ({:.2f} to {:.2f})".format(standing["share"], *standing["share_ci"])
-                score = f"{standing['score']:+.2f}"
-            if standing["score_ci"]:
-                score += " ({:+.2f} to {:+.2f})".format(*standing["score_ci"])
-            rows.append([question, name, counts, share, "0" if name == next(iter(standings)) else score])
-    lines = [title, "", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    lines.append(
-        f"{found['comparisons']} different comparisons, raters: {', '.join(found['raters'])}. Ties count half; Wilson "
-        "interval over different comparisons. Score: Bradley-Terry log-strength relative to base (1 is odds of 2.7 to "
-        "1), with half a win and half a loss against an average opponent; bootstrap interval over comparisons, too "
-        "narrow for who always wins or loses.\n"
-    )
-    lines += [f"- {remark}" for remark in remarks(found, "{:.0%}".format, undefined="undefined")]
-    return "\n".join(lines) + "\n"
+def preferences(results: list[Result], ratings: list[dict]) -> dict:
+    """The outcome of the blind comparison, as the report and the terminal show it, from what `read_ratings` returns.
 
+    The intervals go by the number of *different* comparisons: when several raters read the same two texts, that is
+    no evidence about other texts. If two participants wrote the same text, its ratings count for both.
 
-def remarks(found: dict, share: Callable[[float], str], undefined: str) -> list[str]:
-    """How far the `summary` can be trusted: sentences on its size, on each rater and on their agreement.
-
-    Args:
-        share: writes a share.
-        undefined: stands for an agreement that is None.
+    Returns:
+        untold: why there is no outcome, or ""; if "", also
+        lead: what was counted and how, in words; titles: of the columns; notes: sentences;
+        rows: the participant, then a `cell` for each question.
     """
-    sentences = []
-    if found["few"]:
-        sentences.append(
-            f"These are few answers (below {FEW} comparisons of a participant): even a share won of 0.8 may be chance."
-        )
-    for rater, own in found["consistency"].items():
-        sentences.append(
-            f"{rater} was shown {own['pairs']} pairs twice and gave the same answer {own['same']} of "
-            f"{own['answers']} times ({share(own['share'])})."
-        )
-    for question, shared in (found["agreement"] or {}).items():
-        alpha = undefined if shared["alpha"] is None else f"{shared['alpha']:.2f}"
-        sentences.append(
-            f"Agreement between raters on {question}: Krippendorff's alpha {alpha} over {shared['comparisons']} "
-            "comparisons (1: perfect, 0: chance)."
-        )
-    return sentences
+    try:
+        contest = open_contest(results)
+    except ValueError as error:
+        return {"untold": f"The ratings cannot be shown: {error}."}
+    written = {name: [sha256(text) for text in texts] for name, texts in contest.texts.items()}
+    known = {(prompt, digest) for own in written.values() for prompt, digest in enumerate(own)}
+    usable = [r for r in ratings if {(r["prompt"], r["left_sha256"]), (r["prompt"], r["right_sha256"])} <= known]
+    left_out = len(ratings) - len(usable)
+    note = f"Ratings left out because these runs have other texts now: {left_out}." if left_out else ""
+    if not usable:
+        return {"untold": f"No ratings of these texts yet. {note}".strip()}
+    rows = []
+    for name, own in written.items():
+        left = [rating for rating in usable if rating["left_sha256"] == own[rating["prompt"]]]
+        right = [rating for rating in usable if rating["right_sha256"] == own[rating["prompt"]]]
+        different = len(set(map(compared, left + right)))
+        rows.append([name])
+        for question in QUESTIONS:
+            points = [POINTS[rating["answers"][question]] for rating in left]
+            points += [1 - POINTS[rating["answers"][question]] for rating in right]
+            rows[-1].append(cell(points, different) if points else "–")
+    different = len(set(map(compared, usable)))
+    raters = ", ".join(sorted({rating["rater"] for rating in usable}))
+    return {
+        "untold": "",
+        "lead": f"{different} different comparisons of two texts, blind. Raters: {raters}. Each column shows the share "
+        "of comparisons won, where a tie counts as half a win, with its 95 % Wilson interval over different "
+        "comparisons; then wins / ties / losses.",
+        "titles": ["who wrote", *(f"{question}: {wording}" for question, wording in QUESTIONS.items())],
+        "rows": rows,
+        "notes": [*filter(None, (shortage(different, len(contest.texts)), note))],
+    }
 
 
-def tell_results(results: list[Result], contest: Contest, files: Sequence[str | Path]) -> None:
-    """Say who wrote what, and who won by the ratings in `files`."""
-    ratings, notes = usable_ratings(read_ratings(files), contest)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    title = f"Blind comparison: {describe(results)}."
-    print(results_text(summary(ratings, list(contest.texts)), title), end="")
+def cell(points: list[float], different: int) -> str:
+    """The share won with its interval, and "wins / ties / losses", of the `points` won in `different` comparisons."""
+    share = sum(points) / len(points)
+    low, high = wilson_interval(share, different)
+    counts = " / ".join(str(points.count(value)) for value in (1.0, 0.5, 0.0))
+    return f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f} %); {counts}"
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share seen in `n` independent trials (Wilson 1927).
+
+    It does not shrink to a point when all trials end alike. Ties make it a little too wide: half points vary less
+    than wins and losses with the same mean.
+    """
+    z = 1.959964  # the normal distribution's 97.5 % quantile
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, (middle - half) / (1 + z**2 / n)), min(1.0, (middle + half) / (1 + z**2 / n))
+
+
+def as_markdown(found: dict) -> str:
+    """`preferences` for the terminal."""
+    if found["untold"]:
+        return found["untold"]
+    rows = [found["titles"], ["---"] * len(found["titles"]), *found["rows"]]
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", found["lead"], *found["notes"]])

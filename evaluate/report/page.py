@@ -10,26 +10,16 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from evaluate.rate.contest import open_contest
-from evaluate.rate.outcome import remarks
-from evaluate.rate.ratings import read_ratings, usable_ratings
-from evaluate.rate.statistics import WORDING, summary
+from evaluate.rate.contest import read_ratings
+from evaluate.rate.outcome import preferences
 from evaluate.report.captions import caption, what_was_done
 from evaluate.report.chance import SEEDS_LEAD, sampling_noise, seed_rows, training_noise
 from evaluate.report.making import making, settings_that_differ
-from evaluate.report.tables import (
-    FURTHER_COLUMNS,
-    MAIN_COLUMNS,
-    NOVELTY_COLUMNS,
-    STANDING_COLUMNS,
-    Row,
-    figure_rows,
-    filled,
-)
+from evaluate.report.tables import FURTHER_COLUMNS, MAIN_COLUMNS, NOVELTY_COLUMNS, figure_rows
 from evaluate.report.template import fill
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.report.titles import FIGURE_FILE, HELD_OUT_FILE, TITLES
-from evaluate.report.verdicts import RULES, NotMade, answer, in_words, judge, percent
+from evaluate.report.verdicts import RULES, NotMade, answer, judge
 from evaluate.results import (
     RESULT_FILE,
     Result,
@@ -136,28 +126,3 @@ def not_judged(not_made: list[NotMade]) -> list[str]:
         runs = ", ".join(filter(None, (one.run for one in group)))
         lines.append(f"{name}{f' ({runs})' if runs else ''}: {reason}")
     return lines
-
-
-def preferences(results: list[Result], ratings: list[dict]) -> dict:
-    """Who won the blind comparisons of `python -m evaluate.rate`."""
-    try:
-        contest = open_contest(results)
-    except ValueError as error:
-        return {"given": len(ratings), "untold": error}
-    usable, notes = usable_ratings(ratings, contest)
-    found = summary(usable, list(contest.texts))
-    if found["ratings"]:
-        notes = [f"{note}." for note in notes] + remarks(found, percent, undefined="–")
-        notes = [note[0].upper() + note[1:] for note in notes]
-    return {
-        "untold": None,
-        "comparisons": found["comparisons"],
-        "raters": in_words(found["raters"]) if found["raters"] else "",
-        "standings": {
-            f"{question.capitalize()}: {WORDING[question]}": [
-                Row(name, filled(STANDING_COLUMNS, standing)) for name, standing in standings.items()
-            ]
-            for question, standings in found["questions"].items()
-        },
-        "notes": notes,
-    }

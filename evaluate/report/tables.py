@@ -90,11 +90,6 @@ FURTHER_COLUMNS: Columns = {
     "KL on general text": lambda m: with_interval(m, "forgetting", "general", "kl"),
 }
 NOVELTY_COLUMNS: Columns = {f"n = {n}": partial(novelty, n=n) for n in range(1, 11)}
-STANDING_COLUMNS: Columns = {  # for a standing, see `summary` of evaluate/rate/statistics.py
-    "wins / ties / losses": lambda s: [f"{s['wins']} / {s['ties']} / {s['losses']}"],
-    "share won": lambda s: with_interval(s, "share", write=percent),
-    "score": lambda s: with_interval(s, "score", write="{:+.2f}".format),
-}
 
 
 def filled(columns: Columns, measured: dict) -> dict[str, list[str]]:

@@ -442,43 +442,44 @@ def test_as_it_learns(tmp_path):
     assert "As it learns" not in write(tmp_path, sweep(tmp_path / "none", [result_of(1e-3)]))[0]
 
 
-def rating(left, right, letter, **changes):
-    """Reader & Co always give the same answer; the checksums are those of the texts of `result_of`."""
-    text = hashlib.sha256("".join(WORDS).encode()).hexdigest()
+def rating(left, right, letter):
+    """Of two texts after the first prompt; Reader & Co always give the same answer."""
+    sha256 = [hashlib.sha256(text.encode()).hexdigest() for text in (left, right)]
+    sides = {"left_sha256": sha256[0], "right_sha256": sha256[1]}
     answers = dict.fromkeys(("coherence", "style", "originality"), letter)
-    first = {"rater": "<Reader & Co>", "prompt": 0, "left": left, "right": right, "repeat": False, "answers": answers}
-    return first | {"left_sha256": text, "right_sha256": text} | changes
+    return json.dumps({"rater": "<Reader & Co>", "prompt": 0, "answers": answers} | sides) + "\n"
 
 
-def test_ratings_are_shown_where_there_are_any(folder, tmp_path):
+def test_ratings_are_shown_where_there_are_any(tmp_path):
+    results = [result_of(1e-3), result_of(1e-4)]
+    for result in results:  # each participant writes its own name
+        for key, text in (("before", "base"), ("after", f"{result['lr']}"), ("book", "the author")):
+            result[key]["continuations"][0] = {"pieces": [text], "frequent": [False], "copies": []}
+    folder = sweep(tmp_path / "rated", results)
+    assert 'id="ratings"' not in write(tmp_path, folder)[0]
+    changed = rating("base", "another text", "l")
+    given = [rating("base", "0.0001", "r"), rating("0.0001", "0.001", "l"), rating("base", "the author", "t")]
+    (folder / "ratings.jsonl").write_text("".join([*given, changed]), encoding="utf-8")
     html, page = write(tmp_path, folder)
-    assert 'id="ratings"' not in html
-    changed = rating("base", "1e-3", "l", prompt=1, left_sha256="0" * 64)
-    given = [rating("base", "1e-4", "r"), rating("1e-4", "1e-3", "l"), rating("base", "book", "t"), changed]
-    lines = "".join(json.dumps(one) + "\n" for one in given)
-    (folder / "ratings.jsonl").write_text(lines, encoding="utf-8")
-    html, page = write(tmp_path, folder)
-    section = html[html.index('id="ratings"') :]
-    ranks = [row for row in rows(section) if row[0] in ("base", "1e-3", "1e-4", "book")]
-    assert [row[:2] for row in ranks] == [
-        ["base", "0 / 1 / 1"],
-        ["1e-3", "0 / 0 / 1"],
-        ["1e-4", "2 / 0 / 0"],
-        ["book", "0 / 1 / 0"],
+    shown = rows(html[html.index('id="ratings"') :])
+    assert [row[:2] for row in shown[1:]] == [
+        ["base", "25 % (3 to 80 %); 0 / 1 / 1"],  # half a point of two
+        ["1e-3", "0 % (0 to 79 %); 0 / 0 / 1"],
+        ["1e-4", "100 % (34 to 100 %); 2 / 0 / 0"],
+        ["book", "50 % (5 to 95 %); 0 / 1 / 0"],
     ]
-    assert ranks[0][2].startswith("25.0 %") and ranks[2][2].startswith("100.0 %")  # half a point of two; two of two
     text = "".join(page.text)
     assert "3 different comparisons" in text and "<Reader & Co>" in text
-    assert "These are few answers" in text and "1 ratings are of other texts" in text
-    (folder / "ratings.jsonl").write_text(json.dumps(changed) + "\n", encoding="utf-8")
+    assert "A verdict needs 24 pairs" in text and "other texts now: 1." in text
+    (folder / "ratings.jsonl").write_text(changed, encoding="utf-8")
     assert "No ratings of these texts yet" in "".join(write(tmp_path, folder)[1].text)
 
 
-def test_ratings_of_runs_with_other_prompts_cannot_be_told(tmp_path):
+def test_ratings_of_runs_with_other_prompts_cannot_be_shown(tmp_path):
     folder = sweep(tmp_path / "mixed", [result_of(1e-3), result_of(1e-4, prompts=["one", "two"])])
-    (folder / "ratings.jsonl").write_text(json.dumps(rating("base", "1e-3", "r")) + "\n", encoding="utf-8")
+    (folder / "ratings.jsonl").write_text(rating("one text", "another", "r"), encoding="utf-8")
     text = "".join(write(tmp_path, folder)[1].text)
-    assert "There are 1 ratings, but they cannot be told: the run at 1e-4 has other prompts" in text
+    assert "The ratings cannot be shown: the run at 1e-4 has other prompts" in text
 
 
 def test_the_command_and_its_errors(folder, tmp_path, command):
