@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from evaluate.flags import Parser
+from data.flags import Parser
 
 
 def main() -> None:
     parser = Parser(prog="python -m evaluate.plot", description="Draw the figures of finished runs; needs no model.")
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go (default: the first of RUNS)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for figures (default: the first of RUNS)")
     args = parser.parse_args()
     with parser.errors_in_one_line():
-        from evaluate.report.plots import plot_all  # only now, see evaluate/flags.py
+        from evaluate.report.plots import plot_all  # only now, see data/flags.py
         from evaluate.results import find_results
 
         print(*plot_all(find_results(args.runs), args.out or Path(args.runs[0])), sep="\n")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data.generators import BOOTSTRAP, START_TOKENS, generator
-from evaluate.settings import Sampling
+from data.settings import Sampling
 from model.sampling import generate
 
 # Sequences that are generated together. It changes the speed, not the numbers: see `generate`.

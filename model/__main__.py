@@ -7,31 +7,35 @@ python -m model lilliput "My father had a small estate"
 import sys
 from functools import partial
 
-from evaluate.flags import Parser, add_machine_flags, filled, positive_int, temperature, whole_number
+from data.flags import Parser, add_flags, filled, positive_int
+from data.settings import Sampling, Settings
 
 
 def open_parser() -> Parser:
     parser = Parser(
         prog="python -m model",
-        description="Let a model go on from a prompt, token by token. <|endoftext|>, after which another text would "
-        "begin, is never drawn. A row of text depends on --seed and its number alone.",
+        description="Let a model continue a prompt, token by token. <|endoftext|>, which ends a text, is never drawn. "
+        "Each text depends only on --seed and on its number.",
     )
     parser.add_argument(
         "model", metavar="FOLDER", help="gpt2 and its sizes, lilliput, a model or run folder, or owner/name"
     )
     parser.add_argument(
-        "prompt", nargs="?", help='a text; "": as a text begins (default: what comes in on standard input)'
+        "prompt", nargs="?", help='a text; "": write from the start of a text (default: read standard input)'
     )
-    parser.add_argument("--compare", nargs="+", default=[], metavar="FOLDER", help="more models, with the same luck")
-    parser.add_argument("--texts", type=positive_int, default=1, metavar="N", help="so many, each with luck of its own")
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="more models, with the same random numbers (default: none)",
+    )
+    parser.add_argument(
+        "--texts", type=positive_int, default=1, metavar="N", help="texts to write, each with its own random numbers"
+    )
     parser.add_argument("--tokens", type=positive_int, default=100, metavar="N", help="new tokens in each text")
-    parser.add_argument(
-        "--temperature", type=temperature, default=0.8, metavar="T", help="divides the logits; 0: greedy"
-    )
-    parser.add_argument(
-        "--top-k", type=whole_number, default=40, metavar="K", help="among the K likeliest; 0: among all"
-    )
-    add_machine_flags(parser)
+    add_flags(parser, Sampling, "sampling", ("temperature", "top_k", "seed"), temperature=0.8, top_k=40)
+    add_flags(parser, Settings, "machine", ("device", "dtype"))
     return parser
 
 
@@ -56,14 +60,14 @@ def main() -> None:
     args = parser.parse_args()
     names = [args.model, *args.compare]
     with parser.errors_in_one_line():
-        from evaluate.setup import never_drawn, open_model  # only now, see evaluate/flags.py
+        from evaluate.setup import never_drawn, open_model  # only now, see data/flags.py
         from model.answer import go_on
         from model.device import Machine
         from model.pretrained import load_pretrained
         from model.sampling import cast_copy, generate
 
         machine = filled(Machine, vars(args))
-        opened = [open_model(name) for name in names]  # a wrong name shall not cost the others' time
+        opened = [open_model(name) for name in names]  # before any weights are read: a name may be wrong
         prompt = read_prompt(args.prompt)
         models = [cast_copy(load_pretrained(f).to(machine.device), machine.dtype) for f, _, _ in opened]
         write = partial(

@@ -15,6 +15,7 @@ from pretended import Pretended, There
 import evaluate.__main__ as evaluate_command
 import model.__main__ as answer_command
 import train.__main__ as train_command
+from data.settings import Sampling, Training
 from evaluate.loss import text_loss
 from evaluate.measures.copying import extraction
 from evaluate.measures.forgetting import divergence_from_base, weight_change
@@ -22,7 +23,6 @@ from evaluate.measures.reference import write
 from evaluate.measures.variety import perplexity_under
 from evaluate.measures.yardstick import Yardstick
 from evaluate.ratio import frequent_token_ratio
-from evaluate.settings import Sampling
 from evaluate.setup import open_setup
 from model.device import Machine
 from model.pretrained import load_pretrained
@@ -30,8 +30,6 @@ from model.sampling import cast_copy, generate, sample_token
 from train.adamw import AdamW
 from train.experiment import experiment
 from train.loop import plain_gradients, steps
-from train.settings import Training
-from train.speed.adamw import FastAdamW
 from train.speed.step import bfloat16_loss, fast_gradients
 
 TOKENS = torch.from_numpy(np.random.default_rng(8).integers(VOCAB, size=500))
@@ -79,18 +77,18 @@ def same_attention(monkeypatch):
     monkeypatch.setattr("train.speed.step.window_attention", None)
 
 
-@pytest.mark.parametrize("kind", [AdamW, FastAdamW])
+@pytest.mark.parametrize("piece", [None, 1 << 18])
 @pytest.mark.parametrize(
     "gradients",
     [plain_gradients, fast_gradients(torch.float32), fast_gradients(torch.bfloat16), fast_gradients(torch.bfloat16, 1)],
 )
-def test_a_step_on_a_device(model_folder, kind, gradients, same_attention):
+def test_a_step_on_a_device(model_folder, piece, gradients, same_attention):
     """It sends inputs and targets, and waits for the loss and for the gradient's length, however many the parts."""
 
     def trained(device):
         model = load_pretrained(model_folder).to(device)
         losses, crossed = [], []
-        optimizer = kind(model.parameters(), lr=1e-2)
+        optimizer = AdamW(model.parameters(), lr=1e-2, piece=piece)
         gpu.sent.clear(), gpu.waits.clear()
         for loss in steps(model, TOKENS, optimizer, Training(samples=3, batch_size=4, seq_len=9), gradients):
             losses.append(loss)

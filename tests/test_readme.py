@@ -162,20 +162,6 @@ def test_the_first_block_of_code_runs(capsys):
     assert str(result.losses[-1]) in printed and str(result.after.ratio) in printed
 
 
-def tree() -> dict[str, list[str]]:
-    """The names below each room in the README's tree, which has two columns."""
-    block = re.search(r"```\n(data/ .*?)```", top(), re.DOTALL)[1].splitlines()
-    middle = block[0].index("model/")
-    found, room = {}, None
-    for line in [line[:middle] for line in block] + [line[middle:] for line in block]:
-        if match := re.match(r"( *)(\S+)", line):
-            if not match[1]:
-                found[room := match[2].rstrip("/")] = []
-            else:
-                found[room].append(match[2])
-    return found
-
-
 def names_in(folder: Path) -> list[str]:
     """The files that the map of a room names, as paths from it: README.md's first table, and the docstring."""
     found, path = [], r"`([\w./]+(?:\.\w+|/))`"
@@ -194,18 +180,6 @@ def files_of(folder: Path) -> list[Path]:
         for file in sorted(folder.rglob("*"))
         if file.suffix in MAPPED and file.name not in ("__init__.py", "README.md") and "__pycache__" not in file.parts
     ]
-
-
-def test_the_tree_names_what_is_there():
-    found = tree()
-    assert set(found) == {*ROOMS, "tests"}
-    for room in ROOMS:
-        there = [
-            f"{path.name}/" if path.is_dir() else path.name
-            for path in (ROOT / room).iterdir()
-            if path.name not in ("__init__.py", "README.md", "__pycache__")
-        ]
-        assert sorted(found[room]) == sorted(there)
 
 
 @pytest.mark.parametrize("room", ROOMS)

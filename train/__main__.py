@@ -3,24 +3,51 @@
 python -m train --lr 1e-4 --samples 50
 """
 
-from evaluate.flags import Parser, positive_float
-from train.flags import add_out_flags, add_request_flags, request_of
+import argparse
+from pathlib import Path
+
+from data.flags import Parser, add_flags, filled, positive_float
+from data.settings import TRIAL, TRIAL_TEXTS, Sampling, Settings
+
+
+def open_parser(command: str, description: str, out: str) -> Parser:
+    """The flags that `python -m train` and `python -m train.sweep` share.
+
+    Args:
+        out: the default of `--out`, in words.
+    """
+    parser = Parser(prog=f"python -m {command}", description=description)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"folder for the results, new or of the same run; an interrupted run continues (default: {out})",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
+    add_flags(parser, Settings, "model, text and machine")
+    parser.set_defaults(sequences=None)  # it depends on --samples
+    return parser
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    if args.sequences is None:
+        args.sequences = TRIAL_TEXTS if args.samples < TRIAL else Sampling.sequences
+    return filled(Settings, vars(args))
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m train",
-        description="Fine-tune GPT-2 at one learning rate: before, train, after. The same command again goes on where "
-        "it was interrupted. Under torchrun all processes train one model, each with its part of every batch.",
+    parser = open_parser(
+        "train",
+        "Fine-tune GPT-2 at one learning rate: before, train, after. The same command again continues an interrupted "
+        "run. Under torchrun all processes train one model, each with its part of every batch.",
+        out="runs/MODEL-TEXT-SAMPLES/lr-LR",
     )
     parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, constant")
-    add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES/lr-LR")
-    add_request_flags(parser)
     args = parser.parse_args()
     with parser.errors_in_one_line():
-        from train.lasting.jobs import train_one  # only now, see evaluate/flags.py
+        from train.lasting.jobs import train_one  # only now, see data/flags.py
 
-        train_one(request_of(args), args.lr, args.out, args.overwrite)
+        train_one(settings_of(args), args.lr, args.out, args.overwrite)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from data.batches import sample_batch
+from data.settings import Training
 from model.gpt2 import GPT2
 from train.adamw import AdamW
-from train.settings import Training
 
 
 class Diverged(ArithmeticError):

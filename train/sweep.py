@@ -5,16 +5,16 @@ python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 
 from functools import partial
 
-from evaluate.flags import Parser, positive_float, positive_int
-from train.flags import add_out_flags, add_request_flags, request_of
+from data.flags import positive_float, positive_int
+from train.__main__ import open_parser, settings_of
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m train.sweep",
-        description="What does the learning rate do to a fine-tune? Trains at each one and compares. The same command "
-        "again goes on where it was interrupted. Under torchrun, or started several times, the processes share the "
-        "runs out.",
+    parser = open_parser(
+        "train.sweep",
+        "What does the learning rate do to a fine-tune? Trains at each one and compares. The same command again "
+        "continues an interrupted sweep. Under torchrun, or started several times, the processes share the runs.",
+        out="runs/MODEL-TEXT-SAMPLES",
     )
     parser.add_argument(
         "--lrs",
@@ -29,18 +29,16 @@ def main() -> None:
         type=partial(positive_int, most=1000),
         default=1,
         metavar="N",
-        help="repeat every learning rate with N different orders of batches, from --seed on: how much of a difference "
-        "is chance?",
+        help="repeat every learning rate with N seeds, from --seed up, each with another order of batches: how much of "
+        "a difference is chance?",
     )
-    add_out_flags(parser, "runs/MODEL-TEXT-SAMPLES")
-    add_request_flags(parser)
     args = parser.parse_args()
     if len(set(args.lrs)) < len(args.lrs):
         parser.error("--lrs names a learning rate twice; give each once")
     with parser.errors_in_one_line():
-        from train.lasting.jobs import sweep  # only now, see evaluate/flags.py
+        from train.lasting.jobs import sweep  # only now, see data/flags.py
 
-        sweep(request_of(args), args.lrs, args.seeds, args.out, args.overwrite)
+        sweep(settings_of(args), args.lrs, args.seeds, args.out, args.overwrite)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from data.settings import Sampling
 from evaluate.measures.copying import SourceIndex, least_copy
 from evaluate.measures.style import letter_tokens, sampler_mass
 from evaluate.ratio import Ratio, frequent_token_ratio
-from evaluate.settings import Sampling
 from evaluate.setup import Setup
 from model.device import Machine, exact_on
 from model.gpt2 import GPT2

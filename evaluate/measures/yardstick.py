@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from data.settings import Sampling
 from evaluate.loss import text_loss
 from evaluate.measures.forgetting import parts_of, weight_change
 from evaluate.measures.measure import (
@@ -15,7 +16,6 @@ from evaluate.measures.measure import (
 )
 from evaluate.measures.reference import Reference, open_reference, write
 from evaluate.results import Checkpoint, Evaluation
-from evaluate.settings import Sampling
 from evaluate.setup import Setup
 from model.device import Machine
 from model.gpt2 import GPT2

@@ -6,8 +6,8 @@ python -m evaluate.rate runs/demo --results
 
 from pathlib import Path
 
-from evaluate.flags import Parser, positive_int, whole_number
-from evaluate.settings import RATINGS_FILE
+from data.flags import Parser, positive_int, whole_number
+from data.settings import RATINGS_FILE
 
 
 def new_parser() -> Parser:
@@ -33,7 +33,7 @@ def main() -> None:
     file = Path(args.runs[0]) / RATINGS_FILE
     with parser.errors_in_one_line():
         from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_verdict, read_ratings
-        from evaluate.rate.outcome import as_markdown, preferences  # only now, see evaluate/flags.py
+        from evaluate.rate.outcome import as_markdown, preferences  # only now, see data/flags.py
         from evaluate.rate.session import page, rate
         from evaluate.results import describe, find_results
 

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from evaluate.flags import Parser
-from evaluate.settings import REPORT_FILE
+from data.flags import Parser
+from data.settings import REPORT_FILE
 
 
 def main() -> None:
     parser = Parser(
         prog="python -m evaluate.report",
-        description="Write one page on finished runs: verdicts, figures, texts. It is a single file; needs no model.",
+        description="Write a page about finished runs, one file with verdicts, figures and texts; needs no model.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
     parser.add_argument(
@@ -17,7 +17,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     with parser.errors_in_one_line():
-        from evaluate.report.page import write_report  # only now, see evaluate/flags.py
+        from evaluate.report.page import write_report  # only now, see data/flags.py
 
         print(write_report(args.runs, args.out or Path(args.runs[0]) / REPORT_FILE))
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from data.settings import RATINGS_FILE
 from evaluate.rate.contest import read_ratings
 from evaluate.rate.outcome import preferences
 from evaluate.report.captions import caption, what_was_done
@@ -31,7 +32,6 @@ from evaluate.results import (
     run_folders,
     run_label,
 )
-from evaluate.settings import RATINGS_FILE
 from model.hub import file_sha256
 
 

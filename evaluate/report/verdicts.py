@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.settings import TRIAL
 from evaluate.measures.copying import BY_THE_AUTHOR, LEAST
 from evaluate.results import Result, final_loss, lowest_held_out, lr_label, paired_difference, run_label
-from evaluate.settings import TRIAL
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from data.flags import Parser, positive_int
 from data.tokenizer import copy_tokenizer
-from evaluate.flags import Parser, positive_int
 from model.device import device_of
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained

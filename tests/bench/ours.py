@@ -13,8 +13,8 @@ from tests.bench.theirs import batch_of, serve  # noqa: E402
 def prepare(task: dict):
     import torch
 
+    from data.settings import Sampling
     from evaluate.ratio import frequent_token_ratio
-    from evaluate.settings import Sampling
     from model.device import dtype_of
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy

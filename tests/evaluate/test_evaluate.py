@@ -15,6 +15,7 @@ from conftest import VOCAB
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from data.settings import Sampling
 from evaluate import plot as plot_command
 from evaluate import table
 from evaluate.loss import text_loss
@@ -26,7 +27,6 @@ from evaluate.report.figures import ticks_on
 from evaluate.report.titles import FIGURE_FILES, FINAL_FILE
 from evaluate.report.verdicts import judge
 from evaluate.results import find_results, lr_label, write_result
-from evaluate.settings import Sampling
 from evaluate.setup import open_setup
 from model.pretrained import load_pretrained
 
@@ -494,7 +494,7 @@ def test_the_frequent_tokens_are_a_hundred(model_folder, tmp_path):
 
 
 def test_nothing_that_draws_is_loaded_before_it_draws():
-    work = "train.lasting.jobs, evaluate.measures.finished, evaluate.report.page, model.answer"
+    work = "train.lasting.jobs, evaluate.measures.reference, evaluate.report.page, model.answer"
     code = f"import {work}, sys; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -9,7 +9,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
-from evaluate.flags import Parser, whole_number
+from data.flags import Parser, whole_number
 from tests.exercise import copies, fault
 from tests.exercise.copies import MARK, ROOT
 

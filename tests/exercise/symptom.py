@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from evaluate.settings import Sampling
+from data.settings import Sampling
 from train.experiment import experiment
 
 LRS = (3e-3, 3e-4, 3e-5)

@@ -8,8 +8,8 @@ import torch
 from conftest import VOCAB
 
 import train.__main__ as train_command
+from data.settings import Sampling
 from data.tokenizer import copy_tokenizer
-from evaluate.settings import Sampling
 from model.pretrained import load_pretrained, save_pretrained
 from model.sampling import generate
 from train.experiment import experiment

@@ -7,9 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.settings import RATINGS_FILE, REPORT_FILE, Sampling, Training
 from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import RESULT_FILE, label_of, lr_label, read_result
-from evaluate.settings import RATINGS_FILE, REPORT_FILE, Sampling
 from evaluate.setup import Setup, parameter_count
 from evaluate.table import TABLE_FILE
 from model.device import Machine
@@ -18,7 +18,6 @@ from train.lasting.card import CARD_FILE
 from train.lasting.claim import LOCK_FILE, claimed, holder
 from train.lasting.keeper import STATE_FILE
 from train.lasting.state import differences, load_state
-from train.settings import Training
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, STATE_FILE, LOCK_FILE)

@@ -2,20 +2,19 @@
 
 from pathlib import Path
 
+from data.settings import REPORT_FILE, Settings
 from evaluate.report.closing import closing
 from evaluate.report.page import write_report
 from evaluate.results import find_results, lr_label, read_result
-from evaluate.settings import REPORT_FILE
 from evaluate.table import TABLE_FILE, table
 from train.lasting.claim import claimed, holder
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import Plan, begin, follow, open_plan, prepare, run
 from train.parallel.team import ALONE, Several, processes, readable_output, wait
-from train.settings import Request
 
 
-def train_one(request: Request, lr: float, out: Path | None, overwrite: bool) -> None:
+def train_one(request: Settings, lr: float, out: Path | None, overwrite: bool) -> None:
     """Do the run at `lr`, if it is not finished already, and say what came out.
 
     Raises:
@@ -35,7 +34,7 @@ def train_one(request: Request, lr: float, out: Path | None, overwrite: bool) ->
         print(f"{'result and model are' if request.save_model else 'the result is'} in {folder}")
 
 
-def finished_run(request: Request, lr: float, out: Path | None, overwrite: bool, signals: Signals) -> Path:
+def finished_run(request: Settings, lr: float, out: Path | None, overwrite: bool, signals: Signals) -> Path:
     """The folder of the run at `lr`, which is done here if it is not finished already.
 
     Raises:
@@ -65,7 +64,7 @@ def finished_run(request: Request, lr: float, out: Path | None, overwrite: bool,
     return folder
 
 
-def sweep(request: Request, lrs: list[float], seeds: int, out: Path | None, overwrite: bool) -> None:
+def sweep(request: Settings, lrs: list[float], seeds: int, out: Path | None, overwrite: bool) -> None:
     """Do every run that is not finished, and compare; several processes share the runs out.
 
     Raises:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from data.settings import Training
 from data.tokenizer import copy_tokenizer
 from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
@@ -22,7 +23,6 @@ from train.lasting.card import CARD_FILE, model_card
 from train.lasting.folder import IDENTITY_FILE, Job, named_settings, tidy
 from train.lasting.keeper import STATE_FILE
 from train.lasting.state import settle
-from train.settings import Training
 
 
 def result_of(

@@ -14,11 +14,11 @@ from typing import NoReturn
 
 import torch
 
+from data.settings import TRIAL, Sampling, Settings, Training
 from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import general_windows
 from evaluate.measures.yardstick import Yardstick, open_yardstick
 from evaluate.results import Checkpoint, Result, write_json
-from evaluate.settings import TRIAL, Sampling
 from evaluate.setup import Setup, open_setup
 from model.device import Machine, fastest_dtype
 from model.gpt2 import GPT2
@@ -40,7 +40,6 @@ from train.lasting.outcome import keep_outcome, result_of
 from train.lasting.progress import Progress, duration, summed_up
 from train.loop import Diverged, steps
 from train.parallel.team import ALONE, Several, Team, own_device, processes
-from train.settings import Request, Training
 from train.speed.step import keep_memory
 from train.verify.device_check import compare_with_cpu
 
@@ -61,7 +60,7 @@ class Plan:
     save_model: bool
 
 
-def open_plan(request: Request) -> Plan:
+def open_plan(request: Settings) -> Plan:
     """Open what `request` names and check its settings against it; nothing is written.
 
     Raises:
@@ -293,7 +292,7 @@ def tell_divergence(job: Job, machine: Machine, what: str, samples: int) -> None
     )
 
 
-def follow(request: Request, lr: float) -> None:
+def follow(request: Settings, lr: float) -> None:
     """The part of every process but the first in a data-parallel run: train with it, and say and write nothing.
 
     The first checks, evaluates, resumes and saves. Where it finds an error it ends, and torchrun ends the others.

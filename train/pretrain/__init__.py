@@ -2,6 +2,7 @@
 
 corpus.py         reading the texts
 bpe.py            learning a vocabulary
+recipe.py         the settings of a pretraining, and their flags
 pretraining.py    training a model with random weights
 __main__.py       python -m train.pretrain
 """

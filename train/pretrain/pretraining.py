@@ -12,7 +12,6 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,39 +29,9 @@ from train.adamw import AdamW
 from train.lasting.keeper import STATE_FILE, Keeper
 from train.lasting.state import load_state
 from train.pretrain.corpus import refuse_changes
+from train.pretrain.recipe import Recipe
 from train.speed.chunked_loss import chunked_next_token_loss
 from train.speed.step import keep_memory
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything but the corpus that changes what comes out.
-
-    Raises:
-        ValueError: the settings do not fit together.
-    """
-
-    vocab_size: int  # tokens, the 256 bytes included
-    n_layer: int
-    n_head: int
-    n_embd: int  # C
-    block_size: int  # the most T, and that of every batch
-    batch_size: int  # B
-    steps: int
-    lr: float  # at its peak
-    warmup: int  # steps until the peak
-    weight_decay: float  # of matrices
-    clip: float  # longest gradient
-    held_out: int  # whole texts
-    seed: int  # of the weights, the held-out texts and the batches
-    float32: bool  # no bfloat16 in the matrix products
-
-    def __post_init__(self):
-        if self.n_embd % self.n_head:
-            raise ValueError(f"--n-embd {self.n_embd} is not a multiple of --n-head {self.n_head}; change one")
-        if self.warmup >= self.steps:
-            raise ValueError(f"--warmup {self.warmup} must be below --steps {self.steps}")
-
 
 COOLDOWN = 0.44  # of the steps, at the end
 

@@ -10,6 +10,7 @@ import torch
 from conftest import make_text
 
 import train.__main__ as train_command
+from data.settings import Sampling
 from data.tokenizer import load_tokenizer
 from evaluate.loss import text_loss
 from evaluate.measures.measure import (
@@ -23,7 +24,6 @@ from evaluate.measures.measure import (
 from evaluate.measures.reference import open_reference, pick_prompts, write
 from evaluate.measures.variety import perplexity_under
 from evaluate.measures.yardstick import open_yardstick
-from evaluate.settings import Sampling
 from evaluate.setup import open_setup
 from model.device import Machine
 from model.pretrained import load_pretrained

@@ -18,7 +18,7 @@ from evaluate.rate.contest import read_ratings, sha256
 from evaluate.rate.outcome import cell, preferences, wilson_interval
 from evaluate.rate.session import readable
 from evaluate.results import Result, find_results, write_result
-from evaluate.settings import RATINGS_FILE
+from data.settings import RATINGS_FILE
 
 WORDS = ["ship", "island", "rope", "captain", "harbour", "wind", "giant", "horse", "letter", "crown", "\x1b[31m", "\n"]
 

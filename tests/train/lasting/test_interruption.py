@@ -16,6 +16,7 @@ import torch
 from conftest import make_text
 
 import train.__main__ as train_command
+from data.settings import Training
 from data.tokenizer import load_tokenizer
 from model.pretrained import load_pretrained
 from train import sweep
@@ -26,7 +27,6 @@ from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
 from train.lasting.keeper import Keeper, is_due
 from train.lasting.state import load_state, save_state
 from train.loop import finetune, plain_gradients, steps
-from train.settings import Training
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)

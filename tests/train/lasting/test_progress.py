@@ -1,6 +1,5 @@
 """What a run shows while it trains, and how often it is measured."""
 
-import argparse
 import io
 import re
 import sys
@@ -9,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import train.__main__ as train_command
-from evaluate.settings import Sampling
+from data.settings import Sampling
 from train import sweep
-from train.flags import add_out_flags, add_request_flags, request_of
 from train.lasting import progress as module
 from train.lasting import run
 from train.lasting.progress import Progress, duration, summed_up
@@ -152,12 +150,10 @@ def test_how_often_a_run_is_measured(monkeypatch, samples, measured, full):
 
 
 def test_a_trial_writes_fewer_texts_unless_it_is_told():
-    parser = argparse.ArgumentParser()
-    add_out_flags(parser, "")
-    add_request_flags(parser)
+    parser = train_command.open_parser("train", "", out="")
 
     def texts(*flags):
-        return request_of(parser.parse_args(flags)).sampling.sequences
+        return train_command.settings_of(parser.parse_args(flags)).sampling.sequences
 
     assert texts("--samples", "20") == texts("--samples", "99") == 32
     assert texts() == texts("--samples", "100") == Sampling.sequences == 256

@@ -10,9 +10,9 @@ from conftest import VOCAB, make_text
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.batches import sample_batch
+from data.settings import Sampling, Training
 from data.tokenizer import load_tokenizer
 from evaluate.ratio import frequent_token_ratio
-from evaluate.settings import Sampling
 from evaluate.setup import open_setup
 from model.device import Machine
 from model.gpt2 import attention
@@ -22,7 +22,6 @@ from model.speed.centred import centred_head
 from train.adamw import AdamW
 from train.lasting.run import notes_on
 from train.loop import finetune, plain_gradients, steps
-from train.settings import Training
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients
 from train.speed.window_attention import window_attention

@@ -1,7 +1,8 @@
-"""The door of every command: what goes wrong behind it ends in one line."""
+"""The code that all commands share: flags made from settings, and errors of one line."""
 
 import io
 import os
+import re
 import subprocess
 import sys
 
@@ -9,20 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate.flags import Parser, add_sampling_flags, open_streams
+from data.flags import Parser, add_flags, filled
+from data.settings import Sampling, Settings, Training
 from train import sweep
-from train.flags import add_request_flags
 
 CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 15.77 GiB of which 2 GiB is free"
 
 
-def behind_the_door(command, work, *add_flags) -> tuple[int, str, str]:
+def run(command, work) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command that does `work`."""
+
     def main():
-        parser = Parser(prog="command")
-        for add in add_flags:
-            add(parser)
-        parser.parse_args()
-        with parser.errors_in_one_line():
+        with Parser().errors_in_one_line():
             work()
 
     return command(main)
@@ -35,7 +34,44 @@ def raises(error):
     return work
 
 
-# Before the flags are read
+# Flags from settings
+
+
+def parsed(settings, *flags, **options):
+    parser = Parser()
+    add_flags(parser, settings, "all", **options)
+    return vars(parser.parse_args(flags))
+
+
+def test_without_flags_the_settings_are_their_defaults():
+    assert filled(Settings, parsed(Settings)) == Settings()
+    assert (Settings().training, Settings().sampling) == (Training(), Sampling())
+
+
+def test_every_setting_has_a_flag():
+    flags = "--model m --text t --raw-text --general-text g --device cpu --dtype float32 --no-save-model --samples 2 "
+    flags += "--batch-size 3 --seq-len 4 --weight-decay 0.5 --dropout 0.25 --holdout 0.125 --micro-batch 5 --seed 6 "
+    flags += "--eval-sequences 7 --eval-tokens 8 --temperature 0.75 --top-k 9"
+    training, sampling = Training(2, 3, 4, 0.5, 0.25, 0.125, 6, 5), Sampling(7, 8, 0.75, 9, 6)
+    expected = Settings("m", "t", True, "g", training, sampling, "cpu", "float32", False)
+    assert filled(Settings, parsed(Settings, *flags.split())) == expected
+
+
+def test_a_command_takes_some_settings_and_has_defaults_of_its_own():
+    assert parsed(Sampling, names=("top_k", "seed"), top_k=40) == {"top_k": 40, "seed": 0}
+    assert filled(Sampling, {"top_k": 40, "lr": 0.1}) == Sampling(top_k=40)
+
+
+def test_help_states_every_default():
+    parser = Parser()
+    add_flags(parser, Settings, "all", dtype="float32")
+    parser.add_argument("--lr", default=1e-4, help="learning rate")
+    parser.add_argument("--overwrite", action="store_true", help="delete what is there (default: keep)")
+    parser.set_defaults(top_k=None)
+    stated = re.findall(r"^  --(\S+).*?\(default: (.*?)\)", parser.format_help(), re.MULTILINE | re.DOTALL)
+    defaults = {flag: " ".join(default.split()) for flag, default in stated}
+    assert defaults.items() >= {"lr": "0.0001", "dtype": "float32", "top-k": "50", "seed": "0"}.items()
+    assert len(defaults) == len(re.findall("^  --", parser.format_help(), re.MULTILINE))
 
 
 def test_nothing_heavy_is_loaded_before_the_flags_are_read():
@@ -48,41 +84,35 @@ def test_nothing_heavy_is_loaded_before_the_flags_are_read():
     assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
-# Too little memory
+# Errors
 
 
 @pytest.mark.parametrize(
-    ("work", "asked"),
+    "work",
     [
-        (lambda: torch.empty(2**50), ": 4,503,599.63 GB more were asked for"),
-        (lambda: np.empty(2**52), ": 36,028,797.02 GB more were asked for"),
-        (lambda: torch.empty(2**31, 2**31, 2**31), ""),
-        (lambda: bytearray(2**62), ""),
-        (raises(torch.OutOfMemoryError(CUDA)), ": 21.47 GB more were asked for"),
-        (raises(RuntimeError("std::bad_alloc")), ""),
+        lambda: torch.empty(2**50),
+        lambda: np.empty(2**52),
+        lambda: bytearray(2**62),
+        raises(torch.OutOfMemoryError(CUDA)),
+        raises(RuntimeError("std::bad_alloc")),
     ],
 )
-def test_too_little_memory_is_told_in_one_line_with_what_needs_less(command, work, asked):
-    code, _, err = behind_the_door(command, work, lambda parser: add_request_flags(parser))
-    assert code == 2
-    assert err == f"error: out of memory{asked}; use a smaller --micro-batch or --batch-size or --eval-sequences\n"
-    _, _, err = behind_the_door(command, work, add_sampling_flags)
-    assert err == f"error: out of memory{asked}; use a smaller --eval-sequences\n"
-    _, _, err = behind_the_door(command, work)
-    assert err == f"error: out of memory{asked}; use a smaller model or a machine with more\n"
+def test_too_little_memory_is_told_in_one_line_with_what_needs_less(command, work):
+    expected = "error: out of memory; use a smaller --micro-batch or --batch-size\n"
+    assert run(command, work) == (2, "", expected)
 
 
 def test_what_is_no_lack_of_memory_is_not_called_one(command):
     for error in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), TypeError("x"), AssertionError()):
         with pytest.raises(type(error)):
-            behind_the_door(command, raises(error))
+            run(command, raises(error))
 
 
 def test_errors_for_people_and_ctrl_c(command):
-    assert behind_the_door(command, raises(ValueError("two\n  lines"))) == (2, "", "error: two lines\n")
-    assert behind_the_door(command, raises(FileNotFoundError("no file"))) == (2, "", "error: no file\n")
-    assert behind_the_door(command, raises(KeyboardInterrupt())) == (130, "", "")
-    assert behind_the_door(command, lambda: print("done")) == (0, "done\n", "")
+    assert run(command, raises(ValueError("two\n  lines"))) == (2, "", "error: two lines\n")
+    assert run(command, raises(FileNotFoundError("no file"))) == (2, "", "error: no file\n")
+    assert run(command, raises(KeyboardInterrupt())) == (130, "", "")
+    assert run(command, lambda: print("done")) == (0, "done\n", "")
 
 
 # Standard streams
@@ -93,28 +123,6 @@ def broken_pipe():
     reader, writer = os.pipe()
     os.close(reader)
     return open(writer, "w", encoding="utf-8")
-
-
-def test_streams_that_were_closed_are_there(monkeypatch):
-    """As with `<&- >&- 2>&-`; Python has None for them."""
-    with monkeypatch.context() as patched:
-        for name in ("stdin", "stdout", "stderr"):
-            patched.setattr(sys, name, None)
-        open_streams()
-        opened = sys.stdin, sys.stdout, sys.stderr
-        print("“heard by nobody”", flush=True)
-        sys.stderr.write("nor this")
-        assert sys.stdin.read() == "" and not sys.stdout.isatty()
-    for stream in opened:
-        stream.close()
-
-
-def test_an_error_that_nobody_can_hear_has_its_exit_code(monkeypatch):
-    for stream in (None, broken_pipe()):
-        with monkeypatch.context() as patched, pytest.raises(SystemExit) as end:
-            patched.setattr(sys, "stderr", stream)
-            Parser().error("wrong")
-        assert end.value.code == 2
 
 
 def test_a_terminal_that_has_ascii_alone(monkeypatch):

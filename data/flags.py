@@ -1,0 +1,127 @@
+"""Command-line code shared by all commands: a parser with errors of one line, checks of values, flags from settings.
+
+Nothing heavy is imported here, nor at the top of any command: loading PyTorch takes seconds on a slow machine, and
+`--help` or a mistyped flag should not wait for it. A command imports its work after it has read its flags.
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TypeVar
+
+S = TypeVar("S")  # a dataclass of settings
+
+MIN_TEMPERATURE = 1e-6  # logits divided by a much smaller number overflow float32
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to the help of each flag, unless there is none or the help states it already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        stated = "(default: " in action.help or action.default is None or action.default is False
+        return action.help if stated else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage around it, and exits with 2."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, formatter_class=Formatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())}\n")
+
+    @contextmanager
+    def errors_in_one_line(self) -> Iterator[None]:
+        """Around a command's work: errors for people, Ctrl-C and a closed pipe end it without a traceback."""
+        with suppress(AttributeError):  # a terminal that knows only ASCII shows "?" for other characters
+            sys.stdout.reconfigure(errors="replace")
+        try:
+            yield
+            print(end="", flush=True)
+        except BrokenPipeError:  # `| head` has read enough; Python must not flush the rest at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except (ValueError, OSError, OverflowError) as error:
+            self.error(str(error))
+        except (MemoryError, RuntimeError) as error:
+            # torch raises a RuntimeError, of a subclass on a GPU
+            if not (isinstance(error, MemoryError) or re.search("out of memory|CPUAllocator|bad_alloc", str(error))):
+                raise
+            self.error("out of memory; use a smaller --micro-batch or --batch-size")
+
+
+def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...] | None = None, **defaults) -> None:
+    """Add a group of flags, one for each field of `settings`; a field that is settings itself becomes another group.
+
+    Args:
+        names: of the fields to take; None: all.
+        defaults: other than the fields' own.
+    """
+    group = parser.add_argument_group(title)
+    for field in dataclasses.fields(settings):
+        if names is not None and field.name not in names:
+            continue
+        if dataclasses.is_dataclass(field.type):
+            add_flags(parser, field.type, field.name, **defaults)
+        elif field.metadata:
+            options = dict(field.metadata) | {"dest": field.name, "default": defaults.get(field.name, field.default)}
+            flag = options.pop("flag") or f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}"
+            if field.type is bool:
+                del options["type"]
+                options["action"] = "store_false" if field.default else "store_true"
+            elif options["default"] is not None and "(default: " not in options["help"]:
+                # Not left to the formatter: a command may change the default afterwards, to see what was asked for.
+                options["help"] += f" (default: {options['default']})"
+            group.add_argument(flag, **options)
+
+
+def filled(settings: type[S], values: dict) -> S:
+    """A dataclass of settings with those of `values` that are its fields, or fields of its fields."""
+    fields = dataclasses.fields(settings)
+    found = {field.name: values[field.name] for field in fields if field.name in values}
+    found |= {field.name: filled(field.type, values) for field in fields if dataclasses.is_dataclass(field.type)}
+    return settings(**found)
+
+
+def checked(kind: type, text: str, fits: Callable[[Any], bool], wanted: str) -> Any:
+    """`text` as a number; argparse shows the error after the flag's name."""
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return value
+
+
+def positive_int(text: str, most: float = math.inf) -> int:
+    wanted = "a whole number above 0" if most == math.inf else f"a whole number from 1 to {most}"
+    return checked(int, text, lambda n: 1 <= n <= most, wanted)
+
+
+def positive_float(text: str) -> float:
+    return checked(float, text, lambda x: 0 < x < math.inf, "a finite number above 0, such as 1e-4")
+
+
+def whole_number(text: str) -> int:
+    return checked(int, text, lambda n: n >= 0, "a whole number from 0 up")
+
+
+def seed(text: str) -> int:
+    return checked(int, text, lambda n: 0 <= n < 2**63, "a whole number from 0 up to 2**63 - 1")
+
+
+def share(text: str) -> float:
+    return checked(float, text, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+
+
+def temperature(text: str) -> float:
+    wanted = f"0, nor a finite number of at least {MIN_TEMPERATURE}; 0 always takes the most likely token"
+    return checked(float, text, lambda x: x == 0 or MIN_TEMPERATURE <= x < math.inf, wanted)

@@ -1,0 +1,106 @@
+"""Every setting of a fine-tune and of its evaluation, once: name, type, default, unit, help and check.
+
+`flags.py` makes the commands' flags from these fields. Only light modules are imported here, see there.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from data.flags import positive_int, seed, share, temperature, whole_number
+
+TRIAL = 100  # steps; a run with fewer is a trial,
+TRIAL_TEXTS = 32  # which is measured on fewer texts: measuring should not take longer than training
+MAX_TEXTS = 10_000  # the bootstrap interval of 10,000 texts takes 1.6 GB
+
+# Files in a folder of runs.
+REPORT_FILE = "report.html"
+RATINGS_FILE = "ratings.jsonl"
+
+
+def setting(default: Any, help: str, check: Callable[[str], Any] = str, flag: str | None = None, **options) -> Any:
+    """A field of a dataclass of settings, with what its flag needs.
+
+    Args:
+        help: meaning and unit. The default is added, unless the help states it as "(default: ...)".
+        check: turns the text of a flag into a value, or says what is wrong with it.
+        flag: by default the field's name with dashes, after `--no-` where the setting is on by default.
+        options: further ones of argparse, such as `metavar`.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "type": check, "flag": flag, **options})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model writes the texts on which it is measured."""
+
+    sequences: int = setting(
+        256,
+        f"texts to write, each from a random token; the exercise writes 10 (default: 256, in a trial {TRIAL_TEXTS})",
+        partial(positive_int, most=MAX_TEXTS),
+        flag="--eval-sequences",
+        metavar="N",
+    )
+    new_tokens: int = setting(100, "new tokens in each text", positive_int, flag="--eval-tokens", metavar="N")
+    temperature: float = setting(1.0, "divides the logits; 0: always the most likely token", temperature, metavar="T")
+    top_k: int = setting(50, "sample among the K most likely tokens; 0: among all tokens", whole_number, metavar="K")
+    seed: int = setting(0, "random seed of batches, dropout, start tokens and sampling", seed, metavar="N")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is fine-tuned. A *sample* is one optimizer step on one batch."""
+
+    samples: int = setting(
+        800, f"optimizer steps; fewer than {TRIAL} are a trial, measured with less effort", positive_int, metavar="N"
+    )
+    batch_size: int = setting(16, "windows in a batch", positive_int, metavar="B")
+    seq_len: int = setting(256, "input tokens in a window", positive_int, metavar="T")
+    weight_decay: float = setting(0.01, "AdamW's decoupled weight decay, on every parameter", share, metavar="W")
+    dropout: float = setting(
+        0.0, "dropout probability; GPT-2 was pretrained with 0.1, the exercise uses none", share, metavar="P"
+    )
+    holdout: float = setting(
+        0.1, "share of the text, its end, that is measured, not trained on; the exercise uses 0", share, metavar="SHARE"
+    )
+    seed: int = Sampling.seed  # of batches and dropout; --seed sets both
+    micro_batch: int | None = setting(
+        None, "windows computed at once: less memory, same gradients (default: whole batch)", positive_int, metavar="N"
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command is asked to do, apart from learning rates, numbers of seeds and folders."""
+
+    model: str = setting(
+        "gpt2",
+        "gpt2, gpt2-medium, gpt2-large, gpt2-xl (downloaded once and cached), lilliput (small, shipped), a folder with "
+        "config.json, model.safetensors, vocab.json and merges.txt, or another GPT-2 of the hub: owner/name[@revision]",
+    )
+    text: str = setting("gulliver", "gulliver (downloaded once and cached), voyage (shipped) or a UTF-8 file")
+    raw_text: bool = setting(
+        False,
+        "keep the file as served, with Project Gutenberg's frame and CRLF line ends (default: cut the frame, use LF)",
+    )
+    general_text: str | None = setting(
+        None,
+        "another text, on which forgetting is measured too: a UTF-8 file, voyage or gulliver (default: none)",
+        metavar="TEXT",
+    )
+    training: Training = Training()
+    sampling: Sampling = Sampling()
+    device: str = setting(
+        "auto",
+        "auto (cuda if available, else cpu), cpu, cuda, cuda:N, or mps, which is known to give wrong GPT-2 results "
+        "without an error",
+    )
+    dtype: str = setting(
+        "auto",
+        "precision of matrix products; weights and optimizer state are always float32; auto: bfloat16 where the "
+        "hardware supports it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    save_model: bool = setting(True, "keep only result.json of each run, not the model (default: keep both)")
