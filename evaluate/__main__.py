@@ -3,10 +3,11 @@
 python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
 """
 
+import dataclasses
 from pathlib import Path
 
 from data.flags import Parser, add_flags, filled
-from data.settings import Sampling, Settings
+from data.settings import Sampling, Settings, Training
 
 # What decides the ratio: names of flags' values, and the keys under which a run's result.json keeps them.
 KEYS = {
@@ -35,40 +36,39 @@ def main() -> None:
     parser.set_defaults(**dict.fromkeys(KEYS))  # None: not given
     args = parser.parse_args()
     given = {name: value for name, value in vars(args).items() if name in KEYS and value is not None}
+    machine = {"device": args.device, "dtype": args.dtype}
     with parser.errors_in_one_line():
-        from evaluate.measures.reference import write  # only now, see data/flags.py
+        from evaluate.baseline import open_baseline  # only now, see data/flags.py
         from evaluate.results import RESULT_FILE, read_result
-        from evaluate.setup import open_setup
-        from model.device import Machine
-        from model.pretrained import load_pretrained
 
-        machine, opened = filled(Machine, vars(args)), []
+        opened = []
         for folder in args.folders:  # open all before the first is measured: a wrong name should not cost that time
             run = read_result(Path(folder))["settings"] if (Path(folder) / RESULT_FILE).is_file() else None
             own = {name: run[key] for name, key in KEYS.items()} if run else {}
             if "text" in given:
                 own["raw_text"] = False  # of another text
-            settings = filled(Settings, own | given)
-            setup = open_setup(folder, settings.text, raw_text=settings.raw_text)
-            if run and "text" not in given and (was := run["text_sha256"]) != (now := setup.book.sha256):
+            settings = filled(Settings, machine | {"model": folder} | own | given)
+            # Nothing is trained, so nothing is held out, and no window has to fit.
+            settings = dataclasses.replace(settings, training=Training(holdout=0.0, seq_len=1))
+            baseline = open_baseline(settings)
+            if run and "text" not in given and (was := run["text_sha256"]) != (now := baseline.book.sha256):
                 raise ValueError(
                     f"the text {settings.text} is not the one that {folder} was trained on (sha256 {now[:8]}, was "
                     f"{was[:8]}); name the text to measure it by with --text"
                 )
-            opened.append((folder, setup, settings.sampling))
-        print("| model | text | written | ratio (95 %) | expected, without top-k at temperature 1 | the book itself |")
+            opened.append(baseline)
+        print("| model | text | written | ratio (95 %) | without top-k at temperature 1 | the book itself |")
         print("|---|---|---|---|---|---|")
-        for folder, setup, sampling in opened:
-            written = write(setup, load_pretrained(setup.folder).to(machine.device), sampling, machine, folder)
-            low, high = written.ratio.ratio_ci
+        for baseline in opened:
+            found, sampling, book = baseline.base_ratio, baseline.sampling, baseline.book
             cells = [
-                folder,
-                setup.book.name + (" (as served)" if setup.book.raw else ""),
+                baseline.settings.model,
+                book.name + (" (as served)" if book.raw else ""),
                 f"{sampling.sequences} x {sampling.new_tokens} tokens, temperature {sampling.temperature:g}, "
-                f"top-k {sampling.top_k or 'off'}, seed {sampling.seed}, {machine.dtype_name}",
-                f"{written.ratio.ratio:.3f} ({low:.3f} to {high:.3f})",
-                f"{written.untruncated.mean():.3f}",
-                f"{setup.book_ratio:.3f}",
+                f"top-k {sampling.top_k or 'off'}, seed {sampling.seed}, {baseline.machine.dtype_name}",
+                f"{found.ratio:.3f} ({found.ratio_ci[0]:.3f} to {found.ratio_ci[1]:.3f})",
+                f"{found.untruncated.mean():.3f}",
+                f"{baseline.book_ratio:.3f}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
 

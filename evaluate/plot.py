@@ -12,9 +12,11 @@ def main() -> None:
     args = parser.parse_args()
     with parser.errors_in_one_line():
         from evaluate.report.plots import plot_all  # only now, see data/flags.py
-        from evaluate.results import find_results
+        from evaluate.results import find_runs
 
-        print(*plot_all(find_results(args.runs), args.out or Path(args.runs[0])), sep="\n")
+        runs, folder = find_runs(args.runs), args.out or Path(args.runs[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        print(*plot_all(runs, folder), sep="\n")
 
 
 if __name__ == "__main__":

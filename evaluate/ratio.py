@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from data.generators import BOOTSTRAP, START_TOKENS, generator
 from data.settings import Sampling
+from model.device import exact_on
 from model.sampling import generate
 
 # Sequences that are generated together. It changes the speed, not the numbers: see `generate`.
@@ -16,7 +18,7 @@ GROUP = 64
 
 
 def most_frequent_tokens(tokens: Tensor, count: int = 100) -> list[int]:
-    """The `count` most frequent ids in `tokens` (N,), most frequent first; of equals the smaller id comes first."""
+    """The `count` most frequent ids in `tokens` (N,), most frequent first; ties are broken by the smaller id."""
     ids, counts = np.unique(tokens.cpu().numpy(), return_counts=True)  # ids ascend
     return ids[np.argsort(-counts, kind="stable")][:count].tolist()
 
@@ -26,11 +28,21 @@ def share_among(tokens: Tensor, frequent: Sequence[int]) -> Tensor:
     return torch.isin(tokens, torch.tensor(frequent, device=tokens.device)).double().mean(-1)
 
 
+def frequent_probability(logits: Tensor, frequent: Tensor) -> Tensor:
+    """The probability that the model gives to the `frequent` ids (K,), from its `logits` (B, V): (B,) float64.
+
+    Averaged over all steps of all texts it is the ratio of texts drawn at temperature 1 without top-k, up to chance.
+    """
+    logits = logits.to(exact_on(logits.device)).double()
+    return logits.softmax(-1)[:, frequent.to(logits.device)].sum(-1)
+
+
 @dataclass(frozen=True)
 class Ratio:
     ratio: float  # share of all new tokens that are among the frequent ones
     ratio_ci: tuple[float, float]  # its 95 % interval
     shares: list[float]  # the same share, sequence by sequence
+    untruncated: np.ndarray  # (sequences,) mean `frequent_probability` over the steps of each sequence
     tokens: Tensor  # (sequences, 1 + new_tokens) the texts themselves, start tokens first
 
 
@@ -42,8 +54,7 @@ def frequent_token_ratio(
     vocab_size: int,
     banned: Sequence[int] = (),
     device: torch.device | str = "cpu",
-    watch: Callable[[Tensor], None] | None = None,
-    after_token: Callable[[int], None] | None = None,
+    title: str = "writing",
 ) -> Ratio:
     """Let `model` write from random tokens, and count.
 
@@ -55,37 +66,41 @@ def frequent_token_ratio(
         frequent: ids of the book's most frequent tokens.
         vocab_size: of the tokenizer; a model may have rows beyond it that stand for no text.
         banned: ids that are never sampled: `<|endoftext|>`, after which another text would begin.
-        watch: called before each draw with the logits that are drawn from, as `generate` does, group by group.
-        after_token: called with the number of sequences that each got one more token, for progress.
+        title: of the progress bar.
     """
     starts = generator(START_TOKENS, sampling.seed).integers(vocab_size, size=(sampling.sequences, 1))
-    starts = torch.from_numpy(starts).to(device)
-    groups = []
-    for first in range(0, sampling.sequences, GROUP):
-        prompts = starts[first : first + GROUP]
-        texts = generate(
-            model,
-            prompts,
-            sampling.new_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k or None,
-            seed=sampling.seed,
-            first_row=first,
-            banned=banned,
-            watch=watch,
-            after_token=after_token and (lambda _, rows=len(prompts): after_token(rows)),
-        )
-        groups.append(texts.cpu())
-    tokens = torch.cat(groups)  # (sequences, 1 + new_tokens)
+    starts, ids = torch.from_numpy(starts).to(device), torch.tensor(frequent)
+    texts, probabilities = [], []
+    total = sampling.sequences * sampling.new_tokens
+    with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
+        for first in range(0, sampling.sequences, GROUP):
+            columns, of_steps = [starts[first : first + GROUP, 0]], []
+            for drawn, logits in generate(
+                model,
+                starts[first : first + GROUP],
+                sampling.new_tokens,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k or None,
+                seed=sampling.seed,
+                first_row=first,
+                banned=banned,
+            ):
+                columns.append(drawn)  # (B,)
+                of_steps.append(frequent_probability(logits, ids))  # (B,)
+                progress.update(len(drawn))
+            texts.append(torch.stack(columns, 1).cpu())  # (B, 1 + new_tokens)
+            probabilities.append(torch.stack(of_steps).mean(0).cpu())  # (B,)
+    tokens = torch.cat(texts)  # (sequences, 1 + new_tokens)
     shares = share_among(tokens[:, 1:], frequent)  # (sequences,)
-    return Ratio(shares.mean().item(), bootstrap_interval(shares.numpy(), sampling.seed), shares.tolist(), tokens)
+    interval = bootstrap_interval(shares.numpy(), sampling.seed)
+    return Ratio(shares.mean().item(), interval, shares.tolist(), torch.cat(probabilities).numpy(), tokens)
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values` (n,) (Efron 1979).
 
-    The values must be those of whole sequences. Tokens of one sequence hang together: an interval
-    over single tokens would treat them as independent and come out too narrow.
+    The values must be those of whole sequences. Tokens of one sequence are not independent: an interval
+    over single tokens would come out too narrow.
     """
     picks = generator(BOOTSTRAP, seed).integers(len(values), size=(resamples, len(values)))
     low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])

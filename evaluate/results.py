@@ -1,9 +1,11 @@
-"""Run folders and what is in them."""
+"""Run folders, their `result.json`, and a run as tables, figures and sentences show it."""
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -11,7 +13,18 @@ import numpy as np
 
 from evaluate.ratio import bootstrap_interval
 
+# What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
+TABLE_FILE = "table.md"
+FIGURE_FILE, HELD_OUT_FILE, FINAL_FILE = "learning_rates.png", "held_out_loss.png", "final_held_out_loss.png"
+FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
+TITLES = {  # of the figures
+    FIGURE_FILE: "What the exercise sees",
+    HELD_OUT_FILE: "What it hides",
+    FINAL_FILE: "The valley between too small and too large",
+    FORGETTING_FILE: "Learning against forgetting",
+    COPYING_FILE: "Copying from the book",
+}
 
 Interval = tuple[float, float]  # 95 %, low and high
 
@@ -22,36 +35,25 @@ class Evaluation(TypedDict):
     ratio: float  # share of the written tokens that are among the book's 100 most frequent
     ratio_ci: Interval
     shares: list[float]  # the same, text by text
-    expected_ratio: float  # the probability that the sampler gave those tokens, mean over the steps
-    expected_ratio_ci: Interval
-    untruncated_ratio: float  # the same of the model's own probabilities: temperature 1, no top-k
+    untruncated_ratio: float  # the probability of those tokens at temperature 1 without top-k, mean over the steps
     untruncated_ratio_ci: Interval
-    untruncated_shares: list[float]  # the same, text by text
     texts: list[str]  # the first of them, start token included
-    letters_ratio: float  # the ratio among tokens of letters
-    letters_ratio_ci: Interval
-    divergence: float  # Jensen-Shannon, from the text that is trained on, bits; less the bias of the texts' number
-    divergence_ci: Interval
     copied: float  # share of the written tokens in copied runs
     copied_ci: Interval
     longest_copy: dict  # tokens; passage; position in the text, in tokens
-    novelty: list[float]  # share of new n-grams, n = 1 to 10
-    distinct: list[float]  # different n-grams as a share of all, n = 1 to 3, over `distinct_texts` texts
+    distinct_2: float  # different 2-grams as a share of all, over `distinct_texts` texts
     distinct_texts: int
-    repeated: float  # share of 4-grams that came before in the same text
-    base_perplexity: float  # of the written texts, under the base model
     extraction: dict  # training, held_out: share of the text's own tokens, or None; each with its _ci
-    held_out: dict | None  # loss (nats per token); perplexity, None where it is beyond all floats
+    held_out: dict | None  # loss (nats per token)
     forgetting: dict  # base_texts, general: kl, loss_increase (nats per token), each with its _ci
-    weight_change: dict[str, float]  # part of the model: length of the change as a share of its length
     continuations: list[dict]  # of each prompt: pieces, frequent (bool for each piece), copies
-    seconds: float
+    seconds: float  # writing and measuring
 
 
-class Checkpoint(TypedDict):
-    """What was measured of a model on its way."""
+class EvalPoint(TypedDict):
+    """What was measured of a model during its training."""
 
-    sample: int  # trained on so many
+    sample: int  # training steps so far
     held_out_loss: NotRequired[float]  # nats per token
     kl: NotRequired[float]  # from the base model on its own texts, nats per token
     copied: NotRequired[float]  # share
@@ -62,30 +64,30 @@ class Result(TypedDict):
     """A finished run, as `result.json` has it."""
 
     lr: float
-    samples: int  # asked for
+    samples: int  # training steps asked for
     seed: int  # of batches and dropout
-    train_loss: list[float]  # of each sample before its step, nats per token
-    held_out_loss: list[tuple[int, float]]  # sample, nats per token; empty where nothing was held out
-    checkpoints: list[Checkpoint]
+    train_loss: list[float]  # of each step, before its update, nats per token
+    held_out_loss: list[tuple[int, float]]  # step, nats per token; empty if nothing was held out
+    checkpoints: list[EvalPoint]
     diverged: dict | None  # sample, what ("loss" or "gradient"), lr, dtype, device
     before: Evaluation  # of the base model
     after: Evaluation | None  # None: diverged
-    book: dict  # those of the same measures that a text has by itself, of the held-out text
+    book: dict  # of the held-out text: the measures that a text has by itself
     prompts: list[str]  # pieces of the book whose `continuations` are shown side by side
     shown: dict  # temperature and top_k of the continuations
-    least_copy: int  # tokens from which on a run that stands in the training text counts as copied
+    least_copy: int  # a run of this many tokens or more that stands in the training text counts as copied
     book_ratio: float  # share of the book's own tokens among its 100 most frequent
     book_tokens: int
     held_out_tokens: int
-    held_out_on_the_way: NotRequired[int]  # of these the first so many are what `held_out_loss` is of
+    held_out_on_the_way: NotRequired[int]  # `held_out_loss` is of the first of the held-out tokens, this many
     settings: dict  # by the names of the flags; with model and text as they were found
-    identity: dict  # what tells this run from others; see train/lasting/folder.py
-    environment: dict  # versions, machine, and `seconds`: before, training, checkpoints (measuring on the way), after
+    identity: dict  # what tells this run from others; see train/run/folder.py
+    environment: dict  # versions, machine, and `seconds`: before, training, checkpoints (measuring in between), after
 
 
-def lr_label(lr: float) -> str:
-    """A learning rate as people write it: 1e-4, 2.5e-5."""
-    return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
+def digest(result: Result) -> str:
+    """SHA-256 of a result's content, in hexadecimal."""
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(file: Path, content: dict) -> None:
@@ -96,157 +98,190 @@ def write_json(file: Path, content: dict) -> None:
     os.replace(part, file)
 
 
-def digest(result: Result) -> str:
-    """SHA-256 of all that a result says, in hexadecimal."""
-    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
-
-
 def write_result(folder: Path, result: Result) -> None:
-    """Write `result.json`, with its digest: one that was changed by hand since would break its readers far from here."""
+    """Write `result.json` with its digest, which tells its readers whether it was changed by hand."""
     write_json(folder / RESULT_FILE, result | {"sha256": digest(result)})
 
 
 def read_result(folder: Path) -> Result:
-    """The result of a finished run.
-
-    Raises:
-        ValueError: the file is not as a run has written it.
-    """
+    """The result of a finished run, checked against its digest."""
     file = folder / RESULT_FILE
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
         if result.pop("sha256", None) != digest(result):
-            raise ValueError("its content is not what its sha256 was made of")
+            raise ValueError("its content does not match its sha256")
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}); delete it and run again") from None
-    if missing := Result.__required_keys__ - result.keys():
-        raise ValueError(f"{file} is not the result of a run: {', '.join(sorted(missing))} missing")
+    missing = Result.__required_keys__ - result.keys() or Evaluation.__required_keys__ - result["before"].keys()
+    if missing:
+        raise ValueError(f"{file} is of another version: {', '.join(sorted(missing))} missing; delete it and run again")
     return result
 
 
 def run_folders(paths: Iterable[str | Path]) -> list[Path]:
-    """The run folders among `paths` and right below them, each once.
-
-    Raises:
-        FileNotFoundError: a path is no folder, or no result is in or right below it.
-    """
+    """The run folders among `paths` and directly below them, each once."""
     found = []
     for path in map(Path, paths):
         folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
         if not folders:
-            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or right below it; name a run or sweep folder")
+            raise FileNotFoundError(f"no {RESULT_FILE} in {path} or directly below it; name a run or sweep folder")
         found += folders
     return list({folder.resolve(): folder for folder in found}.values())
 
 
-def find_results(paths: Iterable[str | Path]) -> list[Result]:
-    """The results in run folders and sweep folders (which hold run folders).
-
-    The largest learning rate comes first, and of one learning rate the lowest seed.
-
-    Raises:
-        FileNotFoundError: see `run_folders`.
-        ValueError: a result is damaged, or they are of different models or texts and cannot share a figure.
-    """
-    results = list(map(read_result, run_folders(paths)))
-    models = {settings["model"]: settings["model"] for settings in (result["settings"] for result in results)}
-    texts = {text_identity(result): text_label(result) for result in results}
-    for what, found in (("model", models), ("text", texts)):
-        if len(found) > 1:
-            raise ValueError(
-                f"the runs are of different {what}s ({', '.join(sorted(found.values()))}); they do not belong in one figure"
-            )
-    return sorted(results, key=lambda result: (-result["lr"], result["seed"]))
+def lr_label(lr: float) -> str:
+    """A learning rate as people write it: 1e-4, 2.5e-5."""
+    return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
 
 
-def text_identity(result: Result) -> tuple[str, bool]:
-    """What tells a run's text from others: not its path, but its content, and whether that was kept as served."""
-    return result["settings"]["text_sha256"], result["settings"]["raw_text"]
-
-
-def text_label(result: Result) -> str:
-    sha256, raw = text_identity(result)
-    return f"{result['settings']['text_name']}, sha256 {sha256[:8]}{', as served' if raw else ''}"
-
-
-def part_measured(result: Result) -> str:
-    """A sentence where the held-out loss during training is that of a part; "" where it is that of all."""
-    whole = result["held_out_tokens"]
-    if (part := result.get("held_out_on_the_way", whole)) == whole:
-        return ""
-    return (
-        f"From sample to sample the held-out loss is that of the first {part:,} of {whole:,} tokens; what is said to be "
-        "before and after is that of all."
-    )
-
-
-def label_of(lr: float, seed: int, several_seeds: bool) -> str:
-    """A run by its learning rate, and by its seed where there are several."""
+def run_label(lr: float, seed: int, several_seeds: bool) -> str:
+    """A run by its learning rate, and by its seed if there are several."""
     return lr_label(lr) + (f", seed {seed}" if several_seeds else "")
 
 
-def run_label(result: Result, results: list[Result]) -> str:
-    """`label_of` one of `results`."""
-    return label_of(result["lr"], result["seed"], len({other["seed"] for other in results}) > 1)
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its result, its name among the others, and the numbers that are asked for again and again."""
+
+    result: Result
+    label: str
+    folder: Path | None = None
+
+    @property
+    def lr(self) -> float:
+        return self.result["lr"]
+
+    @property
+    def seed(self) -> int:
+        return self.result["seed"]
+
+    @property
+    def before(self) -> Evaluation:
+        return self.result["before"]
+
+    @property
+    def after(self) -> Evaluation | None:
+        return self.result["after"]
+
+    @property
+    def train_loss(self) -> list[float]:
+        return self.result["train_loss"]
+
+    @property
+    def held_out(self) -> list[tuple[int, float]]:
+        """(step, loss in nats per token) during training; empty if nothing was held out."""
+        return self.result["held_out_loss"]
+
+    @cached_property
+    def last_loss(self) -> float:
+        """Mean training loss over the last tenth of the steps, in nats: one batch alone says little."""
+        return float(np.mean(self.train_loss[-max(1, len(self.train_loss) // 10) :]))
+
+    @cached_property
+    def lowest_held_out(self) -> tuple[int, float]:
+        """(step, nats per token) at which the held-out loss was lowest, the first of equals."""
+        return min(self.held_out, key=lambda pair: pair[1])
+
+    @property
+    def kl(self) -> float:
+        """KL(base || tuned) on the base model's own texts, nats per token."""
+        return self.after["forgetting"]["base_texts"]["kl"]
+
+    @property
+    def minutes(self) -> float:
+        return sum(self.result["environment"]["seconds"].values()) / 60
+
+    @cached_property
+    def truncated(self) -> str:
+        """How the texts differ from the model's own probabilities: "top-k 50", "temperature 0.8", "" if not at all.
+
+        If they differ, the ratio cannot be compared with the book's: top-k never draws the rare tokens, so a model that
+        had learned the book perfectly would exceed it.
+        """
+        settings = self.result["settings"]
+        if settings["top_k"]:
+            return f"top-k {settings['top_k']}"
+        return "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
+
+    def path(self, *names: str) -> list[tuple[float, ...]]:
+        """The figures called `names` at every point of the training where all were measured."""
+        return [tuple(point[n] for n in names) for point in self.result["checkpoints"] if point.keys() >= set(names)]
 
 
-def final_loss(result: Result) -> float:
-    """Mean training loss over the last tenth of the samples, in nats: one batch alone says little."""
-    losses = result["train_loss"]
-    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:
+    """`results` with their labels. The largest learning rate comes first, and of one learning rate the lowest seed."""
+    several = len({result["seed"] for result in results}) > 1
+    pairs = zip(results, folders or [None] * len(results))
+    runs = [Run(result, run_label(result["lr"], result["seed"], several), folder) for result, folder in pairs]
+    return sorted(runs, key=lambda run: (-run.lr, run.seed))
 
 
-def lowest_held_out(result: Result) -> tuple[int, float]:
-    """(sample, nats per token) where the held-out loss of a run that has one was lowest, the first of equals."""
-    return min(result["held_out_loss"], key=lambda pair: pair[1])
+def find_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """The runs in run folders and sweep folders (which hold run folders).
+
+    They can share a table: of one model and text, trained alike apart from learning rate and seed, each once.
+    """
+    folders = run_folders(paths)
+    runs = runs_of(list(map(read_result, folders)), folders)
+    for what, names in (
+        ("models", {run.result["settings"]["model"] for run in runs}),
+        ("texts", {text_label(run.result["settings"]) for run in runs}),
+    ):
+        if len(names) > 1:
+            raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
+    if differing := settings_that_differ(runs):
+        raise ValueError(f"the runs differ in more than learning rate and seed: {', '.join(differing)}; compare others")
+    for run, following in zip(runs, runs[1:]):
+        if run.label == following.label:
+            raise ValueError(
+                f"{following.folder} is a second run at {lr_label(run.lr)} with seed {run.seed}; "
+                "name runs that differ in learning rate or seed"
+            )
+    return runs
 
 
-def path(result: Result, *names: str) -> list[tuple[float, ...]]:
-    """The figures called `names` at every checkpoint of a run that has them all."""
-    return [tuple(c[name] for name in names) for c in result["checkpoints"] if c.keys() >= set(names)]
+def text_label(settings: dict) -> str:
+    raw = ", as served" if settings["raw_text"] else ""
+    return f"{settings['text_name']}, sha256 {settings['text_sha256'][:8]}{raw}"
 
 
-def least_copy(results: list[Result]) -> int:
-    """From how many tokens on a run counts as copied; where the runs differ, the largest."""
-    return max(result["least_copy"] for result in results)
+def settings_that_differ(runs: list[Run]) -> list[str]:
+    """Names of the settings, without learning rate and seed, that are not the same in all runs."""
+    found = [run.result["settings"] | {"samples": run.result["samples"]} for run in runs]
+    # Of the text only its content counts; notes, places and machines change no meaning of a number.
+    left_out = ("lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch")
+    return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]
 
 
-def minutes(result: Result) -> float:
-    """That a run took, its part of the evaluation before it included."""
-    return sum(result["environment"]["seconds"].values()) / 60
-
-
-def describe(results: list[Result]) -> str:
-    """Model, text and size of the runs in one line, for captions: no figure shall be taken for another's."""
-    result, seeds = results[0], sorted({result["seed"] for result in results})
+def describe(runs: list[Run]) -> str:
+    """Model, text and size of the runs in one line, so that no figure is taken for that of other runs."""
+    result, seeds = runs[0].result, sorted({run.seed for run in runs})
     settings = result["settings"]
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     raw = ", as served" if settings["raw_text"] else ""
     parameters = settings["model_identity"]["parameters"] / 1e6
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
-        f"{result['samples']} samples of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
+        f"{result['samples']} steps of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
     )
 
 
-def own_terms(result: Result) -> bool:
-    """Whether the ratio's texts are drawn from the model's own probabilities: only then can it be held against the
-    book's. With a top-k the tail is never drawn, and who has learned the book perfectly exceeds it."""
-    return result["settings"]["top_k"] == 0 and result["settings"]["temperature"] == 1
-
-
-def own_terms_label(result: Result) -> str:
-    """What it takes to hold the ratio of a run against the book's: "without top-k"; "" where it was drawn so."""
-    if own_terms(result):
+def part_measured(run: Run) -> str:
+    """A sentence if the held-out loss during training is that of a part of the held-out text, else ""."""
+    whole = run.result["held_out_tokens"]
+    if (part := run.result.get("held_out_on_the_way", whole)) == whole:
         return ""
-    return "without top-k" if result["settings"]["top_k"] else "at temperature 1"
+    return (
+        f"During training the held-out loss is that of the first {part:,} of {whole:,} tokens; "
+        "before and after training it is that of all."
+    )
 
 
-def paired_difference(first: Evaluation, second: Evaluation, key: str = "shares") -> tuple[float, Interval]:
-    """Mean of second - first over the sequences, with its 95 % interval.
+def paired_difference(first: Evaluation, second: Evaluation) -> tuple[float, Interval]:
+    """Mean of second - first of the ratio over the texts, with its 95 % interval.
 
-    Sequence i of both began with the same token and the same luck: what the two have in common
+    Text i of both began with the same token and was drawn with the same random numbers: what the two have in common
     cancels, and the interval is that of the difference itself.
     """
-    difference = np.array(second[key]) - np.array(first[key])
+    difference = np.array(second["shares"]) - np.array(first["shares"])
     return float(difference.mean()), bootstrap_interval(difference)

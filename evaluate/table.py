@@ -1,136 +1,275 @@
-"""The table over the learning rates, and the answer that its numbers give."""
+"""The tables over the learning rates, from one list of columns: as Markdown, for a terminal, and for the page."""
 
-from evaluate.report.chance import over_seeds, sampling_noise, training_noise
-from evaluate.report.verdicts import judge
-from evaluate.results import (
-    Result,
-    describe,
-    final_loss,
-    lowest_held_out,
-    minutes,
-    own_terms,
-    paired_difference,
-    part_measured,
-    run_label,
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from evaluate.results import Interval, Run, describe, lr_label, part_measured
+from evaluate.verdicts import conclusion, judge
+
+WIDTH = 80  # columns of a terminal
+LINES = 3  # of each text in a terminal
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model, or the book: what was measured of it; None stands for what it has not."""
+
+    label: str
+    measured: dict | None  # an `Evaluation`; for the book only what a text has by itself; None: diverged
+    kind: str = "baseline"  # or "run"
+    training: float | None = None  # loss in nats per token
+    held_out: float | None = None
+    lowest: tuple[int, float] | None = None  # step, held-out loss
+    minutes: float | None = None
+    verdicts: list[str] = field(default_factory=list)
+
+
+def look_up(measured: dict | None, *keys: str) -> object:
+    """The value under `keys`, one inside the other, or None if it was not measured."""
+    for key in keys:
+        measured = measured.get(key) if isinstance(measured, dict) else None
+    return measured
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of each row, with its interval."""
+
+    title: str
+    value: Callable[[Row], float | None]
+    interval: Callable[[Row], Interval | None] = lambda row: None
+    digits: int = 3
+    short: str = ""  # title in a terminal; "": the column is left out there
+    over_seeds: bool = False  # stands in the table over the seeds
+    step: Callable[[Row], int | None] = lambda row: None  # stands behind the number
+
+    def cell(self, row: Row) -> list[str]:
+        """The number, and its interval if there is one."""
+        value, interval, step = self.value(row), self.interval(row), self.step(row)
+        written = number(value, self.digits) + ("" if step is None else f" ({step})")
+        return [written, " to ".join(number(end, self.digits) for end in interval)] if interval else [written]
+
+
+def measured(title: str, *keys: str, scale: float = 1, **options) -> Column:
+    """A column of what stands under `keys` in an evaluation, and of its interval."""
+
+    def value(row: Row) -> float | None:
+        found = look_up(row.measured, *keys)
+        return None if found is None else scale * found
+
+    def interval(row: Row) -> Interval | None:
+        found = look_up(row.measured, *keys[:-1], f"{keys[-1]}_ci")
+        return None if found is None else tuple(scale * end for end in found)
+
+    return Column(title, value, interval, **options)
+
+
+COLUMNS = (
+    Column("training loss", lambda row: row.training, short="training", over_seeds=True),
+    Column("held-out loss", lambda row: row.held_out, short="held-out", over_seeds=True),
+    Column(
+        "lowest held-out loss (step)",
+        lambda row: row.lowest and row.lowest[1],
+        step=lambda row: row.lowest and row.lowest[0],
+        short="lowest (step)",
+        over_seeds=True,
+    ),
+    measured("ratio", "ratio", short="ratio", over_seeds=True),
+    measured("ratio without top-k", "untruncated_ratio"),
+    measured("distinct-2", "distinct_2", short="distinct-2"),
+    measured("copied (%)", "copied", scale=100, digits=1, short="copied %", over_seeds=True),
+    measured("longest copy (tokens)", "longest_copy", "tokens", digits=0),
+    measured("extraction (%)", "extraction", "training", scale=100, digits=1),
+    measured("extraction, held-out (%)", "extraction", "held_out", scale=100, digits=1),
+    measured("moved by (nats)", "forgetting", "base_texts", "kl", short="moved", over_seeds=True),
+    measured("forgot (nats)", "forgetting", "general", "loss_increase"),
+    Column("minutes", lambda row: row.minutes, digits=1, short="min"),
 )
 
-TABLE_FILE = "table.md"
-LOSS_VERDICTS = ("takes too large a step", "learns", "over-fits", "ends worse than it began")
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` with `digits` behind the point; of an exploded loss nobody needs the thousandths."""
+    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.{digits}f}"
 
 
-def table(results: list[Result]) -> str:
-    """A Markdown table, one learning rate a row, of `results` sorted as `find_results` does."""
-    held_out = any(result["held_out_loss"] for result in results)
-    titles = ["learning rate", "training loss: first", "last tenth"]
-    titles += ["held-out loss: first", "lowest (at sample)", "last"] if held_out else []
-    bent = not all(map(own_terms, results))
-    titles += ["ratio before (95 %)", "ratio after (95 %)", *(["after, without top-k"] if bent else []), "minutes"]
-    rows = [titles, ["---"] * len(titles)]
-    for result in results:
-        losses = result["train_loss"]
-        row = [run_label(result, results), f"{losses[0]:.3f}" if losses else ""]
-        row.append(f"{final_loss(result):.3f}" if result["after"] else f"not finite after sample {len(losses)}")
-        if held_out and not result["held_out_loss"]:
-            row += ["", "", ""]
-        elif held_out:
-            sample, lowest = lowest_held_out(result)
-            row += [f"{result['held_out_loss'][0][1]:.3f}", f"{lowest:.3f} ({sample})"]
-            row.append(f"{result['held_out_loss'][-1][1]:.3f}")
-        row.append(ratio_with_interval(result["before"]))
-        row.append(ratio_with_interval(result["after"]) if result["after"] else "diverged")
-        row += [f"{result['after']['untruncated_ratio']:.3f}" if result["after"] else ""] if bent else []
-        rows.append([*row, f"{minutes(result):.1f}"])
-    lines = [
-        f"What the learning rate does to a fine-tune: {describe(results)}.",
-        "",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-        f"The book's own tokens: {results[0]['book_ratio']:.3f}. Losses in nats per token."
-        + (" Only the ratio without top-k, at temperature 1, can be held against the book's." if bent else ""),
-        *filter(None, [part_measured(results[0])]),
-        "",
-        *answer(results),
-        "",
-        *over_seeds(results),
-        "What loss and ratio cannot show; evaluate/measures/README.md says what each measure means:",
-        "",
-        *beyond(results),
+def columns_of(runs: list[Run]) -> list[Column]:
+    """The columns that have something to say of `runs`: without top-k its column would repeat the ratio, for example."""
+    filled = rows_of(runs)
+    columns = [c for c in COLUMNS if any(c.value(row) is not None for row in filled)]
+    return [c for c in columns if c.title != "ratio without top-k" or any(run.truncated for run in runs)]
+
+
+def rows_of(runs: list[Run]) -> list[Row]:
+    """The base model, every run, the book."""
+    first, verdicts = runs[0], judge(runs)[0]
+    base = first.before
+    rows = [
+        Row(
+            "base model",
+            base,
+            training=first.train_loss[0] if first.train_loss else None,
+            held_out=look_up(base, "held_out", "loss"),
+        )
     ]
-    return "\n".join(lines) + "\n"
-
-
-def beyond(results: list[Result]) -> list[str]:
-    """A second table: copying, forgetting and variety, with the base model and the book as yardsticks."""
-    titles = ["", "held-out perplexity", "expected ratio", "divergence from the book (bits)"]
-    titles += ["copied (%)", "longest copy (tokens)", "KL from the base model (nats)"]
-    titles += ["distinct-2", "repeated 4-grams (%)"]
-    rows = [titles, ["---"] * len(titles)]
-    measured = [("base model", results[0]["before"])]
-    measured += [(run_label(result, results), result["after"]) for result in results if result["after"]]
-    if "divergence" in results[0]["book"]:  # something is held out, and long enough
-        measured.append(("the book, held out", results[0]["book"]))
-    for name, found in measured:
-        # The book as its own imitator has no loss, no expected ratio and nothing to forget.
-        perplexity = (found.get("held_out") or {}).get("perplexity")
-        kl = found["forgetting"]["base_texts"]["kl"] if "forgetting" in found else None
+    for run in runs:
+        on_it = [v for v in verdicts if v.lr == run.lr and v.seed in (None, run.seed)]
         rows.append(
-            [
-                name,
-                "" if perplexity is None else f"{perplexity:.4g}",
-                f"{found.get('expected_ratio', found['ratio']):.3f}",
-                f"{found['divergence']:.4f}",
-                f"{100 * found['copied']:.1f}",
-                str(found["longest_copy"]["tokens"]),
-                "" if kl is None else f"{kl:.3f}",
-                f"{found['distinct'][1]:.3f}",
-                f"{100 * found['repeated']:.1f}",
-            ]
+            Row(
+                run.label,
+                run.after,
+                "run",
+                training=run.last_loss if run.after else None,
+                held_out=look_up(run.after, "held_out", "loss"),
+                lowest=run.lowest_held_out if run.held_out else None,
+                minutes=run.minutes,
+                verdicts=[f"{v.name} {v.when}".strip() for v in on_it if run.after or v.seed is not None],
+            )
         )
-    return [f"| {' | '.join(row)} |" for row in rows]
+    # Without a held-out part only the ratio of the whole book is known.
+    book = first.result["book"]
+    label = "the book, held-out part" if "ratio" in book else "the book"
+    return [*rows, Row(label, {"ratio": first.result["book_ratio"]} | book)]
 
 
-def ratio_with_interval(measured: dict) -> str:
-    low, high = measured["ratio_ci"]
-    return f"{measured['ratio']:.3f} ({low:.3f} to {high:.3f})"
+def markdown(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    titles = list(titles)
+    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)]
 
 
-def answer(results: list[Result]) -> list[str]:
-    """What the numbers say, in sentences; what lies within the noise is said to do so."""
-    names = {id(result): run_label(result, results) for result in results}
-    differences = sampling_noise(results) + training_noise(results)
-    verdicts, _ = judge(results)
-    sentences = [
-        f"At {names[id(result)]} the training diverged: the loss is not a finite number."
-        for result in results
-        if not result["after"]
+def table(runs: list[Run]) -> str:
+    """A page of Markdown on `runs` (see `find_runs`): the table, what it says, and the seeds."""
+    columns = columns_of(runs)
+    rows = []
+    for row in rows_of(runs):
+        cells = [column.cell(row) for column in columns]
+        written = [cell[0] + (f" ({cell[1]})" if cell[1:] else "") for cell in cells]
+        rows.append([row.label, *(written if row.measured else [gone(row), *[""] * (len(columns) - 1)])])
+    lines = [
+        f"What the learning rate does to a fine-tune: {describe(runs)}.",
+        "",
+        *markdown(["model", *(column.title for column in columns)], rows),
+        "",
+        notes(runs),
+        "",
+        *(f"- {sentence}" for sentence in conclusion(runs)),
+        "",
+        *over_seeds(runs),
     ]
-    results = [result for result in results if result["after"]]
-    if not results:
-        return [f"- {sentence}" for sentence in sentences]
-    by_loss = sorted(results, key=final_loss)
-    sentences.append(
-        "Training loss at the end: " + " < ".join(f"{names[id(r)]} ({final_loss(r):.3f})" for r in by_loss) + "."
-    )
-    for result in results:
-        mine = [v for v in verdicts if (v.lr, v.seed) == (result["lr"], result["seed"])]
-        sentences += [v.sentence for v in mine if v.name in LOSS_VERDICTS]
-    for result in results:
-        change, (low, high) = paired_difference(result["before"], result["after"])
-        sentences.append(
-            f"Ratio at {names[id(result)]}: {change:+.3f} ({low:+.3f} to {high:+.3f})"
-            f"{'' if low > 0 or high < 0 else ', within the luck of the writing'}. {against_the_book(result)}"
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def gone(row: Row) -> str:
+    return f"{row.verdicts[0]}: no model" if row.verdicts else "no model"
+
+
+def notes(runs: list[Run]) -> str:
+    """What a reader of the table must know."""
+    book = runs[0].result["book_ratio"]
+    truncated = ""
+    if runs[0].truncated:
+        truncated = (
+            f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the one "
+            "without top-k, at temperature 1, can. "
         )
-    return [f"- {sentence}" for sentence in sentences + differences]
+    return (
+        "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch); "
+        f"intervals are 95 %. The whole book's own ratio is {book:.3f}. {truncated}{part_measured(runs[0])}".strip()
+    )
 
 
-def against_the_book(result: Result) -> str:
-    """Is the model nearer to the book's own ratio than before? By its own probabilities, since a top-k bends the ratio:
-    it cuts off the tail, so that a model which had learned the book perfectly would exceed it."""
-    before, after = result["before"]["untruncated_ratio"], result["after"]["untruncated_ratio"]
-    _, (low, high) = paired_difference(result["before"], result["after"], "untruncated_shares")
-    verdict = "no change beyond the noise"
-    if low > 0 or high < 0:
-        nearer = abs(after - result["book_ratio"]) < abs(before - result["book_ratio"])
-        verdict = f"{'nearer to' if nearer else 'farther from'} the book's {result['book_ratio']:.3f}"
-    terms = "" if own_terms(result) else " without top-k at temperature 1"
-    return f"Expected{terms}: {before:.3f} to {after:.3f}, {verdict}."
+SEEDS_LEAD = "Over the seeds (orders of the batches): mean, standard deviation, lowest to highest."
+
+
+def over_seeds(runs: list[Run]) -> list[str]:
+    """`seed_rows` as lines of Markdown; nothing if there is one seed."""
+    titles, *rows = seed_rows(runs) or [[]]
+    return [SEEDS_LEAD, "", *markdown(titles, rows), ""] if rows else []
+
+
+def seed_rows(runs: list[Run]) -> list[list[str]]:
+    """A table over the learning rates that were run with several seeds: the titles, and for each learning rate the mean,
+    the spread, and for how many seeds each verdict holds. Empty if there is one seed."""
+    lrs = [lr for lr in dict.fromkeys(run.lr for run in runs) if sum(run.lr == lr for run in runs) > 1]
+    if not lrs:
+        return []
+    columns, verdicts = [column for column in columns_of(runs) if column.over_seeds], judge(runs)[0]
+    rows_by_label = {row.label: row for row in rows_of(runs)}
+    rows = [["learning rate", "seeds", *(c.title for c in columns), "sd of the ratio's writing", "verdicts (seeds)"]]
+    for lr in lrs:
+        of_lr = [run for run in runs if run.lr == lr]
+        ended = [rows_by_label[run.label] for run in of_lr if run.after]
+        found = [spread([column.value(row) for row in ended], column.digits) for column in columns]
+        # A 95 % interval is 2 x 1.96 standard deviations wide.
+        writing = [(row.measured["ratio_ci"][1] - row.measured["ratio_ci"][0]) / (2 * 1.96) for row in ended]
+        names = [v.name for v in verdicts if v.lr == lr and v.seed is not None]
+        counts = "; ".join(f"{name} {names.count(name)}/{len(of_lr)}" for name in dict.fromkeys(names))
+        rows.append([lr_label(lr), str(len(of_lr)), *found, f"{np.mean(writing):.3f}" if writing else "–", counts])
+    return rows
+
+
+def spread(values: list[float | None], digits: int) -> str:
+    """Mean, standard deviation and range of several values."""
+    values = [value for value in values if value is not None]
+    if len(values) < 2:
+        return number(values[0] if values else None, digits)
+    low, high = number(min(values), digits), number(max(values), digits)
+    return f"{number(np.mean(values), digits)} sd {number(np.std(values, ddof=1), digits)} ({low} to {high})"
+
+
+def terminal_summary(runs: list[Run]) -> str:
+    """What a command says at its end: table, conclusion and samples of the writing in 80 columns."""
+
+    def wrapped(text: str) -> str:
+        return textwrap.fill(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
+
+    columns = [column for column in columns_of(runs) if column.short]
+    rows = [["", *(column.short for column in columns)]]
+    for row in rows_of(runs):
+        cells = [column.cell(row)[0] for column in columns]
+        rows.append([row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
+    lines = [gap.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return "\n".join(
+        [
+            wrapped(f"What the learning rate does to a fine-tune: {describe(runs)}."),
+            "",
+            *lines,
+            "",
+            wrapped(notes(runs)),
+            "",
+            *(wrapped(f"- {sentence}") for sentence in conclusion(runs)),
+            "",
+            *samples_of(runs, wrapped),
+        ]
+    )
+
+
+def samples_of(runs: list[Run], wrapped: Callable[[str], str]) -> list[str]:
+    """What the base model, each run and the book write after the first prompt, in up to LINES lines each."""
+    first = runs[0]
+    written = [("base", first.before), *((run.label, run.after) for run in runs if run.after)]
+    written.append(("the book", first.result["book"]))
+    indent = max(len(name) for name, _ in written) + 2
+    lines = [wrapped(f'After "{one_line(first.result["prompts"][0])}"')]
+    for name, found in written:
+        text = one_line("".join(found["continuations"][0]["pieces"]))
+        rows = textwrap.wrap(text, WIDTH - indent, max_lines=LINES, placeholder=" ...") or [""]
+        lines += [f"{name if i == 0 else '':<{indent}}{row}".rstrip() for i, row in enumerate(rows)]
+    return lines
+
+
+def readable(text: str) -> str:
+    """`text` without the book's line ends, so that it fits into any column; paragraphs stay apart."""
+    # A model may write any character, and some characters are commands to a terminal.
+    plain = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", plain))
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def one_line(text: str) -> str:
+    return " ".join(readable(text).split())

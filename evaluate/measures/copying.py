@@ -1,30 +1,30 @@
-"""Did it memorise? What a model writes, held against the text that it was trained on, token by token.
+"""Did it memorise? What a model writes beside the text that it was trained on, token by token.
 
-Everything here but `extraction` follows from one question, which `SourceIndex.matches` answers: how long is
-the longest piece of the source that begins at this place of the text?
+Everything here but `extraction` follows from `SourceIndex.matches`: how long is the longest run of tokens that begins
+at this place of the text and stands somewhere in the source?
 
 Shape legend: S texts, N tokens in each, M tokens of the source, P prompts.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data.generators import EXTRACTION, generator
-from model.sampling import generate
+from model.sampling import complete
 
-LEAST = 13  # tokens. No run of 13 of GPT-2's in the last tenth of Gulliver's Travels stands in the rest
-BY_THE_AUTHOR = 0.01  # share of the tokens: so much of it anybody may have in common with what he wrote before
+MIN_LENGTH = 13  # tokens; no run of 13 of GPT-2's in the last tenth of Gulliver's Travels stands in the rest
+BY_THE_AUTHOR = 0.01  # share of tokens in runs that an author may repeat from the rest of the book
 
 
 class SourceIndex:
-    """Finds any run of tokens in `source` (M,) at once. Build it once, for all texts.
+    """Finds any run of tokens in `source` (M,). Build it once, for all texts.
 
     It is a suffix array (Manber and Myers 1993): the numbers of all places, in the alphabetical order of what
-    follows there. All places where the same run begins stand next to each other, as words do in a dictionary.
+    follows there. All places where the same run begins are neighbours, as words are in a dictionary.
     """
 
     def __init__(self, source: Tensor):
@@ -39,11 +39,11 @@ class SourceIndex:
             ranks, width = np.unique(ranks * M + following, return_inverse=True)[1], 2 * width
         self.order = np.argsort(ranks)  # (M,)
 
-    def first_not_below(self, tokens: np.ndarray, n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """By bisection, where between `low` and `high` of the order the token after n others reaches `tokens`."""
+    def lower_bound(self, tokens: np.ndarray, n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Bisect: between `low` and `high` of the order, the first place whose token after n others reaches `tokens`."""
         while (unsure := low < high).any():
             middle = (low + high) // 2
-            # Those that are settled may stand beyond the end; what is read there for them is not used.
+            # A finished search may point beyond the end; what is read there is not used.
             place = np.minimum(self.order.take(middle, mode="clip") + n, len(self.order))
             below = unsure & (self.tokens[place] < tokens)
             low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
@@ -53,8 +53,8 @@ class SourceIndex:
         """The longest run of the source that begins at each token of `texts` (S, N).
 
         Returns:
-            its length in tokens, and the place in the source where it begins: (S, N) each. Where it stands in
-            several places, one of them, always the same; where its length is 0, the place says nothing.
+            its length in tokens, and the place in the source where it begins: (S, N) each. Of several places
+            always the same one; if the length is 0, the place means nothing.
         """
         texts = np.asarray(texts).astype(np.int64)
         tokens = np.pad(texts, ((0, 0), (0, 1)), constant_values=-2).ravel()  # -2, found nowhere: the text is over
@@ -63,39 +63,38 @@ class SourceIndex:
         running, n = np.arange(len(begin)), 0  # those whose first n tokens were found: from low to high in the order
         while len(running):
             wanted = tokens[begin[running] + n]
-            first = self.first_not_below(wanted, n, low[running], high[running])
-            last = self.first_not_below(wanted + 1, n, first, high[running])
+            first = self.lower_bound(wanted, n, low[running], high[running])
+            last = self.lower_bound(wanted + 1, n, first, high[running])
             found = first < last
             running, n = running[found], n + 1
             low[running], high[running], lengths[running] = first[found], last[found], n
         return lengths.reshape(texts.shape), self.order.take(low, mode="clip").reshape(texts.shape)
 
 
-def least_copy(held_out: Tensor, index: SourceIndex) -> int:
-    """From how many tokens on a run that stands in the source counts as a copy: `LEAST` or more, so many that in
-    text by the source's own author, `held_out` (M',), at most `BY_THE_AUTHOR` of the tokens lie in such runs.
+def min_copy_length(held_out: Tensor, index: SourceIndex) -> int:
+    """The number of tokens from which on a run that stands in the source counts as a copy.
 
-    A refrain, a table or a small vocabulary makes longer runs; in them a model may resemble its book without
-    having learned it by heart.
+    It is `MIN_LENGTH`, or more if a share over `BY_THE_AUTHOR` of `held_out` (M',), text by the source's own author, lies
+    in such runs: a refrain, a table or a small vocabulary makes longer runs, without anything learned by heart.
     """
     if not len(held_out):
-        return LEAST
+        return MIN_LENGTH
     lengths, _ = index.matches(held_out[None])  # (1, M')
-    more = range(LEAST, max(LEAST, lengths.max()) + 1)
-    return LEAST + bisect_left(more, True, key=lambda least: covered(lengths, least).mean() <= BY_THE_AUTHOR)
+    more = range(MIN_LENGTH, max(MIN_LENGTH, lengths.max()) + 1)
+    return MIN_LENGTH + bisect_left(more, True, key=lambda n: in_long_match(lengths, n).mean() <= BY_THE_AUTHOR)
 
 
-def covered(lengths: np.ndarray, least: int) -> np.ndarray:
-    """Which tokens lie in a run of at least `least`, if the longest from each on has `lengths` (S, N): (S, N) bool."""
+def in_long_match(lengths: np.ndarray, n: int) -> np.ndarray:
+    """Which tokens lie in a run of at least `n`, if the longest run that begins at each has `lengths` (S, N): (S, N) bool."""
     columns = np.arange(lengths.shape[1])
-    ends = np.where(lengths >= least, columns + lengths, 0)  # (S, N)
+    ends = np.where(lengths >= n, columns + lengths, 0)  # (S, N)
     return np.maximum.accumulate(ends, axis=1) > columns
 
 
-def copied_runs(text: Tensor, index: SourceIndex, least: int = LEAST) -> list[tuple[int, int, int]]:
-    """The runs of at least `least` tokens that `text` (N,) has word for word from the source.
+def copied_runs(text: Tensor, index: SourceIndex, min_length: int = MIN_LENGTH) -> list[tuple[int, int, int]]:
+    """The runs of at least `min_length` tokens that `text` (N,) has word for word from the source.
 
-    Each is as long as it can be, to both sides. Two of them, from different places, may overlap.
+    Each is as long as possible on both sides. Two of them, from different places, may overlap.
 
     Returns:
         (start in the text, tokens, position in the source) of each, from left to right.
@@ -103,14 +102,14 @@ def copied_runs(text: Tensor, index: SourceIndex, least: int = LEAST) -> list[tu
     lengths, places = (row[0] for row in index.matches(np.asarray(text)[None]))  # (N,) each
     ends = np.arange(len(lengths)) + lengths
     # A run that ends where the one from the token before ended is only the rest of that one.
-    begins = np.flatnonzero((lengths >= least) & (ends > np.append(0, ends[:-1])))
+    begins = np.flatnonzero((lengths >= min_length) & (ends > np.append(0, ends[:-1])))
     return [(int(start), int(lengths[start]), int(places[start])) for start in begins]
 
 
-def copied_share(texts: Tensor, index: SourceIndex, least: int = LEAST) -> np.ndarray:
+def copied_share(texts: Tensor, index: SourceIndex, min_length: int = MIN_LENGTH) -> np.ndarray:
     """The share of the tokens of each of `texts` (S, N) that are in a run of `copied_runs`: (S,)."""
     lengths, _ = index.matches(texts)  # (S, N)
-    return covered(lengths, least).mean(axis=1)  # (S,)
+    return in_long_match(lengths, min_length).mean(axis=1)  # (S,)
 
 
 def longest_copied(texts: Tensor, index: SourceIndex) -> tuple[int, int, int, int]:
@@ -124,21 +123,6 @@ def longest_copied(texts: Tensor, index: SourceIndex) -> tuple[int, int, int, in
     return int(row), int(start), int(lengths[row, start]), int(places[row, start])
 
 
-def novelty(texts: Tensor, index: SourceIndex, orders: Iterable[int] = range(1, 11)) -> list[float]:
-    """For each n of `orders`, the share of the runs of n tokens in `texts` (S, N) that do not stand in the source.
-
-    Every run counts as often as it occurs; none goes from one text to the next. (McCoy et al. 2023, "How Much
-    Do Language Models Copy From Their Training Data? Evaluating Linguistic Novelty in Text Generation Using
-    RAVEN".) What the source's own author writes elsewhere is the yardstick, not 1.
-
-    Returns:
-        one share for each n; an n above N is left out, as no text has such a run.
-    """
-    lengths, _ = index.matches(texts)  # (S, N)
-    N = lengths.shape[1]
-    return [float((lengths[:, : N - n + 1] < n).mean()) for n in orders if n <= N]
-
-
 def extraction(
     model: Callable[[Tensor], Tensor],
     tokens: Tensor,
@@ -149,12 +133,12 @@ def extraction(
     seed: int = 0,
     banned: Sequence[int] = (),
 ) -> np.ndarray:
-    """Shown a piece of a text, how much of what comes next does `model` say of its own accord?
+    """After a prompt from a text, how much of the text's continuation does `model` reproduce?
 
-    From random places of `tokens` (M,) it reads `prompt_tokens` and continues them greedily by `new_tokens`.
-    Counted is the share of these that are the text's own token at the same place (cf. Carlini et al. 2023,
-    "Quantifying Memorization Across Neural Language Models", who count those that are right throughout).
-    Grammar alone gets some right: what text that was never seen reaches is the yardstick, not 0.
+    At random places of `tokens` (M,) it reads `prompt_tokens` and continues them greedily by `new_tokens`. The result
+    is the share of these that are the text's own token at the same place (cf. Carlini et al. 2023, "Quantifying
+    Memorization Across Neural Language Models", who count the continuations that are right throughout). Grammar alone
+    gets some right: compare with a text that the model has never seen, not with 0.
 
     Args:
         model: maps token ids (B, T) to logits (B, T, V). A `GPT2` whose context is shorter than prompt and
@@ -172,5 +156,5 @@ def extraction(
     if not len(starts):
         return np.zeros(0)
     passages = torch.stack([tokens[start : start + length] for start in starts])  # (P, length)
-    written = generate(model, passages[:, :prompt_tokens], new_tokens, temperature=0, banned=banned)  # (P, length)
+    written = complete(model, passages[:, :prompt_tokens], new_tokens, temperature=0, banned=banned)  # (P, length)
     return (written == passages)[:, prompt_tokens:].cpu().double().mean(1).numpy()  # (P,)

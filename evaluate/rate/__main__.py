@@ -35,13 +35,13 @@ def main() -> None:
         from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_verdict, read_ratings
         from evaluate.rate.outcome import as_markdown, preferences  # only now, see data/flags.py
         from evaluate.rate.session import page, rate
-        from evaluate.results import describe, find_results
+        from evaluate.results import describe, find_runs
 
-        results = find_results(args.runs)
-        contest = open_contest(results)
+        runs = find_runs(args.runs)
+        contest = open_contest(runs)
         if args.results or args.ratings:
-            found = preferences(results, read_ratings(args.ratings or [file]))
-            print(f"Blind comparison: {describe(results)}.\n\n{as_markdown(found)}")
+            found = preferences(runs, read_ratings(args.ratings or [file]))
+            print(f"Blind comparison: {describe(runs)}.\n\n{as_markdown(found)}")
             return
         pairs = args.pairs or pairs_for_a_verdict(len(contest.texts))
         comparisons = draw_comparisons(contest.texts, len(contest.prompts), pairs, args.seed)

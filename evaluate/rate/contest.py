@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.generators import RATING, generator
-from evaluate.results import Result, lr_label
+from evaluate.results import Run, lr_label
 
 QUESTIONS = {
     "coherence": "which text holds together better?",
@@ -58,23 +58,18 @@ def compared(rating: dict) -> tuple:
     return rating["prompt"], frozenset((rating["left_sha256"], rating["right_sha256"]))
 
 
-def open_contest(results: list[Result]) -> Contest:
-    """The participants of `results` (see `find_results`). Of several seeds of a learning rate the lowest takes part.
-
-    Raises:
-        ValueError: the results have different prompts.
-    """
-    base = results[0]
-    written = {"base": base["before"]}
-    for result in sorted(results, key=lambda result: (-result["lr"], result["seed"])):
-        name = lr_label(result["lr"])
-        if result["prompts"] != base["prompts"]:
-            raise ValueError(f"the run at {name} has other prompts than that at {lr_label(base['lr'])}; name one sweep")
-        if result["after"]:
-            written.setdefault(name, result["after"])
-    written["book"] = base["book"]
+def open_contest(runs: list[Run]) -> Contest:
+    """The participants of `runs` (see `find_runs`). Of several seeds of a learning rate the lowest takes part."""
+    first = runs[0]
+    written = {"base": first.before}
+    for run in runs:
+        if run.result["prompts"] != first.result["prompts"]:
+            raise ValueError(f"the run at {run.label} has other prompts than that at {first.label}; name one sweep")
+        if run.after:
+            written.setdefault(lr_label(run.lr), run.after)
+    written["book"] = first.result["book"]
     texts = {name: ["".join(c["pieces"]) for c in written[name]["continuations"]] for name in written}
-    return Contest(base["prompts"], texts)
+    return Contest(first.result["prompts"], texts)
 
 
 def pairs_for_a_verdict(participants: int) -> int:

@@ -3,10 +3,10 @@
 import math
 
 from evaluate.rate.contest import POINTS, QUESTIONS, compared, open_contest, sha256, shortage
-from evaluate.results import Result
+from evaluate.results import Run
 
 
-def preferences(results: list[Result], ratings: list[dict]) -> dict:
+def preferences(runs: list[Run], ratings: list[dict]) -> dict:
     """The outcome of the blind comparison, as the report and the terminal show it, from what `read_ratings` returns.
 
     The intervals go by the number of *different* comparisons: when several raters read the same two texts, that is
@@ -18,7 +18,7 @@ def preferences(results: list[Result], ratings: list[dict]) -> dict:
         rows: the participant, then a `cell` for each question.
     """
     try:
-        contest = open_contest(results)
+        contest = open_contest(runs)
     except ValueError as error:
         return {"untold": f"The ratings cannot be shown: {error}."}
     written = {name: [sha256(text) for text in texts] for name, texts in contest.texts.items()}

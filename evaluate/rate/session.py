@@ -1,7 +1,6 @@
 """Asking the readers: in a terminal, where every answered pair is saved at once, or on a web page."""
 
 import json
-import re
 import shutil
 import textwrap
 from datetime import UTC, datetime
@@ -9,7 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from evaluate.rate.contest import POINTS, QUESTIONS, Comparison, Contest, compared, read_ratings, shortage
-from evaluate.report.template import fill
+from evaluate.table import readable
+from evaluate.template import fill
 
 KEYS = "l: left, r: right, t: tie; b: back to the previous answer; q: quit, all finished pairs are saved"
 
@@ -64,14 +64,6 @@ def as_shown(contest: Contest, comparison: Comparison, width: int) -> str:
 
 def wrapped(text: str, width: int) -> list[str]:
     return [row for paragraph in readable(text).split("\n") for row in textwrap.wrap(paragraph, width) or [""]]
-
-
-def readable(text: str) -> str:
-    """`text` without the book's line ends, so that it fits into any column; paragraphs stay apart."""
-    # A model may write any character, and some characters are commands to a terminal.
-    plain = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", plain))
-    return "\n\n".join(filter(None, paragraphs))
 
 
 def page(contest: Contest, comparisons: list[Comparison]) -> str:

@@ -1,35 +1,32 @@
-"""The figures, from the result files alone: what the exercise sees (loss and ratio), what it hides (held-out loss)."""
+"""The figures, drawn from result files alone.
+
+The colour of a learning rate is the same in all of them (`style_of`); the base model is grey, the book black.
+"""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from evaluate.report.drawing import Axes, Figure, Line2D, Patch, rc_context
-from evaluate.report.figures import (
-    BASE,
-    BOOK,
-    curve_label,
-    label_once,
-    legend_above,
-    loss_limit,
-    off_the_scale,
-    plot_copying,
-    plot_final_held_out,
-    plot_forgetting,
-    plot_weight_change,
-    ticks_on,
-)
-from evaluate.report.titles import (
+from evaluate.runs import (
     COPYING_FILE,
     FIGURE_FILE,
     FINAL_FILE,
     FORGETTING_FILE,
     HELD_OUT_FILE,
     TITLES,
-    WEIGHTS_FILE,
+    Run,
+    describe,
+    lr_label,
 )
-from evaluate.results import Result, describe, lowest_held_out, lr_label, own_terms_label, path
 
 WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a telephone, shows the letters large enough
 # Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for
@@ -38,8 +35,10 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0
 MARKERS = ("D", "v", "s", "P", "^", "X", "o")
 SEVERAL = 4  # learning rates; of more, the numbers on the bars are small
 GREY = "#555555"
-OWN_TERMS = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor": "white", "color": "black"}
+UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor": "white", "color": "black"}
 RING = {"linestyle": "", "marker": "o", "markersize": 13, "markerfacecolor": "none", "color": "black", "zorder": 4}
+BASE, BOOK = "#777777", "black"
+SCALE = 2.0  # times the base model's loss: what is above is off the scale
 
 
 def style_of(lrs: list[float]) -> dict[float, dict]:
@@ -57,6 +56,76 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
     return {lr: {"color": COLOURS[place], "marker": MARKERS[place]} for lr, place in places.items()}
 
 
+def legend_above(ax: Axes, title: str, further: Iterable[Artist] = ()) -> None:
+    """The panel's `title` and below it the legend, above the panel, where they hide nothing that is drawn.
+
+    `further` entries begin a row of their own.
+    """
+    own, further = ax.get_legend_handles_labels()[0], list(further)
+
+    def in_columns(count: int) -> list[list[Artist]]:
+        gap = [Line2D([], [], linestyle="", label="")] * (-len(own) % count if further else 0)
+        entries = [*own, *gap, *further]
+        return [entries[column::count] for column in range(count)]
+
+    def letters(columns: list[list[Artist]]) -> int:
+        return sum(max((len(entry.get_label()) for entry in column), default=0) for column in columns)
+
+    # matplotlib fills column after column, and readers read row after row.
+    columns = next((c for c in map(in_columns, (3, 2)) if letters(c) <= 40), in_columns(1))
+    ax.legend(
+        handles=[entry for column in columns for entry in column],
+        title=title,
+        title_fontproperties={"weight": "bold"},
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=len(columns),
+        columnspacing=1.2,
+        handletextpad=0.5,
+        borderaxespad=0.2,
+        frameon=False,
+    )
+
+
+def ticks_on(ax: Axes, steps: Iterable[int]) -> None:
+    """About six ticks on the x axis, at round numbers or at the `steps` next to them, where something was measured."""
+    measured = np.array(sorted(set(steps)))
+    if not len(measured):  # every run diverged at its first step
+        return
+    round_numbers = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(measured[0], measured[-1])
+    within = [number for number in round_numbers if number <= measured[-1]]
+    nearest = {int(measured[np.abs(measured - number).argmin()]) for number in within}
+    ax.set_xticks(sorted(nearest))
+
+
+def loss_limit(runs: list[Run]) -> float:
+    """Where the axes of losses and of KL end, in nats per token, if a run went beyond."""
+    first = [run.train_loss[0] for run in runs if run.train_loss]
+    return SCALE * (float(np.mean(first)) if first else 1.0)
+
+
+def off_the_scale(run: Run) -> bool:
+    """Whether a run that ended with a finite loss ended above `loss_limit`."""
+    if not run.train_loss:
+        return False
+    held_out = run.held_out[-1][1] if run.held_out else 0.0
+    return max(run.last_loss, held_out) > loss_limit([run])
+
+
+def curve_label(run: Run) -> str:
+    """The run's learning rate, and why little of it may be seen."""
+    name = lr_label(run.lr)
+    if not run.after:
+        return f"{name} (diverged)"
+    return f"{name} (off the scale)" if off_the_scale(run) else name
+
+
+def label_once(ax: Axes, text: str) -> str:
+    """`text` if no line of `ax` bears it yet, else the name that keeps a line out of the legend."""
+    return "_nolegend_" if text in [line.get_label() for line in ax.get_lines()] else text
+
+
 def smooth(values: list[float], width: int) -> np.ndarray:
     """Running mean over `width` values around each one; an odd `width` keeps it centred.
 
@@ -67,59 +136,59 @@ def smooth(values: list[float], width: int) -> np.ndarray:
     return np.array([np.mean(values[i - half : i + half + 1]) for i, half in enumerate(halves)])
 
 
-def smoothing(results: list[Result]) -> int:
-    """Over how many samples the training losses of `results` are smoothed: a twentieth of them, an odd number."""
-    return max(len(result["train_loss"]) for result in results) // 20 | 1
+def smoothing(runs: list[Run]) -> int:
+    """Over how many steps the training losses of `runs` are smoothed: a twentieth of them, an odd number."""
+    return max(len(run.train_loss) for run in runs) // 20 | 1
 
 
-def plot_loss(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
-    """Training loss against sample: the raw values faint, a running mean on top."""
-    width, trained = smoothing(results), [result for result in results if result["train_loss"]]
-    for result in trained:
-        losses, style = result["train_loss"], styles[result["lr"]]
-        samples = np.arange(1, len(losses) + 1)
-        label = label_once(ax, curve_label(result))
-        ax.plot(samples, losses, color=style["color"], alpha=0.35, linewidth=0.8)
+def plot_loss(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """Training loss against step: the raw values faint, a running mean on top."""
+    width, trained = smoothing(runs), [run for run in runs if run.train_loss]
+    for run in trained:
+        losses, style = run.train_loss, styles[run.lr]
+        steps = np.arange(1, len(losses) + 1)
+        label = label_once(ax, curve_label(run))
+        ax.plot(steps, losses, color=style["color"], alpha=0.35, linewidth=0.8)
         marks = {"markevery": max(1, len(losses) // 12), "markersize": 6}
-        ax.plot(samples, smooth(losses, width), **style, label=label, linewidth=2, **marks)
-    ax.set(xlabel="sample (optimizer step)", ylabel="nats per token")
-    limit_losses(ax, results)
-    ticks_on(ax, (sample for result in trained for sample in range(1, len(result["train_loss"]) + 1)))
-    mean = Line2D([], [], linewidth=2, label=f"mean of {width} samples", color=GREY)
-    each = Line2D([], [], linewidth=0.8, label="each sample", color=GREY)
+        ax.plot(steps, smooth(losses, width), **style, label=label, linewidth=2, **marks)
+    ax.set(xlabel="training step (sample)", ylabel="nats per token")
+    limit_losses(ax, runs)
+    ticks_on(ax, (step for run in trained for step in range(1, len(run.train_loss) + 1)))
+    mean = Line2D([], [], linewidth=2, label=f"mean of {width} steps", color=GREY)
+    each = Line2D([], [], linewidth=0.8, label="each step", color=GREY)
     legend_above(ax, "Training loss", [mean, each] if width > 1 else [])
 
 
-def limit_losses(ax: Axes, results: list[Result]) -> None:
+def limit_losses(ax: Axes, runs: list[Run]) -> None:
     """Let a loss that exploded leave the picture at its top: on its scale all others would be one flat line."""
-    if ax.get_ylim()[1] > loss_limit(results):
-        ax.set_ylim(top=loss_limit(results), bottom=lowest_loss(results) - 0.05 * loss_limit(results))
+    if ax.get_ylim()[1] > loss_limit(runs):
+        ax.set_ylim(top=loss_limit(runs), bottom=lowest_loss(runs) - 0.05 * loss_limit(runs))
 
 
-def lowest_loss(results: list[Result]) -> float:
-    held_out = (loss for result in results for _, loss in result["held_out_loss"])
-    return min([*(loss for result in results for loss in result["train_loss"]), *held_out])
+def lowest_loss(runs: list[Run]) -> float:
+    held_out = (loss for run in runs for _, loss in run.held_out)
+    return min([*(loss for run in runs for loss in run.train_loss), *held_out])
 
 
-def plot_ratio(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
+def plot_ratio(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share.
 
     Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
     """
-    lrs = list(dict.fromkeys(result["lr"] for result in results))
+    lrs = list(dict.fromkeys(run.lr for run in runs))
     for i, lr in enumerate(lrs):
-        runs, colour = [result for result in results if result["lr"] == lr], styles[lr]["color"]
+        of_lr, colour = [run for run in runs if run.lr == lr], styles[lr]["color"]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
-            measured = [run[when] for run in runs if run[when]]
+            measured = [m for run in of_lr if (m := run.result[when])]
             if measured:
                 draw_bar(ax, i + offset, measured, colour, before=when == "before", small=len(lrs) > SEVERAL)
-                draw_own_terms(ax, i + offset, [run for run in runs if run[when]], when)
+                draw_untruncated(ax, i + offset, [run for run in of_lr if run.result[when]], when)
             else:
                 ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
-    book, bent = results[0]["book_ratio"], [label for label in map(own_terms_label, results) if label]
+    book, truncated = runs[0].result["book_ratio"], any(run.truncated for run in runs)
     ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2, label=f"the book: {book:.3f}")
-    measured = [r[when] for r in results for when in ("before", "after") if r[when]]
-    tops = [max(m["ratio_ci"][1], m["untruncated_ratio"] if bent else 0) for m in measured]
+    measured = [m for run in runs for m in (run.before, run.after) if m]
+    tops = [max(m["ratio_ci"][1], m["untruncated_ratio"] if truncated else 0) for m in measured]
     ax.set(
         xticks=range(len(lrs)),
         xticklabels=list(map(lr_label, lrs)),
@@ -131,7 +200,7 @@ def plot_ratio(ax: Axes, results: list[Result], styles: dict[float, dict]) -> No
     keys = [
         Patch(facecolor="white", hatch="///", edgecolor=GREY, label="before"),
         Patch(facecolor="#999999", edgecolor=GREY, label="after"),
-        *([Line2D([], [], label=bent[0], **OWN_TERMS)] if bent else []),
+        *([Line2D([], [], label="without top-k", **UNTRUNCATED)] if truncated else []),
     ]
     legend_above(ax, "Share of new tokens among\nthe book's 100 most frequent", keys)
 
@@ -151,56 +220,118 @@ def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool
     ax.text(x, max(high, *ratios) + 0.008, f"{ratio:.3f}", bbox=behind, **place)
 
 
-def draw_own_terms(ax: Axes, x: float, runs: list[Result], when: str) -> None:
-    """Mark on a bar the ratio by the models' own probabilities, where the bar is not of them: only the mark can be held
-    against the book's line."""
-    if any(map(own_terms_label, runs)):
-        ax.plot(x, np.mean([run[when]["untruncated_ratio"] for run in runs]), **OWN_TERMS)
+def draw_untruncated(ax: Axes, x: float, runs: list[Run], when: str) -> None:
+    """Mark on a bar the ratio without top-k at temperature 1, the only one to compare with the book's line."""
+    if any(run.truncated for run in runs):
+        ax.plot(x, np.mean([run.result[when]["untruncated_ratio"] for run in runs]), **UNTRUNCATED)
 
 
-def plot_held_out(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
+def plot_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
-    width = smoothing(results)
-    for result in results:
-        style, losses = styles[result["lr"]], result["train_loss"]
+    width = smoothing(runs)
+    for run in runs:
+        style, losses = styles[run.lr], run.train_loss
         ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.2, linestyle="--")
-        label = label_once(ax, curve_label(result))
-        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=6, label=label)
-    ax.set(xlabel="samples trained on (optimizer steps)", ylabel="nats per token")
-    ticks_on(ax, held_out_samples(results))
-    limit_losses(ax, results)
+        label = label_once(ax, curve_label(run))
+        ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6, label=label)
+    ax.set(xlabel="training step (sample)", ylabel="nats per token")
+    ticks_on(ax, held_out_steps(runs))
+    limit_losses(ax, runs)
     thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", color=GREY)
     mean = f", mean of {width}" if width > 1 else ""
     thin = Line2D([], [], linewidth=1.2, linestyle="--", label=f"training{mean}", color=GREY)
     legend_above(ax, "Loss on held-out text and in training", [thick, thin])
 
 
-def held_out_samples(results: list[Result]) -> list[int]:
-    return [sample for result in results for sample, _ in result["held_out_loss"]]
+def held_out_steps(runs: list[Run]) -> list[int]:
+    return [step for run in runs for step, _ in run.held_out]
 
 
-def plot_turn(ax: Axes, results: list[Result], styles: dict[float, dict]) -> None:
+def plot_turn(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     """The held-out losses alone, near the base model's: where does each turn?
 
     The panel reaches as far above the base model's loss as the best goes below it. A run that spoils the model leaves
     it, and the turn of another can be seen beside it.
     """
-    base = results[0]["held_out_loss"][0][1]
-    for result in results:
-        style, lowest = styles[result["lr"]], lowest_held_out(result)
-        ax.plot(*zip(*result["held_out_loss"]), **style, linewidth=2, markersize=6)
+    base = runs[0].held_out[0][1]
+    for run in runs:
+        style, lowest = styles[run.lr], run.lowest_held_out
+        ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6)
         if lowest[0] > 0:
             ax.plot(*lowest, **RING)
-    depth = max(base - min(lowest_held_out(result)[1] for result in results), 0.02 * base)
+    depth = max(base - min(run.lowest_held_out[1] for run in runs), 0.02 * base)
     ax.axhline(base, color=BASE, linewidth=1.6, linestyle=":", zorder=1)
-    ax.set(ylim=(base - 1.15 * depth, base + depth), xlabel="samples trained on (optimizer steps)")
+    ax.set(ylim=(base - 1.15 * depth, base + depth), xlabel="training step (sample)")
     ax.set(ylabel="nats per token")
-    ticks_on(ax, held_out_samples(results))
+    ticks_on(ax, held_out_steps(runs))
     dotted = Line2D([], [], color=BASE, linewidth=1.6, linestyle=":", label="base model")
     legend_above(ax, "Closer: held-out text alone", [dotted, Line2D([], [], label="its lowest loss", **RING)])
 
 
-def new_figure(results: list[Result], title: str, panels: int) -> tuple[Figure, list[Axes]]:
+def plot_final_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """Held-out loss at the end against the learning rate: the valley between too little and too much.
+
+    Every run is a point, the mean over the seeds a line. A run that diverged has no loss, and one that
+    exploded none that fits on the scale: they are crosses at the top.
+    """
+    finished = [run for run in runs if run.after and not off_the_scale(run)]
+    lrs = sorted({run.lr for run in finished})
+    last = {lr: [run.held_out[-1][1] for run in finished if run.lr == lr] for lr in lrs}
+    ax.plot(lrs, [np.mean(last[lr]) for lr in lrs], color="#BBBBBB", linewidth=1.2, zorder=1)
+    for lr in lrs:
+        style = styles[lr]
+        ax.plot([lr] * len(last[lr]), last[lr], linestyle="", markersize=10, **style, label=lr_label(lr))
+    before = runs[0].held_out[0][1]
+    ax.axhline(before, color=BASE, linewidth=1.6, linestyle=":", label="base model")
+    gone = {run.lr: "off the scale" if run.after else "diverged" for run in runs if run not in finished}
+    for lr, what in gone.items():
+        cross = {"color": styles[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
+        ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
+        ax.annotate(f"{lr_label(lr)}\n{what}", (lr, 0.92), xycoords=ax.get_xaxis_transform(), ha="center", va="top")
+    everywhere = sorted({run.lr for run in runs})
+    ax.set(xscale="log", xlabel="learning rate", ylabel="nats per token")
+    ax.set_xticks(everywhere, list(map(lr_label, everywhere)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.15, y=0.25 if gone else 0.08)  # room for the crosses
+    legend_above(ax, "Held-out loss after training")
+
+
+def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """Learning against forgetting: one path a run, from the base model (left: knows the book better)."""
+    for run in runs:
+        points, style = run.path("held_out_loss", "kl"), styles[run.lr]
+        label = label_once(ax, curve_label(run))
+        ax.plot(*zip(*points), **style, linewidth=1.5, markersize=4, label=label)
+        ax.plot(*points[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
+    ax.plot(runs[0].held_out[0][1], 0, "o", color=BASE, markersize=9, label="base model")
+    ax.set(
+        xlabel="held-out loss (nats per token); leftwards: it learned",
+        ylabel="KL from the base model\n(nats per token); upwards: it forgot",
+    )
+    limit = loss_limit(runs)
+    if ax.get_xlim()[1] > limit or ax.get_ylim()[1] > limit:
+        ax.set(xlim=(0.9 * min(loss for run in runs for _, loss in run.held_out), limit), ylim=(-0.03 * limit, limit))
+    legend_above(ax, "Paths from the base model (large mark: the end)")
+
+
+def plot_copying(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """Share of the written tokens that lie in runs copied from the training text, against step."""
+    for run in runs:
+        points = [(step, 100 * share) for step, share in run.path("sample", "copied")]
+        style = styles[run.lr] | {"label": label_once(ax, lr_label(run.lr))}
+        # What lies on the axis is drawn whole.
+        ax.plot(*zip(*points), **style, linewidth=1.8, markersize=6, clip_on=False, zorder=3)
+    ax.axhline(100 * runs[0].before["copied"], color=BASE, linewidth=1.6, linestyle=":", label="base model")
+    if "copied" in runs[0].result["book"]:
+        dashed = {"color": BOOK, "linewidth": 1.2, "linestyle": "--"}
+        ax.axhline(100 * runs[0].result["book"]["copied"], **dashed, label="the book, held out")
+    ax.set(xlabel="training step (sample)", ylabel="%", ylim=(0, max(5.0, 1.05 * ax.get_ylim()[1])))
+    ticks_on(ax, (step for run in runs for step, _ in run.path("sample", "copied")))
+    length = max(run.result["least_copy"] for run in runs)
+    legend_above(ax, f"Written tokens in copied runs of {length} or more")
+
+
+def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, TALL if panels > 1 else LOW), dpi=200, layout="constrained")
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0].tolist()
     for ax in axes:
@@ -209,29 +340,27 @@ def new_figure(results: list[Result], title: str, panels: int) -> tuple[Figure, 
         ax.set_axisbelow(True)
     figure.suptitle(title, fontsize=15, weight="bold")
     # parse_math: a text may be called cost_$5_and_$6, which is no formula.
-    figure.supxlabel(describe(results).replace("; ", ";\n"), fontsize=9, color=GREY, parse_math=False)
+    figure.supxlabel(describe(runs).replace("; ", ";\n"), fontsize=9, color=GREY, parse_math=False)
     return figure, axes
 
 
-def plot_all(results: list[Result], folder: Path) -> list[Path]:
-    """Write the figures of `results` (see `find_results`) to `folder`; returns their files.
+def plot_all(runs: list[Run], folder: Path) -> list[Path]:
+    """Write the figures of `runs` (see `find_runs`) to `folder`; returns their files.
 
     A figure that nothing was measured for, or that would be a single dot, is left out.
     """
-    styles = style_of([result["lr"] for result in results])
-    held_out = [result for result in results if result["held_out_loss"]]
-    finished = [result for result in results if result["after"]]
-    ended = [result for result in held_out if result["after"] and not off_the_scale(result)]
-    forgetting = [result for result in held_out if path(result, "held_out_loss", "kl")]
-    copying = [result for result in results if path(result, "copied")]
+    styles = style_of([run.lr for run in runs])
+    held_out = [run for run in runs if run.held_out]
+    ended = [run for run in held_out if run.after and not off_the_scale(run)]
+    forgetting = [run for run in held_out if run.path("held_out_loss", "kl")]
+    copying = [run for run in runs if run.path("copied")]
     files = []
     for file, panels, usable, enough in (
-        (FIGURE_FILE, (plot_loss, plot_ratio), results, True),
-        (HELD_OUT_FILE, (plot_held_out, plot_turn), held_out, any(len(r["held_out_loss"]) > 1 for r in held_out)),
+        (FIGURE_FILE, (plot_loss, plot_ratio), runs, True),
+        (HELD_OUT_FILE, (plot_held_out, plot_turn), held_out, any(len(run.held_out) > 1 for run in held_out)),
         (FINAL_FILE, (plot_final_held_out,), held_out, len(ended) > 1),
-        (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(path(r, "kl")) > 1 for r in forgetting)),
-        (COPYING_FILE, (plot_copying,), copying, any(len(path(r, "copied")) > 1 for r in copying)),
-        (WEIGHTS_FILE, (plot_weight_change,), finished, bool(finished)),
+        (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(run.path("kl")) > 1 for run in forgetting)),
+        (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),
     ):
         if enough:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):

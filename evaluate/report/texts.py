@@ -1,10 +1,9 @@
-"""What the models wrote, as the report shows it: side by side, with what is frequent and what is copied marked."""
+"""What the models wrote, as the report shows it: side by side, frequent tokens and copied runs marked."""
 
 from itertools import groupby
 from typing import NamedTuple
 
-from evaluate.report.tables import by_base
-from evaluate.results import Checkpoint, Result, lr_label, run_label
+from evaluate.results import EvalPoint, Result, Run, lr_label
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
 
@@ -24,40 +23,35 @@ class Way(NamedTuple):
     """How the continuation of one prompt changes while a model learns."""
 
     prompt: str
-    rates: list[tuple[str, list[tuple[int, list[Part]]]]]  # of each learning rate: (samples trained on, continuation)
+    rates: list[tuple[str, list[tuple[int, list[Part]]]]]  # of each learning rate: (step, continuation)
 
 
-def texts(results: list[Result]) -> list[tuple[str, list[Prompt]]]:
-    """(label, prompts) for each base model: to each prompt what it, the runs compared with it, and the book wrote."""
-    groups = by_base(results)
-    return [(base, prompts(group, results, number)) for number, (base, group) in enumerate(groups)]
-
-
-def prompts(group: list[Result], results: list[Result], number: int) -> list[Prompt]:
-    finished = [(run_label(result, results), result["after"]) for result in group if result["after"]]
-    writers = [("base model", group[0]["before"]), *finished, ("the book", group[0]["book"])]
+def texts(runs: list[Run]) -> list[Prompt]:
+    """What the base model, each run and the book wrote after each prompt."""
+    first = runs[0]
+    finished = [(run.label, run.after) for run in runs if run.after]
+    writers = [("base model", first.before), *finished, ("the book", first.result["book"])]
     shown = []
-    for i, prompt in enumerate(group[0]["prompts"]):
+    for i, prompt in enumerate(first.result["prompts"]):
         columns = [
-            (label, marked(written["continuations"][i], f"copy-{number}-{i}-{k}"))
-            for k, (label, written) in enumerate(writers)
+            (label, marked(written["continuations"][i], f"copy-{i}-{k}")) for k, (label, written) in enumerate(writers)
         ]
         shown.append(Prompt(flowing(prompt), columns))
     return shown
 
 
-def as_it_learns(results: list[Result]) -> list[Way]:
-    """The continuations at the checkpoints, prompt by prompt; of several seeds the first that has them."""
-    runs: dict[float, list[Checkpoint]] = {}
-    for result in results:
-        kept = [checkpoint for checkpoint in result["checkpoints"] if "continuations" in checkpoint]
-        if len(kept) > 1 and result["prompts"] == results[0]["prompts"]:
-            runs.setdefault(result["lr"], kept)
+def as_it_learns(runs: list[Run]) -> list[Way]:
+    """The continuations during training, prompt by prompt; of several seeds the first that has them."""
+    kept_by_lr: dict[float, list[EvalPoint]] = {}
+    for run in runs:
+        kept = [point for point in run.result["checkpoints"] if "continuations" in point]
+        if len(kept) > 1:
+            kept_by_lr.setdefault(run.lr, kept)
     ways: dict[int, Way] = {}
-    for k, (lr, kept) in enumerate(runs.items()):
+    for k, (lr, kept) in enumerate(kept_by_lr.items()):
         for i in range(len(kept[0]["continuations"])):
-            steps = [(c["sample"], marked(c["continuations"][i], f"way-{i}-{k}-{c['sample']}")) for c in kept]
-            ways.setdefault(i, Way(flowing(results[0]["prompts"][i]), [])).rates.append((lr_label(lr), steps))
+            steps = [(p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{p['sample']}")) for p in kept]
+            ways.setdefault(i, Way(flowing(runs[0].result["prompts"][i]), [])).rates.append((lr_label(lr), steps))
     return list(ways.values())
 
 
@@ -102,9 +96,8 @@ def joined(tokens: Pieces) -> Pieces:
     return [("".join(text for text, _ in group), frequent) for frequent, group in groups]
 
 
-def longest_copies(results: list[Result]) -> list[tuple[str, str]]:
+def longest_copies(runs: list[Run]) -> list[tuple[str, str]]:
     """The longest run of tokens that each model took word for word from the training text: (label, passage)."""
-    bases = [(label, group[0]["before"]) for label, group in by_base(results)]
-    runs = [(run_label(result, results), result["after"]) for result in results if result["after"]]
-    copies = [(label, measured["longest_copy"]) for label, measured in bases + runs]
+    found = [("base model", runs[0].before), *((run.label, run.after) for run in runs if run.after)]
+    copies = [(label, measured["longest_copy"]) for label, measured in found]
     return [(f"{label}: {copy['tokens']} tokens", f"“{flowing(copy['passage'])}”") for label, copy in copies]

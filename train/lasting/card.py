@@ -1,7 +1,7 @@
 """The card of a fine-tuned model, README.md in its folder, with the head that the hub reads."""
 
 from evaluate.report.texts import how_drawn
-from evaluate.results import Result, describe, lr_label
+from evaluate.results import Result, describe, lr_label, runs_of
 from evaluate.table import table
 from model.hub import HUB
 
@@ -34,14 +34,14 @@ def model_card(result: Result) -> str:
     base += f"`{repository}` on the hub, revision `{identity['revision']}`, " if repository else ""
     base += "OpenAI's modified MIT licence" if of_openai else "its licence is not known here: look at its own card"
     source = TEXTS.get(settings["text"], "whose it is, and what its licence allows, is not known here")
-    shown = [line for line in table([result]).splitlines() if line.startswith("|")][:3]
+    shown = [line for line in table(runs_of([result])).splitlines() if line.startswith("|")][:3]
     return f"""---
 {head.to_yaml()}
 ---
 
 # {settings["model_name"]} on {text} at a learning rate of {rate}
 
-One run of an experiment that asks what the learning rate does to a fine-tune. {describe([result])}.
+One run of an experiment that asks what the learning rate does to a fine-tune. {describe(runs_of([result]))}.
 
 | | |
 |---|---|

@@ -7,12 +7,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.settings import RATINGS_FILE, REPORT_FILE, Sampling, Training
-from evaluate.report.titles import FIGURE_FILES
-from evaluate.results import RESULT_FILE, label_of, lr_label, read_result
-from evaluate.setup import Setup, parameter_count
-from evaluate.table import TABLE_FILE
-from model.device import Machine
+from data.settings import RATINGS_FILE, REPORT_FILE, Settings
+from evaluate.baseline import Baseline
+from evaluate.results import RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
+from evaluate.setup import parameter_count
 from model.hub import MODEL_FILES
 from train.lasting.card import CARD_FILE
 from train.lasting.claim import LOCK_FILE, claimed, holder
@@ -21,7 +19,7 @@ from train.lasting.state import differences, load_state
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, STATE_FILE, LOCK_FILE)
-SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *FIGURE_FILES)
+SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *TITLES)
 WRITTEN = (*RUN_FILES, *SWEEP_FILES)  # everything that run and sweep folders hold
 PROBE = ".probe"
 
@@ -38,32 +36,34 @@ class Job:
 
     @property
     def label(self) -> str:
-        return label_of(self.lr, self.seed, self.several_seeds)
+        return run_label(self.lr, self.seed, self.several_seeds)
 
     @property
     def finished(self) -> bool:
         return (self.folder / RESULT_FILE).is_file()
 
 
-def named_settings(setup: Setup, training: Training, sampling: Sampling) -> dict:
+def named_settings(settings: Settings) -> dict:
     """What a run was asked to do, by the names of the flags; without its learning rate."""
+    sampling = settings.sampling
+    asked = {name: getattr(settings, name) for name in ("model", "text", "raw_text", "general_text")}
     writing = {
         "eval_sequences": sampling.sequences,
         "eval_tokens": sampling.new_tokens,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
     }
-    return setup.asked | dataclasses.asdict(training) | writing
+    return asked | dataclasses.asdict(settings.training) | writing
 
 
-def common_identity(setup: Setup, training: Training, sampling: Sampling, machine: Machine) -> dict:
+def common_identity(baseline: Baseline) -> dict:
     """What changes the numbers of a run, apart from its learning rate and seed: flat, and as JSON has it."""
-    found = named_settings(setup, training, sampling) | {
-        "model_sha256": setup.model_identity["sha256"],
-        "text_sha256": setup.book.sha256,
-        "general_text_sha256": setup.general.sha256 if setup.general else None,
-        "dtype": machine.dtype_name,
-        "sampling_seed": sampling.seed,
+    found = named_settings(baseline.settings) | {
+        "model_sha256": baseline.model_identity["sha256"],
+        "text_sha256": baseline.book.sha256,
+        "general_text_sha256": baseline.general_sha256,
+        "dtype": baseline.machine.dtype_name,
+        "sampling_seed": baseline.sampling.seed,
     }
     del found["seed"]
     return found
@@ -206,17 +206,17 @@ def check_neighbours(folder: Path, common: dict) -> None:
             refuse_changes(path, common | own, found)
 
 
-def state_bytes(setup: Setup) -> int:
+def state_bytes(baseline: Baseline) -> int:
     """Size of a saved state: weights and two moments, 4 bytes each."""
-    return 3 * 4 * parameter_count(setup.config)
+    return 3 * 4 * parameter_count(baseline.config)
 
 
-def check_room(folder: Path, setup: Setup, jobs: list[Job], save_model: bool, at_once: int = 1) -> None:
+def check_room(folder: Path, baseline: Baseline, jobs: list[Job], at_once: int = 1) -> None:
     """Raise a ValueError if the disk of `folder` is too small for `jobs`, of which `at_once` are under way together.
 
     A state that replaces another needs room for both. Each job keeps its model if `save_model`.
     """
-    state = state_bytes(setup)
+    state, save_model = state_bytes(baseline), baseline.settings.save_model
     needed = 2 * state * min(at_once, len(jobs)) + len(jobs) * save_model * state // 3
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
@@ -233,7 +233,8 @@ def check_room(folder: Path, setup: Setup, jobs: list[Job], save_model: bool, at
         )
 
 
-def default_folder(setup: Setup, training: Training) -> Path:
+def default_folder(baseline: Baseline) -> Path:
     """Where runs of these settings go if nothing is said."""
-    parts = [setup.model, setup.book.name + ("-raw" if setup.book.raw else ""), str(training.samples)]
+    training, book = baseline.settings.training, baseline.book
+    parts = [baseline.name, book.name + ("-raw" if book.raw else ""), str(training.samples)]
     return Path("runs") / "-".join(parts + ([f"seed{training.seed}"] if training.seed else []))

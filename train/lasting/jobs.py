@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from data.settings import REPORT_FILE, Settings
-from evaluate.report.closing import closing
+from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
-from evaluate.results import find_results, lr_label, read_result
-from evaluate.table import TABLE_FILE, table
+from evaluate.results import TABLE_FILE, find_runs, lr_label
+from evaluate.table import table, terminal_summary
 from train.lasting.claim import claimed, holder
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
-from train.lasting.run import Plan, begin, follow, open_plan, prepare, run
+from train.lasting.run import begin, follow, open_run, prepare, run
 from train.parallel.team import ALONE, Several, processes, readable_output, wait
 
 
@@ -30,7 +30,7 @@ def train_one(request: Settings, lr: float, out: Path | None, overwrite: bool) -
         )
     with ending_in_one_line() as signals:
         folder = finished_run(request, lr, out, overwrite, signals)
-        print(f"\n{closing([read_result(folder)])}\n")
+        print(f"\n{terminal_summary(find_runs([folder]))}\n")
         print(f"{'result and model are' if request.save_model else 'the result is'} in {folder}")
 
 
@@ -41,23 +41,24 @@ def finished_run(request: Settings, lr: float, out: Path | None, overwrite: bool
         ValueError, OSError: with one line on what to do.
         Interrupted: by a signal.
     """
-    plan = open_plan(request)
-    seed = plan.training.seed
-    folder = out or default_folder(plan.setup, plan.training) / f"lr-{lr_label(lr)}"
-    identity = common_identity(plan.setup, plan.training, plan.sampling, plan.machine) | {"lr": lr, "seed": seed}
+    baseline = open_run(request)
+    seed = request.training.seed
+    folder = out or default_folder(baseline) / f"lr-{lr_label(lr)}"
+    identity = common_identity(baseline) | {"lr": lr, "seed": seed}
     job = Job(lr, seed, folder, identity)
-    prepare(plan, folder, [job], overwrite)
+    prepare(baseline, folder, [job], overwrite)
     with claimed(folder) as ours:
         if not ours:
             raise ValueError(
                 f"another process is at work in {folder} ({holder(folder)}); wait for it, or name another --out"
             )
         to_do = not job.finished
-        yardstick = begin(plan) if to_do else None
-        team = Several(plan.machine.device) if processes()[1] > 1 else ALONE
+        if to_do:
+            begin(baseline)
+        team = Several(baseline.machine.device) if processes()[1] > 1 else ALONE
         team.agree(int(to_do))  # only now the others begin, or leave
         if to_do:
-            run(plan, yardstick, job, signals, team)
+            run(baseline, job, signals, team)
         else:
             print(f"this run is finished already: {folder}; --overwrite repeats it")
             team.leave()
@@ -74,24 +75,24 @@ def sweep(request: Settings, lrs: list[float], seeds: int, out: Path | None, ove
     if overwrite and size > 1:
         raise ValueError("--overwrite is for one process; delete the folder first, then start the others")
     with readable_output(rank, size), ending_in_one_line() as signals:
-        plan = open_plan(request)
-        folder = out or default_folder(plan.setup, plan.training)
-        common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
-        first = plan.training.seed
+        baseline = open_run(request)
+        folder = out or default_folder(baseline)
+        common = common_identity(baseline)
+        first = request.training.seed
         grid = [(lr, seed) for seed in range(first, first + seeds) for lr in lrs]
         jobs = jobs_of(folder, common, grid, seeds > 1, overwrite)
-        prepare(plan, folder, jobs, overwrite, common)
-        work(plan, jobs, signals, rank)
+        prepare(baseline, folder, jobs, overwrite, common)
+        work(baseline, jobs, signals, rank)
         if rank == 0:
             report(folder)
 
 
-def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
+def work(baseline: Baseline, jobs: list[Job], signals: Signals, rank: int) -> None:
     """Do every job that is not finished and that no other process has; the first process stays until all are finished.
 
     Each process walks the jobs from a place of its own. One that dies leaves its job to whoever comes by next.
     """
-    yardstick, looks = None, 0
+    begun, looks = False, 0
     offset = rank % len(jobs)
     walk = [*enumerate(jobs, start=1)][offset:] + [*enumerate(jobs, start=1)][:offset]
     for i, job in walk:
@@ -104,8 +105,10 @@ def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
                 if not ours or job.finished:
                     continue
                 print(title(job, i, jobs), flush=True)
-                yardstick = yardstick or begin(plan)
-                run(plan, yardstick, job, signals)
+                if not begun:
+                    begin(baseline)
+                    begun = True
+                run(baseline, job, signals)
                 mine += 1
         if not mine and rank > 0:
             return
@@ -120,13 +123,13 @@ def title(job: Job, i: int, jobs: list[Job]) -> str:
 
 def report(folder: Path) -> None:
     """Table, figures and page of all results in `folder`, those of earlier sweeps too."""
-    results, written = find_results([folder]), [folder / TABLE_FILE]
-    written[0].write_text(table(results), encoding="utf-8")
-    print(f"\n{closing(results)}\n")
+    runs, written = find_runs([folder]), [folder / TABLE_FILE]
+    written[0].write_text(table(runs), encoding="utf-8")
+    print(f"\n{terminal_summary(runs)}\n")
     try:
         from evaluate.report.plots import plot_all  # only here: it loads the library that draws
 
-        written += plot_all(results, folder)
+        written += plot_all(runs, folder)
         written.append(write_report([folder], folder / REPORT_FILE, written[1:]))
     except Exception as error:  # whatever it is: the runs are done and safe, and only a drawing is missing
         print(f"note: figures or page could not be made ({type(error).__name__}: {' '.join(str(error).split())}); "

@@ -8,13 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from data.settings import Training
 from data.tokenizer import copy_tokenizer
-from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
-from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
-from evaluate.measures.yardstick import Yardstick
+from evaluate.baseline import POINT_HELD_OUT, Baseline
+from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.results import RESULT_FILE, Evaluation, Result, write_result
-from evaluate.setup import Setup
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
@@ -26,8 +23,7 @@ from train.lasting.state import settle
 
 
 def result_of(
-    yardstick: Yardstick,
-    training: Training,
+    baseline: Baseline,
     job: Job,
     record: dict,
     after: Evaluation | None,
@@ -39,46 +35,46 @@ def result_of(
         record: its `train_loss`, `checkpoints`, the `seconds` of training and those of them spent `measuring`.
         diverged: what is not a finite number, "loss" or "gradient", if it is so.
     """
-    reference, setup, machine = yardstick.reference, yardstick.setup, yardstick.machine
+    machine = baseline.machine
     losses, checkpoints = record["train_loss"], record["checkpoints"]
-    seconds = {"before": yardstick.before["seconds"], "training": record["seconds"] - record["measuring"]}
+    seconds = {"before": baseline.before["seconds"], "training": record["seconds"] - record["measuring"]}
     seconds["checkpoints"] = record["measuring"]
     found = {
         "lr": job.lr,
         "device": str(machine.device),
         "dtype": machine.dtype_name,
-        "model_name": setup.model,
-        "model_identity": setup.model_identity,
-        "text_name": setup.book.name,
-        "text_sha256": setup.book.sha256,
-        "text_notes": setup.book.notes,
+        "model_name": baseline.name,
+        "model_identity": baseline.model_identity,
+        "text_name": baseline.book.name,
+        "text_sha256": baseline.book.sha256,
+        "text_notes": baseline.book.notes,
     }
     end = {name: found[name] for name in ("lr", "device", "dtype")} | {"sample": len(losses), "what": diverged}
     return {
         "lr": job.lr,
-        "samples": training.samples,
+        "samples": baseline.settings.training.samples,
         "seed": job.seed,
         "train_loss": losses,
         "held_out_loss": [[c["sample"], c["held_out_loss"]] for c in checkpoints if "held_out_loss" in c],
         "checkpoints": checkpoints,
         "diverged": end if diverged else None,
-        "before": yardstick.before,
+        "before": baseline.before,
         "after": after,
-        "book": yardstick.book,
-        "prompts": [setup.tokenizer.decode(row) for row in reference.prompts.tolist()],
+        "book": baseline.book_evaluation,
+        "prompts": [baseline.tokenizer.decode(row) for row in baseline.passages[0].tolist()],
         "shown": {"temperature": SHOWN_TEMPERATURE, "top_k": SHOWN_TOP_K},
-        "least_copy": reference.least,
-        "book_ratio": setup.book_ratio,
-        "book_tokens": len(setup.tokens),
-        "held_out_tokens": setup.held_out,
-        "held_out_on_the_way": min(setup.held_out, HELD_OUT_ON_THE_WAY),
-        "settings": named_settings(setup, training, reference.sampling) | found,
+        "least_copy": baseline.min_copy_length,
+        "book_ratio": baseline.book_ratio,
+        "book_tokens": len(baseline.tokens),
+        "held_out_tokens": baseline.held_out,
+        "held_out_on_the_way": min(baseline.held_out, POINT_HELD_OUT),
+        "settings": named_settings(baseline.settings) | found,
         "identity": job.identity,
         "environment": environment(machine) | {"seconds": seconds | ({"after": after["seconds"]} if after else {})},
     }
 
 
-def keep_outcome(folder: Path, result: Result, model: GPT2 | None, setup: Setup) -> Result:
+def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> Result:
     """Write the model, if any, and the result; only when both are on the disk, the state may go. The card comes last.
 
     Raises:
@@ -86,8 +82,8 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, setup: Setup)
     """
     try:
         if model is not None:
-            copy_tokenizer(setup.folder, folder)
-            save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
+            copy_tokenizer(baseline.folder, folder)
+            save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
             for name in MODEL_FILES:
                 settle(folder / name)
         write_result(folder, result)

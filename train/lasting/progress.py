@@ -5,7 +5,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from evaluate.results import Checkpoint, Result, final_loss, lowest_held_out
+from evaluate.results import EvalPoint, Run
 
 
 class Progress:
@@ -41,14 +41,14 @@ class Progress:
     def measuring(self) -> None:
         self.bar.set_description(f"measuring at {self.label}")
 
-    def measured(self, checkpoint: Checkpoint) -> None:
+    def measured(self, point: EvalPoint) -> None:
         """Show what was measured after the samples done so far, with the mean training loss since the last time."""
         words = [f"{self.label} sample {self.done}/{self.samples}"]
         if self.losses:
             words.append(f"training {np.mean(self.losses):.2f}")
-        if "held_out_loss" in checkpoint:
-            words.append(f"held-out {checkpoint['held_out_loss']:.2f}")
-            self.shown["held-out"] = f"{checkpoint['held_out_loss']:.3f}"
+        if "held_out_loss" in point:
+            words.append(f"held-out {point['held_out_loss']:.2f}")
+            self.shown["held-out"] = f"{point['held_out_loss']:.3f}"
         if self.first < self.done < self.samples:
             seconds = (time.monotonic() - self.began) / (self.done - self.first) * (self.samples - self.done)
             words.append(f"{duration(seconds)} left")
@@ -65,12 +65,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def summed_up(label: str, result: Result) -> str:
+def summed_up(run: Run) -> str:
     """One line on a run that has finished and not diverged."""
-    seconds = result["environment"]["seconds"]
-    words = [f"training loss {result['train_loss'][0]:.3f} to {final_loss(result):.3f}"]
-    if held_out := result["held_out_loss"]:
-        sample, lowest = lowest_held_out(result)
-        words.append(f"held-out {held_out[0][1]:.3f} to {held_out[-1][1]:.3f} (lowest {lowest:.3f} at sample {sample})")
-    words.append(f"ratio {result['before']['ratio']:.3f} to {result['after']['ratio']:.3f}")
-    return f"{label} done in {duration(sum(seconds.values()) - seconds['before'])}: {', '.join(words)}"
+    seconds = run.result["environment"]["seconds"]
+    words = [f"training loss {run.train_loss[0]:.3f} to {run.last_loss:.3f}"]
+    if held_out := run.held_out:
+        step, lowest = run.lowest_held_out
+        words.append(f"held-out {held_out[0][1]:.3f} to {held_out[-1][1]:.3f} (lowest {lowest:.3f} at step {step})")
+    words.append(f"ratio {run.before['ratio']:.3f} to {run.after['ratio']:.3f}")
+    return f"{run.label} done in {duration(sum(seconds.values()) - seconds['before'])}: {', '.join(words)}"

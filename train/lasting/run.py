@@ -8,21 +8,16 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
 from data.settings import TRIAL, Sampling, Settings, Training
-from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
-from evaluate.measures.reference import general_windows
-from evaluate.measures.yardstick import Yardstick, open_yardstick
-from evaluate.results import Checkpoint, Result, write_json
-from evaluate.setup import Setup, open_setup
+from evaluate.baseline import POINT_HELD_OUT, Baseline, open_baseline
+from evaluate.results import EvalPoint, Result, Run, write_json
 from model.device import Machine, fastest_dtype
 from model.gpt2 import GPT2
-from model.pretrained import load_pretrained
 from train.adamw import AdamW
 from train.lasting.folder import (
     IDENTITY_FILE,
@@ -49,54 +44,11 @@ FULL_EVERY = 4  # of these, every so many also measure KL and copying, which tak
 CHECKPOINT_TEXTS = 32  # so many texts stand for all of them while training is under way
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A request whose model and text are open, and which has been found to fit together."""
-
-    setup: Setup
-    training: Training
-    sampling: Sampling
-    machine: Machine
-    save_model: bool
-
-
-def open_plan(request: Settings) -> Plan:
-    """Open what `request` names and check its settings against it; nothing is written.
-
-    Raises:
-        ValueError, OSError: with one line on what to do.
-    """
-    training, machine = request.training, Machine(own_device(request.device), request.dtype)
+def open_run(settings: Settings) -> Baseline:
+    """Open and check everything that `settings` name; nothing is written."""
     keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
-    setup = open_setup(
-        request.model,
-        request.text,
-        raw_text=request.raw_text,
-        general_text=request.general_text,
-        holdout=training.holdout,
-    )
-    if training.seq_len > setup.config.block_size:
-        raise ValueError(
-            f"--seq-len {training.seq_len} is over the model's context of {setup.config.block_size} tokens; "
-            f"use {setup.config.block_size} or less"
-        )
-    if len(setup.training_tokens) <= training.seq_len:
-        raise ValueError(
-            f"the text has {len(setup.training_tokens)} tokens to train on, a window needs {training.seq_len + 1}; "
-            "use a longer text or a smaller --seq-len"
-        )
-    if training.holdout and setup.held_out < 2:
-        raise ValueError(
-            f"--holdout {training.holdout} of {len(setup.tokens)} tokens leaves nothing to predict; hold out more"
-        )
-    general_windows(setup, training.seq_len)  # says it if the text is too short
-    return Plan(setup, training, request.sampling, machine, request.save_model)
-
-
-def fresh_model(plan: Plan) -> GPT2:
-    """The pretrained weights, as they are before any training."""
-    return load_pretrained(plan.setup.folder, dropout=plan.training.dropout).to(plan.machine.device)
+    return open_baseline(settings, own_device(settings.device))
 
 
 def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
@@ -104,7 +56,7 @@ def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
     return AdamW(model.parameters(), lr, weight_decay=training.weight_decay, piece=piece)
 
 
-def prepare(plan: Plan, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None = None) -> None:
+def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None = None) -> None:
     """Check everything that can be wrong with `jobs`, and only then make `folder`.
 
     Args:
@@ -115,60 +67,57 @@ def prepare(plan: Plan, folder: Path, jobs: list[Job], overwrite: bool, common: 
     """
     to_do = [job for job in jobs if overwrite or not job.finished]
     if to_do:
-        compare_with_cpu(fresh_model(plan), plan.machine.device, plan.machine.dtype, plan.sampling.seed)
-    check_room(folder, plan.setup, to_do, plan.save_model, at_once=processes()[1] if common else 1)
-    new_folder(folder, overwrite, keep=plan.setup.folder, sweep=common is not None)
+        machine = baseline.machine
+        compare_with_cpu(baseline.fresh_model(), machine.device, machine.dtype, baseline.sampling.seed)
+    check_room(folder, baseline, to_do, at_once=processes()[1] if common else 1)
+    new_folder(folder, overwrite, keep=baseline.folder, sweep=common is not None)
     for job in jobs:
         check_job(job)
     if common is not None:
         check_neighbours(folder, common)
 
 
-def begin(plan: Plan) -> Yardstick:
+def begin(baseline: Baseline) -> None:
     """Say what should be known, and measure the base model."""
-    for note in notes_on(plan.setup, plan.machine):
+    for note in notes_on(baseline):
         print(f"note: {note}")
-    if (samples := plan.training.samples) < TRIAL:
+    if (steps := baseline.settings.training.samples) < TRIAL:
         print(
-            f"note: fewer than {TRIAL} samples are a trial: it is measured every {measured_every(samples)} samples, by "
-            f"{plan.sampling.sequences} texts (--eval-sequences N for more; a full run has {Sampling.sequences})"
+            f"note: fewer than {TRIAL} steps are a trial: it is measured every {measured_every(steps)} steps, by "
+            f"{baseline.sampling.sequences} texts (--eval-sequences N for more; a full run has {Sampling.sequences})"
         )
-    size = state_bytes(plan.setup) / 1e9
+    size = state_bytes(baseline) / 1e9
     print(f"a run that is interrupted goes on from its last state, {size:.2g} GB in {STATE_FILE}", flush=True)
-    yardstick = open_yardstick(plan.setup, fresh_model(plan), plan.sampling, plan.training.seq_len, plan.machine)
-    before = yardstick.before
+    before = baseline.before
     held_out = f", held-out loss {before['held_out']['loss']:.3f}" if before["held_out"] else ""
-    print(
-        f"before training: ratio {before['ratio']:.3f}{held_out}, measured in {duration(before['seconds'])}", flush=True
-    )
-    return yardstick
+    print(f"before training: ratio {before['ratio']:.3f}{held_out}, in {duration(before['seconds'])}", flush=True)
 
 
-def notes_on(setup: Setup, machine: Machine) -> list[str]:
-    """What somebody who reads the numbers, or waits for them, should know."""
-    notes = list(setup.book.notes)
+def notes_on(baseline: Baseline) -> list[str]:
+    """What a reader of the numbers should know."""
+    machine, notes = baseline.machine, list(baseline.book.notes)
     imitated = machine.dtype == torch.bfloat16 and fastest_dtype(machine.device) != machine.dtype
     if machine.device.type == "cpu" and imitated:
         notes.append("this CPU has no bfloat16 and imitates it, many times slower; --dtype float32 is for it")
-    if setup.held_out > HELD_OUT_ON_THE_WAY:
+    if baseline.held_out > POINT_HELD_OUT:
         notes.append(
-            f"of the {setup.held_out:,} tokens held out the first {HELD_OUT_ON_THE_WAY:,} are measured during training, all of "
+            f"of the {baseline.held_out:,} tokens held out the first {POINT_HELD_OUT:,} are measured during training, all of "
             "them before and after"
         )
-    if spare := setup.config.vocab_size - setup.tokenizer.n_vocab:
+    if spare := baseline.config.vocab_size - baseline.tokenizer.n_vocab:
         notes.append(
             f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or a vocabulary padded to a "
             "round number); they are never drawn and begin no text"
         )
-    if setup.model == "lilliput":
+    if baseline.name == "lilliput":
         notes.append(
-            "lilliput is the small model that is shipped, not GPT-2: it wants larger learning rates "
+            "lilliput is the small model that is shipped, not GPT-2: it needs larger learning rates "
             "(about 1e-4 to 3e-3), and its figures say nothing about OpenAI's weights"
         )
     return notes
 
 
-def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team = ALONE) -> Result:
+def run(baseline: Baseline, job: Job, signals: Signals, team: Team = ALONE) -> Result:
     """Fine-tune a fresh model, evaluate it, and write model and result to the job's folder, which is claimed.
 
     It goes on from the state in that folder if there is one.
@@ -178,20 +127,20 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
         OSError: the outcome cannot be written; the state that led to it is kept.
         Interrupted: by a signal; in training, after the state was saved.
     """
-    # Before. The seed is that of batches and dropout; start tokens and luck of the writing are the same in every run.
-    training = dataclasses.replace(plan.training, seed=job.seed)
-    model, optimizer, keeper, record = open_state(plan, yardstick, job)
+    # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
+    training, machine = dataclasses.replace(baseline.settings.training, seed=job.seed), baseline.machine
+    model, optimizer, keeper, record = open_state(baseline, job)
     team.share(optimizer)
-    gradients = team.gradients(model, optimizer, plan.machine.dtype, training.micro_batch, job.seed)
+    gradients = team.gradients(model, optimizer, machine.dtype, training.micro_batch, job.seed)
     diverged, clock = None, stopwatch(record["seconds"])
 
     # Train.
     with signals.deferred(), Progress(job.label, training.samples, optimizer.steps) as progress:
         try:
-            for loss in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
+            for loss in steps(model, baseline.training_tokens, optimizer, training, gradients):
                 record["train_loss"].append(loss)
                 progress.trained(loss)
-                measure_on_the_way(yardstick, model, record, training.samples, progress)
+                measure_on_the_way(baseline, model, record, training.samples, progress)
                 record["seconds"] = clock()
                 if signal := team.agree(signals.received or 0):
                     stop(signal, keeper, record, training.samples, team)
@@ -205,36 +154,36 @@ def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals, team: Team
         raise Interrupted(signals.received)
 
     # After.
-    if diverged is None and not yardstick.finds_sound(model):
+    if diverged is None and not baseline.is_finite(model):
         diverged = "loss"
-    after = None if diverged else yardstick.evaluate(model, f"after {job.label}")
+    after = None if diverged else baseline.evaluate(model, f"after {job.label}")
     if after:
-        keep_numbers(record, yardstick.checkpoint_of(model, training.samples, after))
+        keep_numbers(record, baseline.point_of(model, training.samples, after))
 
     # Keep.
     if diverged:
-        tell_divergence(job, plan.machine, diverged, len(record["train_loss"]))
-    result = result_of(yardstick, plan.training, job, record, after, diverged)
-    keep_outcome(job.folder, result, model if after and plan.save_model else None, plan.setup)
+        tell_divergence(job, machine, diverged, len(record["train_loss"]))
+    result = result_of(baseline, job, record, after, diverged)
+    keep_outcome(job.folder, result, model if after and baseline.settings.save_model else None, baseline)
     if after:
-        print(summed_up(job.label, result), flush=True)
+        print(summed_up(Run(result, job.label)), flush=True)
     return result
 
 
-def open_state(plan: Plan, yardstick: Yardstick, job: Job) -> tuple[GPT2, AdamW, Keeper, dict]:
+def open_state(baseline: Baseline, job: Job) -> tuple[GPT2, AdamW, Keeper, dict]:
     """The pretrained model, or an interrupted run's, with its optimizer, and the record of what was done so far."""
     tidy(job.folder)
     write_json(job.folder / IDENTITY_FILE, job.identity)
-    model = fresh_model(plan)
+    model = baseline.fresh_model()
     torch.manual_seed(job.seed)  # for dropout; batches and sampling have generators of their own
-    optimizer = open_optimizer(model, plan.training, job.lr)
+    optimizer = open_optimizer(model, baseline.settings.training, job.lr)
     keeper = Keeper(job.folder / STATE_FILE, model, optimizer, job.identity)
     record = keeper.restore()
     if record is None:
-        record = {"train_loss": [], "checkpoints": [yardstick.first_checkpoint], "seconds": 0.0, "measuring": 0.0}
+        record = {"train_loss": [], "checkpoints": [baseline.first_point], "seconds": 0.0, "measuring": 0.0}
     else:
         record = {"measuring": 0.0} | record  # a state of an earlier version has none
-        samples = plan.training.samples
+        samples = baseline.settings.training.samples
         print(f"going on from sample {optimizer.steps} of {samples} in {keeper.file}", flush=True)
     return model, optimizer, keeper, record
 
@@ -250,22 +199,22 @@ def measured_every(samples: int) -> int:
     return max(AT_LEAST, samples // MEASUREMENTS)
 
 
-def measure_on_the_way(yardstick: Yardstick, model: GPT2, record: dict, samples: int, progress: Progress) -> None:
+def measure_on_the_way(baseline: Baseline, model: GPT2, record: dict, samples: int, progress: Progress) -> None:
     """Add a checkpoint to `record` where one is due after the sample just done. After the last one all is measured."""
     done, every = len(record["train_loss"]), measured_every(samples)
     full = done % (FULL_EVERY * every) == 0
     if done == samples:
         progress.measured({})
-    elif done % every == 0 and (not full or yardstick.finds_sound(model)):
+    elif done % every == 0 and (not full or baseline.is_finite(model)):
         progress.measuring()
         clock = stopwatch(record["measuring"])
-        measured = yardstick.checkpoint(model, done, CHECKPOINT_TEXTS if full else 0)
+        measured = baseline.point(model, done, CHECKPOINT_TEXTS if full else 0)
         progress.measured(measured)
         keep_numbers(record, measured)
         record["measuring"] = clock()
 
 
-def keep_numbers(record: dict, measured: Checkpoint) -> None:
+def keep_numbers(record: dict, measured: EvalPoint) -> None:
     """Add a checkpoint to `record`, unless a figure of it is none: the model has exploded."""
     if all(math.isfinite(figure) for figure in measured.values() if isinstance(figure, float)):
         record["checkpoints"].append(measured)
@@ -302,13 +251,13 @@ def follow(request: Settings, lr: float) -> None:
         try:
             if not team.agree(0):
                 return  # the run is finished already
-            plan = open_plan(request)
-            training, model = plan.training, fresh_model(plan)
+            baseline = open_run(request)
+            training, model = baseline.settings.training, baseline.fresh_model()
             optimizer = open_optimizer(model, training, lr)
             team.share(optimizer)
-            gradients = team.gradients(model, optimizer, plan.machine.dtype, training.micro_batch, training.seed)
+            gradients = team.gradients(model, optimizer, baseline.machine.dtype, training.micro_batch, training.seed)
             with signals.deferred():
-                for _ in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
+                for _ in steps(model, baseline.training_tokens, optimizer, training, gradients):
                     if signal := team.agree(signals.received or 0):
                         team.agree(0)
                         raise SystemExit(128 + signal)

@@ -1,11 +1,11 @@
-"""Pages are Jinja2 templates: HTML files with places that are filled in."""
+"""Web pages from Jinja2 templates."""
 
 from pathlib import Path
 
 
 def fill(file: Path, **values: object) -> str:
-    """The template in `file` with `values`: each is escaped, and a name that is not given is an error."""
-    # Not at the top: every training run imports this module by the report, and Jinja2 would delay its first step by 0.1 s.
+    """The template in `file` with `values`, each of them escaped; a missing name is an error."""
+    # Not at the top: every training run imports the report, and Jinja2 would delay its first step by 0.1 s.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

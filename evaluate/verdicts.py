@@ -1,0 +1,342 @@
+"""What the numbers of a sweep say: verdicts by stated rules, and the conclusion that is made of them.
+
+Everything here is a function of result files alone. A verdict whose numbers are missing (nothing held out, a book too
+short) is not made, and `judge` says which those are.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from data.settings import TRIAL
+from evaluate.chance import sampling_noise, training_noise
+from evaluate.results import Interval, Run, lr_label, paired_difference
+
+LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
+STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
+SPIKE, IN_A_ROW = 0.2, 5  # nats per token, the mean training loss over five steps
+
+
+class NotMeasured(Exception):
+    """A number that a verdict needs is not in the result."""
+
+
+class Found(NamedTuple):
+    """What a rule found in one run."""
+
+    when: str  # completes the rule's name: "from step 40 on"
+    why: str  # the numbers
+
+
+class Rule(NamedTuple):
+    name: str  # what the run does: "copies"
+    words: str  # when the rule holds, for readers
+    holds: Callable[[Run], Found | None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    lr: float
+    seed: int | None  # None: of all seeds of this learning rate
+    name: str
+    sentence: str  # with the numbers
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class NotMade:
+    name: str  # of the verdict
+    run: str  # of which run, "" for all of them
+    reason: str
+
+
+def held_out_loss(run: Run, when: str) -> float:
+    """The loss on the held-out text "before" or "after" training, in nats per token."""
+    if run.result[when]["held_out"] is None:
+        raise NotMeasured("nothing was held out")
+    return run.result[when]["held_out"]["loss"]
+
+
+def during_training(run: Run) -> list[tuple[int, float]]:
+    if len(run.held_out) < 2:
+        raise NotMeasured("no held-out loss during training")
+    return run.held_out
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def percent_with_interval(share: float, interval: Interval) -> str:
+    return f"{percent(share)} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
+
+
+def diverged(run: Run) -> Found | None:
+    if run.after:
+        return None
+    return Found(f"after step {len(run.train_loss)}", "the loss is not a finite number from there on")
+
+
+def loss_spike(run: Run) -> tuple[int, int] | None:
+    """Where the training loss rose above its first value: (the last of the five steps whose mean is highest, the step at
+    which it was back, one beyond the last if never); None if it did not rise."""
+    losses = np.array(run.train_loss)
+    if len(losses) < IN_A_ROW:
+        return None
+    means = np.convolve(losses, np.full(IN_A_ROW, 1 / IN_A_ROW), "valid")  # the i-th: of steps i + 1 to i + 5
+    highest = int(np.argmax(means))
+    if means[highest] <= losses[0] + SPIKE:
+        return None
+    back = np.flatnonzero(means[highest:] <= losses[0])
+    return highest + IN_A_ROW, highest + int(back[0]) + IN_A_ROW if len(back) else len(losses) + 1
+
+
+def too_large_a_step(run: Run) -> Found | None:
+    if (found := loss_spike(run)) is None:
+        return None
+    highest, back = found
+    losses = run.train_loss
+    rise = (
+        f"training loss {losses[0]:.3f} at the first step, {np.mean(losses[highest - IN_A_ROW : highest]):.3f} over "
+        f"steps {highest - IN_A_ROW + 1} to {highest}"
+    )
+    return Found("", rise + (f", back at the first's by step {back}" if back <= len(losses) else ", and never back"))
+
+
+def learns(run: Run) -> Found | None:
+    (_, first), *_, (last, _) = during_training(run)
+    step, lowest = run.lowest_held_out
+    if lowest >= (1 - LOSS_CHANGE) * first:
+        return None
+    fall = f"held-out loss {first:.3f} before, {lowest:.3f} at step {step}"
+    return Found(*("to the end", f"{fall}, still falling") if step == last else (f"until step {step}", fall))
+
+
+def over_fits(run: Run) -> Found | None:
+    # A spike raises the held-out loss too, and that is no over-fitting: only what follows its recovery counts.
+    recovered = (loss_spike(run) or (0, 0))[1]
+    measured = [pair for pair in during_training(run) if pair[0] >= recovered]
+    if not measured:
+        return None
+    steps, losses = zip(*measured)
+    lowest = int(np.argmin(losses))
+    since = steps[lowest]
+    # The ten batches around it; before the first step there is one training loss to compare with, the first batch's.
+    around = slice(since - 5, since + 5) if since > 5 else slice(0, since + 1)
+    if losses[-1] <= (1 + LOSS_CHANGE) * losses[lowest] or run.last_loss >= np.mean(run.train_loss[around]):
+        return None
+    rise = f"held-out loss {losses[lowest]:.3f} there, {losses[-1]:.3f} at the end"
+    return Found(f"from step {since} on", f"{rise}, while the training loss goes on falling")
+
+
+def ends_worse(run: Run) -> Found | None:
+    first, last = held_out_loss(run, "before"), held_out_loss(run, "after")
+    return Found("", f"held-out loss {first:.3f} before, {last:.3f} after") if last > (1 + LOSS_CHANGE) * first else None
+
+
+def copies(run: Run) -> Found | None:
+    mine, base = ((measured["copied"], measured["copied_ci"]) for measured in (run.after, run.before))
+    if mine[1][0] <= base[1][1]:
+        return None
+    shares = percent_with_interval(*mine), percent_with_interval(*base)
+    return Found("", f"{shares[0]} of its tokens lie in copied runs; base model: {shares[1]}")
+
+
+def memorised(run: Run) -> Found | None:
+    mine, base = run.after["extraction"], run.before["extraction"]
+    if mine["training_ci"] is None or mine["held_out_ci"] is None:
+        raise NotMeasured("the text is too short for extraction")
+    if mine["training_ci"][0] <= max(mine["held_out_ci"][1], base["training_ci"][1]):
+        return None
+    return Found(
+        "",
+        f"after prompts from the training text {percent_with_interval(mine['training'], mine['training_ci'])} of its "
+        "tokens are the book's own next ones, after held-out prompts "
+        f"{percent_with_interval(mine['held_out'], mine['held_out_ci'])}; base model, training text: "
+        f"{percent_with_interval(base['training'], base['training_ci'])}",
+    )
+
+
+def trial(run: Run) -> Found | None:
+    return Found("", f"{run.result['samples']} steps are too few for an outcome") if is_trial(run) else None
+
+
+def is_trial(run: Run) -> bool:
+    return run.result["samples"] < TRIAL
+
+
+ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
+DIVERGED = Rule(
+    "diverged",
+    "The training loss was no longer a finite number. Such a run has no model; only its length is judged besides.",
+    diverged,
+)
+A_TRIAL = Rule("is only a trial", f"Fewer than {TRIAL} steps.", trial)
+RULES = (
+    DIVERGED,
+    Rule(
+        "takes too large a step",
+        f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first step.",
+        too_large_a_step,
+    ),
+    Rule(
+        "learns",
+        f"The lowest held-out loss is more than {ONE_PERCENT} below that of the base model. The step at which it is lowest "
+        "is named.",
+        learns,
+    ),
+    Rule(
+        "over-fits",
+        f"At the end the held-out loss is more than {ONE_PERCENT} above its lowest value, and the training loss is lower "
+        "than it was there. After too large a step, only what follows its recovery counts.",
+        over_fits,
+    ),
+    Rule(
+        "ends worse than it began",
+        f"The held-out loss at the end is more than {ONE_PERCENT} above that of the base model.",
+        ends_worse,
+    ),
+    Rule(
+        "copies",
+        "The interval of the copied share lies wholly above that of the base model, which was not trained on the text.",
+        copies,
+    ),
+    Rule(
+        "has memorised passages",
+        "It continues prompts as the book does more often for the training text than for the held-out text, and more often "
+        "than the base model: the first interval lies wholly above the two others.",
+        memorised,
+    ),
+    A_TRIAL,
+)
+FITS_BEST = (
+    "fits best",
+    "The lowest held-out loss at the end among the runs that finished, the mean over seeds if there are several. "
+    f"The runner-up is within the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap away "
+    "(a rough rule with two or three seeds); with one seed, if its loss is less "
+    f"than {ONE_PERCENT} higher.",
+)
+
+
+def fits_best(runs: list[Run]) -> Verdict:
+    """Which learning rate ends with the lowest held-out loss, and whether the runner-up is within the noise."""
+    finished = [run for run in runs if run.after]
+    if len({run.lr for run in finished}) < 2:
+        raise NotMeasured("fewer than two learning rates finished")
+    losses: dict[float, list[float]] = {}
+    for run in finished:
+        losses.setdefault(run.lr, []).append(held_out_loss(run, "after"))
+    best, second = sorted(losses, key=lambda lr: np.mean(losses[lr]))[:2]
+    lowest, next_lowest = float(np.mean(losses[best])), float(np.mean(losses[second]))
+    gap = next_lowest - lowest
+    if min(len(losses[best]), len(losses[second])) > 1:
+        # Welch 1947: the two need not have the same variance.
+        error = math.sqrt(sum(np.var(losses[lr], ddof=1) / len(losses[lr]) for lr in (best, second)))
+        noise, size = gap < STANDARD_ERRORS * error, f"standard error of the gap between seeds {error:.3f}"
+    else:
+        noise, size = gap < LOSS_CHANGE * lowest, f"a gap of {100 * gap / lowest:.1f} %"
+    seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
+    sentence = f"{lr_label(best)} fits best: held-out loss {lowest:.3f} (perplexity {perplexity(lowest)}{seeds})"
+    sentence += f", ahead of {lr_label(second)} with {next_lowest:.3f} ({size}{': within the noise' if noise else ''})"
+    sentence += what_stopping_would_change(finished, best)
+    base = float(np.mean([held_out_loss(run, "before") for run in finished if run.lr == best]))
+    if lowest >= base:
+        sentence += f"; yet it is no better than the base model's {base:.3f}"
+    return Verdict(best, None, "fits best, but within the noise" if noise else "fits best", sentence + ".")
+
+
+def what_stopping_would_change(finished: list[Run], best: float) -> str:
+    """Whether the learning rate `best` was still falling, and which others were as good before they turned: the end of a
+    sentence. Everything here is as measured during training, for a long text on a part of it."""
+    minima: dict[float, list[tuple[int, float]]] = {}
+    if not all(run.held_out for run in finished):
+        return ""
+    lowest = np.mean([run.held_out[-1][1] for run in finished if run.lr == best])
+    for run in finished:
+        minima.setdefault(run.lr, []).append(run.lowest_held_out)
+    end, found = finished[0].held_out[-1][0], ""
+    for lr, pairs in minima.items():
+        steps, loss = sorted({step for step, _ in pairs}), float(np.mean([loss for _, loss in pairs]))
+        if lr == best and steps == [end]:
+            found = f"; it was still falling at the end{found}"
+        elif lr != best and 0 < steps[0] and steps[-1] < end and loss < (1 + LOSS_CHANGE) * lowest:
+            place = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+            better = "better" if loss < (1 - LOSS_CHANGE) * lowest else "as good"
+            found += f"; {lr_label(lr)} was {better} at {place} ({loss:.3f})"
+    return found
+
+
+def perplexity(loss: float) -> str:
+    """exp(loss), with three significant digits or all before the point."""
+    if loss > math.log(1e6):
+        return "over a million"
+    value = math.exp(loss)
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def judge(runs: list[Run]) -> tuple[list[Verdict], list[NotMade]]:
+    """All verdicts on `runs` (see `find_runs`), and those that could not be made because a number is missing."""
+    verdicts, not_made = [], []
+    try:
+        verdicts.append(fits_best(runs))
+    except NotMeasured as reason:
+        not_made.append(NotMade("fits best", "", str(reason)))
+    for run in runs:
+        for rule in RULES if run.after else (DIVERGED, A_TRIAL):
+            try:
+                found = rule.holds(run)
+            except NotMeasured as reason:
+                not_made.append(NotMade(rule.name, run.label, str(reason)))
+                continue
+            if found:
+                sentence = f"{run.label} {' '.join(filter(None, (rule.name, found.when)))}: {found.why}."
+                verdicts.append(Verdict(run.lr, run.seed, rule.name, sentence, found.when))
+    return verdicts, not_made
+
+
+def conclusion(runs: list[Run]) -> list[str]:
+    """What the runs say, in sentences: the same for the terminal, the table and the page."""
+    verdicts, not_made = judge(runs)
+    sentences = [verdict.sentence for verdict in verdicts if verdict.seed is None]
+    sentences += [f"Which learning rate fits best cannot be said: {n.reason}." for n in not_made if not n.run]
+    parts, unmarked = [], []
+    for lr in dict.fromkeys(run.lr for run in runs):
+        mine = [v for v in verdicts if v.lr == lr and v.seed is not None and v.name != A_TRIAL.name]
+        if mine:
+            parts.append(f"{lr_label(lr)} {in_words(phrases(mine, sum(run.lr == lr for run in runs)))}")
+        else:
+            unmarked.append(lr_label(lr))
+    parts += [f"no rule applies to {in_words(unmarked)}"] if unmarked else []
+    # Not str.capitalize: it would make the rest of the sentence small.
+    sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
+    for run in runs:
+        if run.after:
+            change, (low, high) = paired_difference(run.before, run.after)
+            noise = "" if low > 0 or high < 0 else ", within the noise of the writing"
+            sentences.append(
+                f"Ratio at {run.label}: {run.before['ratio']:.3f} before, {run.after['ratio']:.3f} after, a change of "
+                f"{change:+.3f} ({low:+.3f} to {high:+.3f}){noise}."
+            )
+    sentences += sampling_noise(runs) + training_noise(runs)
+    if trials := list(dict.fromkeys(lr_label(run.lr) for run in runs if is_trial(run))):
+        sentences.append(f"Only a trial, with fewer than {TRIAL} steps: {in_words(trials)}.")
+    return sentences
+
+
+def phrases(verdicts: list[Verdict], seeds: int) -> list[str]:
+    """What the verdicts on one learning rate say, each once; with the number of its seeds if they disagree."""
+    spoken = []
+    for name in dict.fromkeys(verdict.name for verdict in verdicts):
+        whens = [verdict.when for verdict in verdicts if verdict.name == name]
+        some = f" ({len(whens)} of {seeds} seeds)" if len(whens) < seeds else ""
+        spoken.append(f"{name} {whens[0] if len(set(whens)) == 1 else ''}".strip() + some)
+    return spoken
+
+
+def in_words(items: Iterable[str]) -> str:
+    """a, b and c"""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
