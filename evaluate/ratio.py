@@ -1,6 +1,6 @@
 """The exercise's measure: which share of the tokens a model writes are among the book's most frequent?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,51 +34,63 @@ class Ratio:
     tokens: Tensor  # (sequences, 1 + new_tokens) the texts themselves, start tokens first
 
 
-def frequent_token_ratio(
+def write_groups(
     model: Callable[[Tensor], Tensor],
-    frequent: Sequence[int],
     sampling: Sampling = Sampling(),
     *,
     vocab_size: int,
     banned: Sequence[int] = (),
     device: torch.device | str = "cpu",
-    watch: Callable[[Tensor], None] | None = None,
-    after_token: Callable[[int], None] | None = None,
-) -> Ratio:
-    """Let `model` write from random tokens, and count.
+) -> Iterator[tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]]:
+    """Let `model` write from random tokens, up to GROUP sequences together.
 
-    Each sequence starts from one token drawn uniformly from the vocabulary; the start is not
-    counted. Start tokens and draws depend on `sampling.seed` alone, so every model is asked the same.
+    Each sequence starts from one token drawn uniformly from the vocabulary. Start tokens and draws depend
+    on `sampling.seed` alone, so every model is asked the same.
 
     Args:
         model: maps token ids (B, T) to logits (B, T, V).
-        frequent: ids of the book's most frequent tokens.
         vocab_size: of the tokenizer; a model may have rows beyond it that stand for no text.
         banned: ids that are never sampled: `<|endoftext|>`, after which another text would begin.
-        watch: called before each draw with the logits that are drawn from, as `generate` does, group by group.
-        after_token: called with the number of sequences that each got one more token, for progress.
+
+    Yields:
+        for each group, its start tokens (B, 1) and the steps of `generate` that continue them.
     """
     starts = generator(START_TOKENS, sampling.seed).integers(vocab_size, size=(sampling.sequences, 1))
     starts = torch.from_numpy(starts).to(device)
-    groups = []
     for first in range(0, sampling.sequences, GROUP):
-        prompts = starts[first : first + GROUP]
-        texts = generate(
+        group = starts[first : first + GROUP]
+        yield group, generate(
             model,
-            prompts,
+            group,
             sampling.new_tokens,
             temperature=sampling.temperature,
             top_k=sampling.top_k or None,
             seed=sampling.seed,
             first_row=first,
             banned=banned,
-            watch=watch,
-            after_token=after_token and (lambda _, rows=len(prompts): after_token(rows)),
         )
-        groups.append(texts.cpu())
-    tokens = torch.cat(groups)  # (sequences, 1 + new_tokens)
+
+
+def frequent_token_ratio(
+    model: Callable[[Tensor], Tensor], frequent: Sequence[int], sampling: Sampling = Sampling(), **options
+) -> Ratio:
+    """Let `model` write from random tokens, and count; the start tokens are not counted.
+
+    Args:
+        frequent: ids of the book's most frequent tokens.
+        options: of `write_groups`.
+    """
+    texts = [
+        torch.cat([starts, *(drawn[:, None] for drawn, _ in steps)], dim=1).cpu()  # (B, 1 + new_tokens)
+        for starts, steps in write_groups(model, sampling, **options)
+    ]
+    return ratio_of(torch.cat(texts), frequent, sampling.seed)
+
+
+def ratio_of(tokens: Tensor, frequent: Sequence[int], seed: int) -> Ratio:
+    """The ratio of the texts `tokens` (sequences, 1 + new_tokens), whose start tokens are not counted."""
     shares = share_among(tokens[:, 1:], frequent)  # (sequences,)
-    return Ratio(shares.mean().item(), bootstrap_interval(shares.numpy(), sampling.seed), shares.tolist(), tokens)
+    return Ratio(shares.mean().item(), bootstrap_interval(shares.numpy(), seed), shares.tolist(), tokens)
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:

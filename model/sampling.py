@@ -88,7 +88,7 @@ class KeyValueCache:
 
     Without it, token number T costs a pass over all T tokens; with it, a pass over one. It holds
     2 x n_layer x B x T x C numbers: 74 MB for ten sequences of 100 tokens of GPT-2 124M.
-    Make it inside `evaluating(model)`: it holds the layers as they are then, packed where that is possible.
+    Make it in eval mode: it holds the layers as they are then, packed where that is possible.
     """
 
     def __init__(self, model: GPT2, batch_size: int, length: int):
@@ -125,21 +125,27 @@ class KeyValueCache:
 
 
 @contextmanager
-def evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside: no dropout and no gradients. Afterwards the model is as it was found.
-
-    A tensor made inside (torch's inference mode) can be read anywhere, but not be changed in place or take part in
-    gradients outside; a copy of it can.
-    """
+def eval_mode(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Switch dropout off inside; afterwards the model is in the mode it was in."""
     was_training = getattr(model, "training", False)
     if was_training:
         model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         if was_training:
             model.train()
+
+
+@contextmanager
+def evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Switch dropout and gradients off inside; afterwards the model is in the mode it was in.
+
+    A tensor made inside (torch's inference mode) can be read anywhere, but not be changed in place or take part in
+    gradients outside; a copy of it can.
+    """
+    with eval_mode(model), torch.inference_mode():
+        yield
 
 
 def generate(
@@ -153,13 +159,11 @@ def generate(
     first_row: int = 0,
     banned: Sequence[int] = (),
     use_cache: bool = True,
-    watch: Callable[[Tensor], None] | None = None,
-    after_token: Callable[[Tensor], None] | None = None,
-) -> Tensor:
-    """Continue every row of `tokens` by `new_tokens` tokens.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Continue every row of `tokens` by `new_tokens` tokens, one step at a time.
 
     The random numbers of a row depend on `seed` and the row's number alone: a batch gives the same
-    rows as its parts would, and two models are asked with the same luck.
+    rows as its parts would, and two models are given the same random numbers.
 
     Args:
         model: a `GPT2`, or anything else that maps token ids (B, T) to logits (B, T, V).
@@ -170,11 +174,10 @@ def generate(
         first_row: number of the first row, for a batch that is part of a larger one.
         banned: token ids that are never drawn.
         use_cache: False recomputes everything for each token, as a model that is not a `GPT2` always does.
-        watch: called before each draw with the logits (B, V) that are drawn from, in the model's dtype, banned tokens at -inf.
-        after_token: called with the tokens (B,) just drawn, to show them or to count.
 
-    Returns:
-        (B, T + new_tokens) token ids, prompts included.
+    Yields:
+        for each new token, the token ids drawn (B,) and the logits (B, V) that they were drawn from, in the
+        model's dtype, with banned tokens at -inf.
     """
     B, T = tokens.shape
     block_size = model.config.block_size if isinstance(model, GPT2) else None
@@ -184,19 +187,23 @@ def generate(
     # The last token drawn is never read, hence - 1. Positions are learned and absolute: once the
     # window has to slide, every token changes its position and no cached key is right any more.
     cached = use_cache and block_size is not None and T + new_tokens - 1 <= block_size
-    with evaluating(model):
+    with eval_mode(model):
         cache = KeyValueCache(model, B, T + new_tokens - 1) if cached else None
         for i in range(new_tokens):
-            if cache is not None:
-                logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
-            else:
-                window = tokens if block_size is None else tokens[:, -block_size:]
-                logits = model(window)[:, -1].clone()  # (B, V) that are not the model's own
-            logits.index_fill_(1, banned, -torch.inf)
-            if watch is not None:
-                watch(logits)
-            drawn = sample_token(logits.to(exact), uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
-            tokens = torch.cat([tokens, drawn[:, None].to(tokens.device)], dim=1)
-            if after_token is not None:
-                after_token(drawn)
-    return tokens.clone()  # outside of `evaluating`, so that the caller may change it
+            with torch.inference_mode():  # left before each `yield`: the caller may need gradients
+                if cache is not None:
+                    logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
+                else:
+                    window = tokens if block_size is None else tokens[:, -block_size:]
+                    logits = model(window)[:, -1].clone()  # (B, V) that are not the model's own
+                logits.index_fill_(1, banned, -torch.inf)
+                drawn = sample_token(logits.to(exact), uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
+                drawn = drawn.to(tokens.device)
+                tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+            yield drawn, logits
+
+
+def complete(model: Callable[[Tensor], Tensor], tokens: Tensor, new_tokens: int, **settings) -> Tensor:
+    """`tokens` (B, T) and the tokens that `generate` draws after them, with its `settings`: (B, T + new_tokens)."""
+    drawn = [column[:, None] for column, _ in generate(model, tokens, new_tokens, **settings)]  # (B, 1) each
+    return torch.cat([tokens, *drawn], dim=1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data.generators import EXTRACTION, generator
-from model.sampling import generate
+from model.sampling import complete
 
 LEAST = 13  # tokens. No run of 13 of GPT-2's in the last tenth of Gulliver's Travels stands in the rest
 BY_THE_AUTHOR = 0.01  # share of the tokens: so much of it anybody may have in common with what he wrote before
@@ -172,5 +172,5 @@ def extraction(
     if not len(starts):
         return np.zeros(0)
     passages = torch.stack([tokens[start : start + length] for start in starts])  # (P, length)
-    written = generate(model, passages[:, :prompt_tokens], new_tokens, temperature=0, banned=banned)  # (P, length)
+    written = complete(model, passages[:, :prompt_tokens], new_tokens, temperature=0, banned=banned)  # (P, length)
     return (written == passages)[:, prompt_tokens:].cpu().double().mean(1).numpy()  # (P,)

@@ -30,7 +30,7 @@ from evaluate.measures.variety import distinct, perplexity_under, repeated
 from evaluate.ratio import bootstrap_interval, frequent_token_ratio, share_among
 from evaluate.results import Checkpoint, Evaluation
 from model.gpt2 import GPT2
-from model.sampling import cast_copy, evaluating, generate
+from model.sampling import cast_copy, complete, evaluating
 
 TEXTS_KEPT = 8  # of the texts written for the ratio, this many go into the result
 PROMPTS_ON_THE_WAY = 2  # of the prompts, so many are continued during training too
@@ -150,7 +150,7 @@ def forgetting_of(reference: Reference, model: GPT2) -> dict:
 def continuations_of(reference: Reference, model: GPT2, count: int = PROMPTS) -> list[dict]:
     """How `model` goes on after the first `count` prompts, with the same luck as every other model."""
     prompts = reference.prompts[:count]
-    rows = generate(
+    rows = complete(
         model,
         prompts,
         reference.book_continuations.shape[1],

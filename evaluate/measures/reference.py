@@ -13,7 +13,7 @@ from tqdm import tqdm
 from data.settings import Sampling
 from evaluate.measures.copying import SourceIndex, least_copy
 from evaluate.measures.style import letter_tokens, sampler_mass
-from evaluate.ratio import Ratio, frequent_token_ratio
+from evaluate.ratio import Ratio, ratio_of, write_groups
 from evaluate.setup import Setup
 from model.device import Machine, exact_on
 from model.gpt2 import GPT2
@@ -63,30 +63,35 @@ def write(setup: Setup, model: GPT2, sampling: Sampling, machine: Machine, title
     mask = torch.zeros(setup.config.vocab_size, dtype=torch.bool)
     mask[setup.frequent] = True
     mask = mask.to(exact_on(machine.device))
-    steps = []  # one (B, 2) for each step of each group
-    bent = sampling.top_k != 0 or sampling.temperature != 1
+    truncated = sampling.top_k != 0 or sampling.temperature != 1
 
-    def watch(logits: Tensor) -> None:
+    def frequent_masses(logits: Tensor) -> Tensor:
+        """(B, 2): as the sampler draws, and untruncated."""
         logits = logits.to(mask.device)
         untruncated = sampler_mass(logits, mask)  # (B,)
-        mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if bent else untruncated
-        steps.append(torch.stack([mass, untruncated], -1))
+        mass = sampler_mass(logits, mask, sampling.temperature, sampling.top_k or None) if truncated else untruncated
+        return torch.stack([mass, untruncated], -1)
 
+    groups = write_groups(
+        cast_copy(model, machine.dtype),
+        sampling,
+        vocab_size=setup.tokenizer.n_vocab,
+        banned=setup.banned,
+        device=machine.device,
+    )
+    texts, masses = [], []
     total = sampling.sequences * sampling.new_tokens
     with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
-        ratio = frequent_token_ratio(
-            cast_copy(model, machine.dtype),
-            setup.frequent,
-            sampling,
-            vocab_size=setup.tokenizer.n_vocab,
-            banned=setup.banned,
-            device=machine.device,
-            watch=watch,
-            after_token=progress.update,
-        )
-    groups = (steps[i : i + sampling.new_tokens] for i in range(0, len(steps), sampling.new_tokens))
-    masses = torch.cat([torch.stack(group).mean(0) for group in groups])  # (S, 2)
-    return Written(ratio, *masses.T.cpu().numpy())
+        for starts, steps in groups:
+            columns, group_masses = [starts[:, 0]], []
+            for drawn, logits in steps:
+                columns.append(drawn)
+                group_masses.append(frequent_masses(logits))
+                progress.update(len(drawn))
+            texts.append(torch.stack(columns, dim=1).cpu())  # (B, 1 + N)
+            masses.append(torch.stack(group_masses).mean(0))  # (B, 2)
+    ratio = ratio_of(torch.cat(texts), setup.frequent, sampling.seed)
+    return Written(ratio, *torch.cat(masses).T.cpu().numpy())
 
 
 def general_windows(setup: Setup, seq_len: int) -> Tensor | None:
