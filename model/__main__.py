@@ -5,7 +5,6 @@ python -m model lilliput "My father had a small estate"
 # The room's only file that imports other rooms, and one that no file imports: a command stands on all of them.
 
 import sys
-from functools import partial
 
 from data.flags import Parser, add_flags, filled, positive_int
 from data.settings import Sampling, Settings
@@ -60,8 +59,10 @@ def main() -> None:
     args = parser.parse_args()
     names = [args.model, *args.compare]
     with parser.errors_in_one_line():
+        import torch
+
         from evaluate.setup import never_drawn, open_model  # only now, see data/flags.py
-        from model.answer import go_on
+        from model.answer import show_text
         from model.device import Machine
         from model.pretrained import load_pretrained
         from model.sampling import cast_copy, generate
@@ -70,16 +71,24 @@ def main() -> None:
         opened = [open_model(name) for name in names]  # before any weights are read: a name may be wrong
         prompt = read_prompt(args.prompt)
         models = [cast_copy(load_pretrained(f).to(machine.device), machine.dtype) for f, _, _ in opened]
-        write = partial(
-            generate, new_tokens=args.tokens, temperature=args.temperature, top_k=args.top_k or None, seed=args.seed
-        )
         for row in range(args.texts):
             for name, model, (_, config, tokenizer) in zip(names, models, opened):
                 if len(names) * args.texts > 1:
                     print(f"--- {name}" + (f", text {row + 1}" if args.texts > 1 else ""))
-                if row == 0 and (length := len(tokenizer.encode_ordinary(prompt))) > config.block_size:
-                    print(f"note: of {length} tokens {name} sees the last {config.block_size}", file=sys.stderr)
-                go_on(model, tokenizer, prompt, row, partial(write, banned=never_drawn(tokenizer, config)))
+                ids = tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token]  # a text begins where another has ended
+                if row == 0 and len(ids) > config.block_size:
+                    print(f"note: of {len(ids)} tokens {name} sees the last {config.block_size}", file=sys.stderr)
+                steps = generate(
+                    model,
+                    torch.tensor([ids], device=machine.device),
+                    args.tokens,
+                    temperature=args.temperature,
+                    top_k=args.top_k or None,
+                    seed=args.seed,
+                    first_row=row,
+                    banned=never_drawn(tokenizer, config),
+                )
+                show_text(tokenizer, prompt, steps)
 
 
 if __name__ == "__main__":

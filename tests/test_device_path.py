@@ -26,7 +26,7 @@ from evaluate.ratio import frequent_token_ratio
 from evaluate.setup import open_setup
 from model.device import Machine
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, generate, sample_token
+from model.sampling import cast_copy, complete, sample_token
 from train.adamw import AdamW
 from train.experiment import experiment
 from train.loop import plain_gradients, steps
@@ -123,7 +123,7 @@ def test_writing_on_a_device_waits_for_no_token(model_folder, settings, dtype):
         def written(device):
             model = cast_copy(load_pretrained(model_folder).to(device), dtype)
             gpu.sent.clear()
-            return generate(model, prompts.to(device), BLOCK - 3, seed=3, banned=[VOCAB - 1], **settings)
+            return complete(model, prompts.to(device), BLOCK - 3, seed=3, banned=[VOCAB - 1], **settings)
 
         found = written("cuda")
         assert gpu.waits == [] and len(gpu.sent) == 3  # the prompts, the luck of all rows and tokens, what is banned

@@ -13,7 +13,7 @@ import model.answer as answer
 from data.tokenizer import load_tokenizer
 from model.device import Machine
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, generate
+from model.sampling import cast_copy, complete
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def written(model_folder):
     def write(prompt, new_tokens, row=0, **settings):
         ids = (tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token])[-BLOCK:]
         settings = {"temperature": 0.8, "top_k": 40} | settings
-        rows = generate(model, torch.tensor([ids]), new_tokens, first_row=row, banned=[tokenizer.eot_token], **settings)
+        rows = complete(model, torch.tensor([ids]), new_tokens, first_row=row, banned=[tokenizer.eot_token], **settings)
         return prompt + tokenizer.decode(rows[0, len(ids) :].tolist())
 
     return write
@@ -76,16 +76,15 @@ def test_a_character_of_several_tokens_is_shown_when_it_is_whole(model_folder, m
     tokenizer, shown = load_tokenizer(model_folder), []
     monkeypatch.setattr(answer, "show", shown.append)
 
-    def write(ids):
-        return lambda model, prompt, after_token, **_: [after_token(torch.tensor([i])) for i in ids]
+    def steps(ids):
+        return [(torch.tensor([i]), None) for i in ids]
 
-    model = load_pretrained(model_folder)
     ids = tokenizer.encode_ordinary("é€😀")
     assert len(ids) == 9
-    answer.go_on(model, tokenizer, "x", 0, write(ids))
+    answer.show_text(tokenizer, "x", steps(ids))
     assert shown == ["x", "", "é", "", "", "€", "", "", "", "😀", "\n"]
     shown.clear()
-    answer.go_on(model, tokenizer, "x", 0, write(ids[:4]))  # cut off within a character
+    answer.show_text(tokenizer, "x", steps(ids[:4]))  # cut off within a character
     assert "".join(shown) == "xé\ufffd\n"
 
 

@@ -13,7 +13,7 @@ from data.tokenizer import load_tokenizer
 from evaluate.loss import text_loss
 from model.hub import LILLIPUT
 from model.pretrained import load_pretrained
-from model.sampling import generate
+from model.sampling import complete
 
 # Bits per byte on the first 20,000 characters of the voyage: 1.585 when the model was made. A damaged
 # file, or one trained to less, comes out above.
@@ -46,7 +46,7 @@ def test_it_writes_words():
     """Of the words it writes, nearly all stand in the voyage or the model card: English, not letter soup."""
     model, tokenizer = load_pretrained("lilliput"), load_tokenizer(LILLIPUT)
     prompts = torch.tensor([tokenizer.encode_ordinary(" the")] * 8)
-    texts = generate(model, prompts, 40, temperature=0.8, top_k=20, banned=[tokenizer.eot_token])
+    texts = complete(model, prompts, 40, temperature=0.8, top_k=20, banned=[tokenizer.eot_token])
     written = re.findall(r"[a-z]+", " ".join(tokenizer.decode(row) for row in texts.tolist()).lower())
     known = set(re.findall(r"[a-z]+", load_book("voyage").text.lower()))
     assert len(written) > 150 and sum(word in known for word in written) / len(written) > 0.8

@@ -10,7 +10,7 @@ from conftest import BLOCK, VOCAB, WIDTH
 
 from model.gpt2 import GPT2
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, generate, sample_token, uniform_numbers
+from model.sampling import cast_copy, complete, generate, sample_token, uniform_numbers
 from model.speed.packed import PackedLinear, can_pack, pack
 
 needs_packing = pytest.mark.skipif(not can_pack(torch.zeros(2, 2)), reason="this PyTorch has no packed linear layers")
@@ -28,8 +28,8 @@ def prompts():
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}, {"temperature": 0.7}])
 def test_the_cache_changes_nothing(model, prompts, settings):
-    cached = generate(model, prompts, BLOCK - 3, seed=3, **settings)
-    assert torch.equal(cached, generate(model, prompts, BLOCK - 3, seed=3, use_cache=False, **settings))
+    cached = complete(model, prompts, BLOCK - 3, seed=3, **settings)
+    assert torch.equal(cached, complete(model, prompts, BLOCK - 3, seed=3, use_cache=False, **settings))
     assert cached.shape == (5, BLOCK) and torch.equal(cached[:, :3], prompts)
 
 
@@ -42,39 +42,39 @@ def test_with_the_cache_every_token_is_read_once(model, prompts, monkeypatch):
         return embed(model, tokens, start)
 
     monkeypatch.setattr(GPT2, "embed", watched)
-    generate(model, prompts, 5)
+    complete(model, prompts, 5)
     assert read == [(0, 3), (3, 1), (4, 1), (5, 1), (6, 1)]
     read.clear()
-    generate(model, prompts, 5, use_cache=False)
+    complete(model, prompts, 5, use_cache=False)
     assert read == [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7)]
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}])
 def test_a_batch_equals_its_rows(model, prompts, settings):
-    together = generate(model, prompts, 12, seed=3, **settings)
-    alone = [generate(model, prompts[i : i + 1], 12, seed=3, first_row=i, **settings) for i in range(5)]
+    together = complete(model, prompts, 12, seed=3, **settings)
+    alone = [complete(model, prompts[i : i + 1], 12, seed=3, first_row=i, **settings) for i in range(5)]
     assert torch.equal(together, torch.cat(alone))
 
 
 def test_greedy_takes_the_most_likely(model, prompts):
-    tokens = generate(model, prompts, 6, temperature=0)
+    tokens = complete(model, prompts, 6, temperature=0)
     for end in range(3, 9):
         with torch.no_grad():
             assert torch.equal(tokens[:, end], model(tokens[:, :end])[:, -1].argmax(-1))
 
 
 def test_longer_than_the_context_sees_the_last_tokens(model, prompts):
-    tokens = generate(model, prompts, BLOCK + 5, temperature=0)
+    tokens = complete(model, prompts, BLOCK + 5, temperature=0)
     assert tokens.shape == (5, BLOCK + 8)
     with torch.no_grad():
         assert torch.equal(tokens[:, -1], model(tokens[:, -1 - BLOCK : -1])[:, -1].argmax(-1))
     # Up to the full context nothing has slid yet: the cached path agrees.
-    assert torch.equal(tokens[:, : BLOCK + 1], generate(model, prompts, BLOCK - 2, temperature=0))
+    assert torch.equal(tokens[:, : BLOCK + 1], complete(model, prompts, BLOCK - 2, temperature=0))
 
 
 def test_same_seed_same_text_and_other_seed_another(model, prompts):
     def text(seed):
-        return generate(model, prompts, 15, seed=seed)
+        return complete(model, prompts, 15, seed=seed)
 
     torch.manual_seed(1)
     first = text(5)
@@ -84,16 +84,16 @@ def test_same_seed_same_text_and_other_seed_another(model, prompts):
 
 
 def test_rows_with_equal_prompts_differ(model):
-    same = generate(model, torch.zeros(4, 1, dtype=torch.long), 15, seed=0)
+    same = complete(model, torch.zeros(4, 1, dtype=torch.long), 15, seed=0)
     assert len({tuple(row) for row in same.tolist()}) == 4
 
 
 def test_banned_tokens_never_appear(model, prompts):
-    usual = generate(model, prompts, 15, temperature=0)
+    usual = complete(model, prompts, 15, temperature=0)
     banned = usual[:, 3:].unique().tolist()
     assert len(banned) > 1
     for settings in ({"temperature": 0}, {"top_k": 1}, {"top_k": 5, "temperature": 2.0}):
-        tokens = generate(model, prompts, 15, banned=banned, **settings)
+        tokens = complete(model, prompts, 15, banned=banned, **settings)
         assert not torch.isin(tokens[:, 3:], torch.tensor(banned)).any()
 
 
@@ -103,23 +103,23 @@ def test_any_model_that_gives_logits_will_do(prompts):
     def successor(tokens):
         return 50.0 * torch.nn.functional.one_hot((tokens + 1) % VOCAB, VOCAB).float()
 
-    tokens = generate(successor, prompts, 4, temperature=0)
+    tokens = complete(successor, prompts, 4, temperature=0)
     assert torch.equal(tokens[:, 3:], (prompts[:, -1:] + torch.arange(1, 5)) % VOCAB)
 
 
 @pytest.mark.parametrize("new_tokens", [BLOCK - 2, BLOCK - 1, BLOCK])
 def test_the_cache_ends_where_the_context_ends(model_folder, new_tokens):
     model, prompts = load_pretrained(model_folder).double(), torch.arange(6).view(2, 3)
-    cached = generate(model, prompts, new_tokens, temperature=0)
-    assert torch.equal(cached, generate(model, prompts, new_tokens, temperature=0, use_cache=False))
+    cached = complete(model, prompts, new_tokens, temperature=0)
+    assert torch.equal(cached, complete(model, prompts, new_tokens, temperature=0, use_cache=False))
 
 
 @needs_packing
 def test_packed_layers_write_what_the_model_says(model_folder, prompts):
     """In float32, where the layers are packed: the logits before each draw are those of the model itself."""
     model = load_pretrained(model_folder)
-    seen = []
-    tokens = generate(model, prompts, BLOCK - 3, seed=3, watch=lambda logits: seen.append(logits.clone()))
+    drawn, seen = zip(*generate(model, prompts, BLOCK - 3, seed=3))  # (B,) and (B, V) each
+    tokens = torch.cat([prompts, torch.stack(drawn, dim=1)], dim=1)
     with torch.no_grad():
         expected = model(tokens)[:, 2:-1]
     torch.testing.assert_close(torch.stack(seen, dim=1), expected, rtol=1e-5, atol=1e-4)
@@ -155,7 +155,7 @@ def test_packing_is_for_dtypes_that_it_exists_for(monkeypatch):
 
 
 def test_what_was_written_may_be_changed(model, prompts):
-    tokens = generate(model, prompts, 2)
+    tokens = complete(model, prompts, 2)
     tokens += 1  # an error for a tensor of inference mode
 
 
@@ -166,27 +166,36 @@ def test_nothing_is_recorded_for_gradients():
         recorded.append(torch.is_grad_enabled())
         return torch.zeros(*tokens.shape, 5)
 
-    generate(model, torch.zeros(1, 1, dtype=torch.long), 2)
+    complete(model, torch.zeros(1, 1, dtype=torch.long), 2)
     assert recorded == [False, False]
 
 
 def test_what_is_banned_stays_in_the_models_own_memory():
     table = torch.zeros(1, 3, 5)
-    generate(lambda t: table[:, : t.shape[1]], torch.zeros(1, 1, dtype=torch.long), 3, banned=[2])
+    complete(lambda t: table[:, : t.shape[1]], torch.zeros(1, 1, dtype=torch.long), 3, banned=[2])
     assert not table.any()
 
 
 def test_every_token_has_its_own_luck():
-    tokens = generate(lambda t: torch.zeros(*t.shape, 1000), torch.zeros(3, 1, dtype=torch.long), 20)
+    tokens = complete(lambda t: torch.zeros(*t.shape, 1000), torch.zeros(3, 1, dtype=torch.long), 20)
     assert all(len(row.unique()) > 10 for row in tokens[:, 1:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_in_training_is_evaluated_and_put_back(model_folder, prompts, dtype):
     dropping = cast_copy(load_pretrained(model_folder, dropout=0.5), dtype).train()
-    tokens = generate(dropping, prompts, 5, temperature=0)
+    tokens = complete(dropping, prompts, 5, temperature=0)
     assert dropping.training
-    assert torch.equal(tokens, generate(dropping.eval(), prompts, 5, temperature=0))
+    assert torch.equal(tokens, complete(dropping.eval(), prompts, 5, temperature=0))
+
+
+def test_between_two_tokens_the_caller_has_gradients_and_may_stop(model_folder, prompts):
+    dropping = load_pretrained(model_folder, dropout=0.5).train()
+    steps = generate(dropping, prompts, 5)
+    next(steps)
+    assert not torch.is_inference_mode_enabled() and not dropping.training
+    steps.close()
+    assert dropping.training
 
 
 # The draw itself.

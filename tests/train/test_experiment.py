@@ -11,7 +11,7 @@ import train.__main__ as train_command
 from data.settings import Sampling
 from data.tokenizer import copy_tokenizer
 from model.pretrained import load_pretrained, save_pretrained
-from model.sampling import generate
+from model.sampling import complete
 from train.experiment import experiment
 
 
@@ -62,5 +62,5 @@ def test_the_end_of_text_is_never_written(model_folder, text_file, tmp_path):
     save_pretrained(model, tmp_path, end_of_text=end)
     few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=4, new_tokens=5)}
     found = experiment(1e-6, 1, model=tmp_path, text=text_file, **few)
-    assert generate(load_pretrained(tmp_path), torch.zeros(1, 1, dtype=torch.long), 1, temperature=0)[0, 1] == end
+    assert complete(load_pretrained(tmp_path), torch.zeros(1, 1, dtype=torch.long), 1, temperature=0)[0, 1] == end
     assert not any((ratio.tokens[:, 1:] == end).any() for ratio in (found.before, found.after))

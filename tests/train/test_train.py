@@ -27,7 +27,7 @@ from evaluate.results import find_results, read_result, write_result
 from evaluate.setup import open_setup
 from model.device import Machine
 from model.pretrained import load_pretrained, read_config, save_pretrained
-from model.sampling import generate
+from model.sampling import complete
 from train import sweep
 from train.adamw import AdamW
 from train.experiment import experiment
@@ -403,7 +403,7 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
     copy_tokenizer(model_folder, folder)
     save_pretrained(model, folder, end_of_text=eot)
     assert (
-        generate(load_pretrained(folder), torch.zeros(4, 1, dtype=torch.long), 5, temperature=0)[:, 1:] == eot
+        complete(load_pretrained(folder), torch.zeros(4, 1, dtype=torch.long), 5, temperature=0)[:, 1:] == eot
     ).all()
     seen = []
 

@@ -19,7 +19,7 @@ from evaluate.setup import open_model
 from model.gpt2 import GPT2
 from model.hub import HUB, file_sha256, weight_files
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, generate
+from model.sampling import cast_copy, complete
 from train.adamw import AdamW
 from train.loop import plain_gradients
 from train.speed.step import fast_gradients
@@ -134,7 +134,7 @@ def verify(
 
 def continue_greedily(model: GPT2, prompt: Sequence[int], new_tokens: int) -> list[int]:
     """The `new_tokens` token ids that follow `prompt`, the most likely one each time."""
-    row = generate(model, torch.tensor([prompt], device=model.wte.weight.device), new_tokens, temperature=0)[0]
+    row = complete(model, torch.tensor([prompt], device=model.wte.weight.device), new_tokens, temperature=0)[0]
     return row[len(prompt) :].tolist()
 
 

@@ -15,7 +15,7 @@ from evaluate.measures.copying import (
     novelty,
 )
 from model.gpt2 import GPT2, GPT2Config
-from model.sampling import generate
+from model.sampling import complete
 
 
 def stands_in(piece: list[int], source: list[int]) -> bool:
@@ -205,7 +205,7 @@ def test_a_context_shorter_than_the_prompt():
     """The model sees the last tokens that it has room for, as in `generate`."""
     torch.manual_seed(0)
     model = GPT2(GPT2Config(vocab_size=400, block_size=8, n_layer=1, n_head=1, n_embd=8))
-    written = generate(model, BOOK[None, 12:20], 4, temperature=0)[0, 8:]
+    written = complete(model, BOOK[None, 12:20], 4, temperature=0)[0, 8:]
     tokens = torch.cat([BOOK[:20], written[:2], 1 + written[2:]])  # a book that it continues for two tokens
     assert extraction(model, tokens, prompt_tokens=20, new_tokens=4).tolist() == [0.5]
     assert model.training

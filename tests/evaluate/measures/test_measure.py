@@ -27,7 +27,7 @@ from evaluate.measures.yardstick import open_yardstick
 from evaluate.setup import open_setup
 from model.device import Machine
 from model.pretrained import load_pretrained
-from model.sampling import generate
+from model.sampling import complete
 
 SAMPLING = Sampling(sequences=70, new_tokens=9, top_k=7, temperature=0.8, seed=3)
 MACHINE = Machine("cpu", "float32")
@@ -231,5 +231,5 @@ def test_the_shown_texts_have_a_sampling_of_their_own(base, reference):
         "".join(found["pieces"]) for found in continuations_of(dataclasses.replace(short, sampling=other), base)
     ]
     banned = [reference.setup.tokenizer.eot_token]
-    rows = generate(base, prompts, 14, temperature=0.8, top_k=40, seed=SAMPLING.seed, banned=banned)
+    rows = complete(base, prompts, 14, temperature=0.8, top_k=40, seed=SAMPLING.seed, banned=banned)
     assert shown == ["".join(decode_pieces(reference.setup.tokenizer, row)) for row in rows[:, 10:].tolist()]

@@ -17,7 +17,7 @@ from evaluate.setup import open_setup
 from model.device import Machine
 from model.gpt2 import attention
 from model.pretrained import load_pretrained
-from model.sampling import KeyValueCache, cast_copy, evaluating, generate
+from model.sampling import KeyValueCache, cast_copy, complete, evaluating
 from model.speed.centred import centred_head
 from train.adamw import AdamW
 from train.lasting.run import notes_on
@@ -249,7 +249,7 @@ def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
     """The same start tokens and luck: what differs is rounding, and it must stay within the noise of the ratio."""
     model = load_pretrained(model_folder)
     frequent = (
-        generate(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
+        complete(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices
     )
     settings = Sampling(sequences=200, new_tokens=20, top_k=50, seed=1)
     exact = frequent_token_ratio(model, frequent.tolist(), settings, vocab_size=VOCAB)

@@ -299,13 +299,13 @@ def test_a_loss_that_is_no_number_fails(failed, monkeypatch):
 
 def test_bfloat16_is_bfloat16(failed, expected, monkeypatch):
     """Near the float32 losses, but not at them; and the text is written by a model in bfloat16."""
-    written_in, original = [], verify.generate
+    written_in, original = [], verify.complete
 
     def note(model, *arguments, **options):
         written_in.append(model.wte.weight.dtype)
         return original(model, *arguments, **options)
 
-    monkeypatch.setattr(verify, "generate", note)
+    monkeypatch.setattr(verify, "complete", note)
     assert "losses" in failed(dtype="bfloat16")
     assert written_in == [torch.bfloat16] * 2
     assert "losses" not in failed(dtype="bfloat16", expected=dataclasses.replace(expected, tolerance=0.3))
