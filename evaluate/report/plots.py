@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from evaluate.runs import (
+from evaluate.results import (
     COPYING_FILE,
     FIGURE_FILE,
     FINAL_FILE,
