@@ -23,7 +23,7 @@ help:
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
 	@echo "make test       the tests: no network, no model needed"
 	@echo "make verify     is what runs here GPT-2? official weights against published numbers"
-	@echo "make mutants    break the code on purpose, line by line: do the tests notice? (an hour)"
+	@echo "make mutants    put faults into copies of the code: do the tests notice? (15 minutes)"
 	@echo "make bench      against the usual notebook: installs transformers into .venv-bench"
 	@echo "make lilliput   pretrain the small model: CORPUS=books.jsonl.xz"
 	@echo "make setup      only make .venv and install"

@@ -1,10 +1,11 @@
-"""Exercises: write a piece of GPT-2 yourself, or find the fault in one.
+"""Exercises: write a piece of GPT-2 yourself, or find a fault in it.
 
 python -m tests.exercise
 """
 
 import json
 import os
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -30,7 +31,7 @@ def state(folder: Path) -> str:
 
 def listing() -> str:
     rows = [f"{name:<11}{state(FOLDER / name):<7}{e['title']}" for name, e in course().items()]
-    rows += [f"{'fault':<11}{'':<7}find the one wrong line: --level 1, 2 or 3, --seed N"]
+    rows += [f"{'fault':<11}{'':<7}find the fault: --level 1, 2 or 3, --seed N"]
     return "\n".join([*rows, "", "python -m tests.exercise attention   makes a copy to write in; --check, --solution"])
 
 
@@ -60,8 +61,8 @@ def begin(exercise: dict, folder: Path, again: bool) -> str:
     )
 
 
-def check(exercise: dict, folder: Path) -> str:
-    """Run the tests of an exercise in its folder; a line for each idea, and what to do next."""
+def check(exercise: dict, folder: Path) -> tuple[str, bool]:
+    """Run the tests of an exercise: a line for each idea with what to do next, and whether all of them are right."""
     if not folder.is_dir():
         raise ValueError(f"there is no {shown(folder)} yet; python -m tests.exercise {exercise['name']} makes it")
     try:
@@ -70,53 +71,48 @@ def check(exercise: dict, folder: Path) -> str:
         raise ValueError(f"{shown(folder / exercise['file'])}:{error.lineno} is not Python yet ({error.msg})") from None
     found = copies.outcomes(folder, [test for test, _, _ in exercise["checks"]])
     if all(stopped.startswith("NotImplementedError") for stopped in found.values()):
-        return next(iter(found.values())).replace("NotImplementedError", "not written yet", 1)
+        return next(iter(found.values())).replace("NotImplementedError", "not written yet", 1), False
     lines = []
     for test, right, wrong in exercise["checks"]:
         if not found[test]:
             lines.append(f"right     {right}")
         elif found[test].startswith(("AssertionError", "assert ", "Failed", "NotImplementedError")):
             lines.append(f"not yet   {wrong}")
-        else:  # it could not be seen
+        else:  # another error, which says nothing of the idea
             lines.append(f"it stops  {found[test][:250]}")
     done = not any(found.values())
     (folder / MARK).write_text(json.dumps({"name": exercise["name"], "right": done}), encoding="utf-8")
-    return "\n".join(
-        [
-            *dict.fromkeys(lines),
-            "",
-            wrapped("after:", exercise["after"]) if done else wrapped("hint:", exercise["hint"]),
-        ]
-    )
+    then = wrapped("after:", exercise["after"]) if done else wrapped("hint:", exercise["hint"])
+    return "\n".join([*dict.fromkeys(lines), "", then]), done
 
 
 def open_parser() -> Parser:
     parser = Parser(
         prog="python -m tests.exercise",
-        description="Write a piece yourself, and have it checked in the words of its ideas; or find a fault. Without a "
-        "name: the list. A copy of the project is made in exercises/, and what you have written is never overwritten.",
+        description="Write a piece of GPT-2 yourself and have each of its ideas checked; or find a fault. Without a "
+        "name: the list. You work in a copy of the project in exercises/; what you write there is never overwritten.",
     )
-    parser.add_argument("name", nargs="?", help="of an exercise, or fault")
-    parser.add_argument("--check", action="store_true", help="what of it is right, and what is not yet?")
-    parser.add_argument("--solution", action="store_true", help="the project's own lines, or the place of the fault")
-    parser.add_argument("--again", action="store_true", help="begin anew; what is there is kept beside it")
+    parser.add_argument("name", nargs="?", help="an exercise of the list, or fault")
+    parser.add_argument("--check", action="store_true", help="which ideas are right? Exits with 0 if all are, else 1")
+    parser.add_argument("--solution", action="store_true", help="show the project's own code, or the fault")
+    parser.add_argument("--again", action="store_true", help="begin again; the old copy is renamed")
     group = parser.add_argument_group("fault")
     group.add_argument(
         "--level",
         type=int,
         choices=(1, 2, 3),
         default=1,
-        help="1: its file is named; 2: you see losses, ratios and figure beside the healthy ones; 3: nothing is said",
+        help="1: the file is named; 2: you see losses and ratios beside the healthy ones; 3: no hint (default: 1)",
     )
-    group.add_argument("--seed", type=whole_number, default=0, metavar="N", help="which one is drawn")
-    group.add_argument("--answer", metavar="FILE:LINE", help="where it is, such as model/gpt2.py:47")
+    group.add_argument("--seed", type=whole_number, default=0, metavar="N", help="which fault is drawn (default: 0)")
+    group.add_argument("--answer", metavar="FILE:LINE", help="the fault's place, such as model/gpt2.py:47")
     return parser
 
 
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
-    exercises = course()
+    exercises, right = course(), True
     with parser.errors_in_one_line():
         if args.name is None:
             print(listing())
@@ -125,21 +121,26 @@ def main() -> None:
             if args.check:
                 raise ValueError("a fault has no --check; give an --answer, or run the tests in its folder")
             if args.answer:
-                print(fault.answer(folder, args.answer))
+                said, right = fault.answer(folder, args.answer)
+                print(said)
             elif args.solution:
                 print(fault.explanation(fault.drawn(folder)))
             else:
                 print(fault.begin(folder, args.level, args.seed, args.again))
                 again = f"python -m tests.exercise fault --level {args.level} --seed {args.seed}"
-                print(f"Run there what you like; then {again} --answer FILE:LINE")
+                print(f"Find it, then: {again} --answer FILE:LINE")
         elif args.name not in exercises:
             raise ValueError(f"there is no exercise {args.name!r}; there are {', '.join(exercises)} and fault")
         elif args.solution:
             source = (ROOT / exercises[args.name]["file"]).read_text(encoding="utf-8")
             print(*(copies.solution(source, name) for name in exercises[args.name]["write"]), sep="\n\n")
+        elif args.check:
+            said, right = check(exercises[args.name], FOLDER / args.name)
+            print(said)
         else:
-            run = check if args.check else lambda *it: begin(*it, args.again)
-            print(run(exercises[args.name], FOLDER / args.name))
+            print(begin(exercises[args.name], FOLDER / args.name, args.again))
+    if not right:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Copies of the project to work in: a function's body taken out, the tests run there, and what they found."""
+"""Copies of the project to work in: a function's body is taken out, and the tests are run there."""
 
 import ast
 import io
@@ -14,24 +14,21 @@ from xml.etree import ElementTree
 from tests.mutants import NOT_COPIED, TIME_LIMIT, run_tests
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "exercise.json"  # what a copy is, at its top
-REPLACED = {  # in a copy: what would tell the fault, and what is for the project itself
+MARK = "exercise.json"  # a file at the top of a copy that says what it is
+REPLACED = {  # files of a copy that would show the fault, or that work in the project only
     "tests/mutants.py": '"""The list of faults is left out of a copy."""\n',
+    "tests/test_mutants.py": '"""Faults are tested in the project itself."""\n',
     "tests/test_exercise.py": '"""Exercises are made in the project itself."""\n',
-    "tests/exercise/__main__.py": 'raise SystemExit("error: this is a copy to work in; give the command in the project")\n',
+    "tests/exercise/__main__.py": 'raise SystemExit("error: this is a copy; give the command in the project")\n',
 }
 
 
 def copy_project(folder: Path, mark: dict, again: bool) -> Path:
-    """A copy of the project in `folder`, with `mark` in it. With `again` what is there is moved aside, not deleted.
-
-    Raises:
-        FileExistsError: the folder is there already.
-    """
+    """Copy the project to `folder` and put `mark` in it. With `again` a folder that is there already is renamed."""
     if folder.exists():
         if not again:
             raise FileExistsError(
-                f"{folder} is begun already; go on there, or begin anew with --again, which keeps it too"
+                f"{folder} exists already; go on there, or begin again with --again, which renames it"
             )
         number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
         folder.rename(folder.with_name(f"{folder.name}.{number}"))
@@ -51,22 +48,22 @@ def find(source: str, name: str) -> ast.FunctionDef:
 
 
 def body_rows(function: ast.FunctionDef) -> tuple[int, int]:
-    """First and last line of a function's body; its docstring stays outside."""
+    """The first and the last line of a function's body without its docstring."""
     above = function.body[0] if ast.get_docstring(function) is not None else function.returns
     return above.end_lineno + 1, function.end_lineno
 
 
 def solution(source: str, name: str) -> str:
-    """The function as it stands in `source`."""
+    """The lines of the function `name` in `source`."""
     function = find(source, name)
     return "\n".join(source.splitlines()[function.lineno - 1 : function.end_lineno])
 
 
 def hollow(source: str, write: dict[str, str]) -> str:
-    """`source` without the bodies of some functions: signature, docstring and shape comments stay.
+    """Take the bodies of some functions out of `source`; signature, docstring and shape comments stay.
 
     Args:
-        write: by the name of each function what to write; an error that says so stands in place of the body.
+        write: what to write, by the function's name; in place of the body an error says it.
     """
     lines = source.splitlines()
     for name, what in write.items():
@@ -84,7 +81,7 @@ def hollow(source: str, write: dict[str, str]) -> str:
 
 
 def shape_comments(lines: list[str], function: ast.FunctionDef, first: int) -> list[str]:
-    """The comments of a body that give a shape, with the names that are assigned there: `scores: (B, H, T, T)`."""
+    """The comments of a body that give a shape, with the names of the variables: `scores: (B, H, T, T)`."""
     targets = {
         row: ", ".join(map(ast.unparse, node.targets)) + ": "
         for node in ast.walk(function)
@@ -98,20 +95,20 @@ def shape_comments(lines: list[str], function: ast.FunctionDef, first: int) -> l
 
 
 def outcomes(folder: Path, tests: list[str]) -> dict[str, str]:
-    """Run `tests`, files or node ids below tests/, in `folder`: of each "" where all of it passed, else what stopped it.
-
-    Raises:
-        ValueError: they could not be run.
-    """
+    """Run `tests` (files or node ids below tests/) in `folder`: by test "" if it passed, else its error in one line."""
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary) / "report.xml"
         code, printed = run_tests(folder, " ".join(tests), f"--junitxml={report}")
         if code is None:
-            raise ValueError(f"the tests have not ended after {TIME_LIMIT} s: is there a loop without end?")
-        cases = list(ElementTree.parse(report).iter("testcase")) if code in (0, 1) else []
-    if not cases:
-        raise ValueError(f"the tests cannot be run: {' '.join(printed.split())[-300:]}")
-    found = {}
+            raise ValueError(f"the tests have not ended after {TIME_LIMIT} s: is there an endless loop?")
+        if code not in (0, 1):
+            raise ValueError(f"the tests cannot be run: {' '.join(printed.split())[-300:]}")
+        return read_report(report, tests)
+
+
+def read_report(report: Path, tests: list[str]) -> dict[str, str]:
+    """What `outcomes` returns, from the file that pytest's --junitxml has written."""
+    cases, found = list(ElementTree.parse(report).iter("testcase")), {}
     for test in tests:
         file, _, name = test.removesuffix(".py").replace(".py::", "::").partition("::")
         mine = [
@@ -126,6 +123,6 @@ def outcomes(folder: Path, tests: list[str]) -> dict[str, str]:
 
 
 def stop(fault: ElementTree.Element) -> str:
-    """Error and message of a test that failed, in one line, and the last place in the code under test that it came by."""
+    """The error of a test in one line, with the last place in the code under test that its traceback names."""
     places = re.findall(r"^((?!tests/)[\w/]+\.py:\d+):", fault.text or "", re.MULTILINE)
     return " ".join([*fault.get("message", "").split(), *(f"(at {place})" for place in places[-1:])])

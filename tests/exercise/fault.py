@@ -1,4 +1,4 @@
-"""Find the fault: a copy of the project with one line of `tests/mutants.py` in it, drawn by seed and level.
+"""Find the fault: a copy of the project with one fault of `tests/mutants.py` in it, drawn by seed and level.
 
 python -m tests.exercise.fault     # which faults show a symptom? Writes visible.json; a quarter of an hour
 """
@@ -19,68 +19,52 @@ from evaluate.results import lr_label
 from tests.exercise.copies import MARK, ROOT, copy_project
 from tests.mutants import FAULTS, Fault, put_in
 
-# The reading path: what a student has read, and what the README's experiment runs through.
-LEARNING = (
-    "model/gpt2.py",
-    "model/sampling.py",
-    "data/batches.py",
-    "data/generators.py",
-    "train/adamw.py",
-    "train/loop.py",
-    "train/experiment.py",
-    "evaluate/ratio.py",
-)
-SEEN = 0.05  # nats; a loss that differs by so much at some sample is a symptom
+SEEN = 0.05  # nats; a loss that differs by this much at some sample is a symptom
 SEEN_RATIO = 0.05
 SYMPTOM_FILE = "symptom.png"
-VISIBLE_FILE = Path(__file__).with_name("visible.json")  # names of the faults that `symptom` sees, for level 2
+VISIBLE_FILE = Path(__file__).with_name("visible.json")  # names of the faults with a symptom, for level 2
 
 
 def candidates(level: int, seed: int) -> list[int]:
-    """Numbers in FAULTS, in the order in which `seed` draws them; of resume, locks and formats at level 1 only."""
-    visible = json.loads(VISIBLE_FILE.read_text(encoding="utf-8")) if level == 2 else ()
-    at = {1: lambda fault: True, 2: lambda fault: fault.name in visible, 3: lambda fault: fault.file in LEARNING}[level]
-    numbers = [i for i, fault in enumerate(FAULTS) if at(fault)]
+    """Numbers in FAULTS in the order in which `seed` draws them; at level 2 only faults with a symptom."""
+    visible = json.loads(VISIBLE_FILE.read_text(encoding="utf-8"))
+    numbers = [i for i, fault in enumerate(FAULTS) if level != 2 or fault.name in visible]
     random.Random(f"{level} {seed}").shuffle(numbers)
     return numbers
 
 
 def begin(folder: Path, level: int, seed: int, again: bool) -> str:
-    """Make the copy with a fault in it; returns what the student is told.
-
-    Raises:
-        FileExistsError: see `copy_project`.
-    """
+    """Make the copy with a fault in it; returns what the student is told."""
     number = candidates(level, seed)[0]
     fault = FAULTS[number]
     copy_project(folder, {"fault": number}, again)
     whole = (ROOT / fault.file).read_text(encoding="utf-8")
     (folder / fault.file).write_text(put_in(fault, whole), encoding="utf-8")
-    told = {1: f"The fault is in {fault.file}.", 2: "", 3: "That is all."}[level]
+    told = {1: f"It is in {fault.file}.", 2: "", 3: "There is no further hint at this level."}[level]
     if level == 2:
-        print("healthy and faulty, side by side: half a minute", flush=True)
+        print("running the healthy and the faulty code: half a minute", flush=True)
         both = start(ROOT), start(folder)
         told, _ = symptom(folder, *map(finish, both))
-    return f"One line of {os.path.relpath(folder)} is wrong, and nothing says so.\n{told}"
+    return f"{os.path.relpath(folder)} is a copy of the project with one fault in it.\n{told}"
 
 
 def start(folder: Path, *lrs: str) -> subprocess.Popen:
-    """`symptom.py` under way in `folder`, at its own learning rates or at `lrs`."""
+    """Start `symptom.py` in `folder`, at its own learning rates or at `lrs`."""
     command = [sys.executable, "-m", "tests.exercise.symptom", *lrs]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
 
 
 def finish(process: subprocess.Popen) -> list[dict] | None:
-    """What `symptom.py` found; None where it stopped with an error, which names its place and is no riddle."""
+    """What `symptom.py` printed; None where it stopped with an error, which already names the place of the fault."""
     printed, _ = process.communicate()
     return json.loads(printed) if process.returncode == 0 else None
 
 
 def symptom(folder: Path, healthy: list[dict], faulty: list[dict] | None) -> tuple[str, bool]:
-    """The losses and ratios beside the healthy ones, with a figure of both; and whether there is anything to see."""
+    """A table of the healthy and the faulty losses and ratios, drawn to a figure too; and whether they differ."""
     if faulty is None:
-        return "It stops with an error.", False
+        return "The faulty code stops with an error.", False
     lines, seen = [f"{'':8}{'healthy: loss, ratio':>28}{'here: loss, ratio':>28}"], False
     for a, b in zip(healthy, faulty):
         seen |= len(a["losses"]) != len(b["losses"]) or a["after"] is None or b["after"] is None
@@ -88,7 +72,7 @@ def symptom(folder: Path, healthy: list[dict], faulty: list[dict] | None) -> tup
         seen |= any(not abs((a[when] or 0) - (b[when] or 0)) < SEEN_RATIO for when in ("before", "after"))
         lines.append(f"{lr_label(a['lr']):8}{in_numbers(a):>28}{in_numbers(b):>28}")
     plot(healthy, faulty, folder / SYMPTOM_FILE)
-    return "\n".join([*lines, f"The loss lines and ratios: {os.path.relpath(folder / SYMPTOM_FILE)}"]), seen
+    return "\n".join([*lines, f"losses and ratios as a figure: {os.path.relpath(folder / SYMPTOM_FILE)}"]), seen
 
 
 def in_numbers(row: dict) -> str:
@@ -116,12 +100,8 @@ def plot(healthy: list[dict], faulty: list[dict], file: Path) -> None:
     figure.savefig(file)
 
 
-def answer(folder: Path, said: str) -> str:
-    """Whether `said`, such as model/gpt2.py:47, is the place.
-
-    Raises:
-        ValueError: there is no such line.
-    """
+def answer(folder: Path, said: str) -> tuple[str, bool]:
+    """What to tell the student who says that the fault is at `said`, such as model/gpt2.py:47; and whether it is."""
     name, _, line = said.rpartition(":")
     file = Path(os.path.normpath(name))
     if not name or not (ROOT / file).is_file():
@@ -129,26 +109,22 @@ def answer(folder: Path, said: str) -> str:
     fault = drawn(folder)
     lines = (ROOT / file).read_text(encoding="utf-8").count("\n")
     if not line.isdecimal() or not 1 <= int(line) <= lines:
-        raise ValueError(f"{file} has no line {line!r}, but lines 1 to {lines}; answer with its number as you got it")
+        raise ValueError(f"{file} has lines 1 to {lines}, not {line!r}; count them in the copy as it was made")
     if file.as_posix() == fault.file and int(line) in rows_of(fault):
-        return f"Right.\n{explanation(fault)}"
-    return "No, not there. Look again; --solution tells it."
+        return f"Right.\n{explanation(fault)}", True
+    return "No, the fault is not there. --solution shows its place.", False
 
 
 def drawn(folder: Path) -> Fault:
-    """The fault in `folder`.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The fault in the copy `folder`."""
     try:
         return FAULTS[json.loads((folder / MARK).read_text(encoding="utf-8"))["fault"]]
     except (OSError, ValueError, KeyError, IndexError):
-        raise ValueError(f"no fault was put into {folder} yet; the command without --answer does") from None
+        raise ValueError(f"no fault was put into {folder} yet; give the command without --answer first") from None
 
 
 def rows_of(fault: Fault) -> range:
-    """The lines of the faulty statement; of one that has a body (if, for, def) or is long those that were changed."""
+    """The lines of the faulty statement; only the changed lines where it is long or has a body (if, for, def)."""
     source = put_in(fault, whole := (ROOT / fault.file).read_text(encoding="utf-8"))
     first = whole[: whole.index(fault.old)].count("\n") + 1
     last = first + fault.new.count("\n")
@@ -163,12 +139,12 @@ def explanation(fault: Fault) -> str:
     told = "\n".join(f"  python -m pytest tests/{test}" for test in fault.tests.split())
     return (
         f"{fault.file}:{rows_of(fault)[0]}: {fault.breaks}.\n  here:    {' '.join(fault.new.split())}\n"
-        f"  healthy: {' '.join(fault.old.split())}\nIt would have been told by\n{told}"
+        f"  healthy: {' '.join(fault.old.split())}\nThese tests notice it:\n{told}"
     )
 
 
 def survey() -> None:
-    """Write the names of the faults of the reading path that show a symptom at 3e-4, two at a time."""
+    """Write the names of the faults that show a symptom at a learning rate of 3e-4."""
 
     def look(number: int) -> bool:
         with tempfile.TemporaryDirectory() as temporary:
