@@ -9,17 +9,10 @@ import torch
 from torch import Tensor
 
 from data.book import Book, load_book
-from data.tokenizer import load_tokenizer
 from evaluate.ratio import most_frequent_tokens, share_among
 from model.gpt2 import GPT2Config
-from model.hub import file_sha256, model_folder, source_of, weight_files
-from model.pretrained import read_config
-from model.speed.empty import empty_model
-
-# A vocabulary may have rows beyond the tokenizer's: tokens that somebody added, or room up to a round number, which
-# makes products faster. A larger difference is another model's tokenizer.
-SPARE_ROWS = 1024
-
+from model.hub import file_sha256, source_of, weight_files
+from model.pretrained import never_drawn, open_model, parameter_count
 
 @dataclass(frozen=True)
 class Setup:
@@ -56,27 +49,6 @@ class Setup:
     @property
     def banned(self) -> list[int]:
         return never_drawn(self.tokenizer, self.config)
-
-
-def open_model(model: str) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
-    """Folder, sizes and tokenizer of a model, which fit together. No weights are read yet.
-
-    Raises:
-        ValueError, FileNotFoundError, ConnectionError: with one line on what to do.
-    """
-    folder = model_folder(model)
-    config, tokenizer = read_config(folder / "config.json"), load_tokenizer(folder)
-    if not 0 <= config.vocab_size - tokenizer.n_vocab < SPARE_ROWS:
-        raise ValueError(
-            f"{folder}: config.json says {config.vocab_size} tokens, the tokenizer has {tokenizer.n_vocab}; "
-            "take both from the same model"
-        )
-    return folder, config, tokenizer
-
-
-def never_drawn(tokenizer: tiktoken.Encoding, config: GPT2Config) -> list[int]:
-    """`<|endoftext|>`, after which another text would begin, and the rows of the vocabulary that stand for no text."""
-    return [tokenizer.eot_token, *range(tokenizer.n_vocab, config.vocab_size)]
 
 
 def open_setup(
@@ -120,7 +92,3 @@ def model_name(model: str, folder: Path) -> str:
     """What captions call a model: its name without owner and revision, or its folder's."""
     source = source_of(model)
     return source.repository.split("/")[1] if source else folder.resolve().name
-
-
-def parameter_count(config: GPT2Config) -> int:
-    return sum(p.numel() for p in empty_model(config).parameters())

@@ -10,10 +10,11 @@ from pathlib import Path
 from data.settings import RATINGS_FILE, REPORT_FILE, Sampling, Training
 from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import RESULT_FILE, label_of, lr_label, read_result
-from evaluate.setup import Setup, parameter_count
+from evaluate.setup import Setup
 from evaluate.table import TABLE_FILE
 from model.device import Machine
 from model.hub import MODEL_FILES
+from model.pretrained import parameter_count
 from train.lasting.card import CARD_FILE
 from train.lasting.claim import LOCK_FILE, claimed, holder
 from train.lasting.keeper import STATE_FILE
