@@ -2,9 +2,10 @@
 
 python -m model lilliput "My father had a small estate"
 """
-# The room's only file that imports other rooms, and one that no file imports: a command stands on all of them.
 
+import codecs
 import sys
+from collections.abc import Iterable
 
 from data.flags import Parser, add_flags, filled, positive_int
 from data.settings import Sampling, Settings
@@ -54,17 +55,36 @@ def read_prompt(said: str | None) -> str:
         raise ValueError(f"the prompt is not UTF-8 (byte {error.start}); convert it") from None
 
 
+def show(text: str) -> None:
+    """Print `text` at once; on a terminal without control characters, which could change the terminal."""
+    if sys.stdout.isatty():
+        text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    print(text, end="", flush=True)
+
+
+def show_text(tokenizer, prompt: str, tokens: Iterable[int]) -> None:
+    """Show `prompt` and then each of `tokens` as it is drawn.
+
+    Args:
+        tokenizer: a tiktoken Encoding.
+    """
+    # A character may take several tokens: its first bytes wait for the others.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    show(prompt)
+    for token in tokens:
+        show(decoder.decode(tokenizer.decode_single_token_bytes(token)))
+    show(decoder.decode(b"", final=True) + "\n")
+
+
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
     names = [args.model, *args.compare]
     with parser.errors_in_one_line():
-        import torch
+        import torch  # only now, see data/flags.py
 
-        from evaluate.setup import never_drawn, open_model  # only now, see data/flags.py
-        from model.answer import show_text
         from model.device import Machine
-        from model.pretrained import load_pretrained
+        from model.pretrained import load_pretrained, never_drawn, open_model
         from model.sampling import cast_copy, generate
 
         machine = filled(Machine, vars(args))
@@ -88,7 +108,7 @@ def main() -> None:
                     first_row=row,
                     banned=never_drawn(tokenizer, config),
                 )
-                show_text(tokenizer, prompt, steps)
+                show_text(tokenizer, prompt, (drawn.item() for drawn, _ in steps))
 
 
 if __name__ == "__main__":

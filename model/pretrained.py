@@ -13,11 +13,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import tiktoken
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import WEIGHTS_FILE, model_folder, weight_files
 from model.speed.empty import empty_model
@@ -30,6 +32,30 @@ MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 PREFIX = re.compile(r"^((transformer|_orig_mod|module)\.)+")
 # Sizes above these are a damaged file's: a model is made before its weights are seen not to fit.
 MOST_LAYERS, LARGEST = 1000, 10**6
+# A vocabulary may have rows beyond the tokenizer's: tokens that somebody added, or room up to a round number, which
+# makes products faster. A larger difference is another model's tokenizer.
+SPARE_ROWS = 1024
+
+
+def open_model(name_or_folder: str | Path) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
+    """Folder, sizes and tokenizer of a model, once they are known to fit together. Its weights are not read yet."""
+    folder = model_folder(name_or_folder)
+    config, tokenizer = read_config(folder / "config.json"), load_tokenizer(folder)
+    if not 0 <= config.vocab_size - tokenizer.n_vocab < SPARE_ROWS:
+        raise ValueError(
+            f"{folder}: config.json says {config.vocab_size} tokens, the tokenizer has {tokenizer.n_vocab}; "
+            "take both from the same model"
+        )
+    return folder, config, tokenizer
+
+
+def never_drawn(tokenizer: tiktoken.Encoding, config: GPT2Config) -> list[int]:
+    """`<|endoftext|>`, after which another text would begin, and the rows of the vocabulary that stand for no text."""
+    return [tokenizer.eot_token, *range(tokenizer.n_vocab, config.vocab_size)]
+
+
+def parameter_count(config: GPT2Config) -> int:
+    return sum(p.numel() for p in empty_model(config).parameters())
 
 
 def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0) -> GPT2:

@@ -8,11 +8,10 @@ from data.book import load_book
 from data.settings import Sampling, Training
 from data.tokenizer import load_tokenizer
 from evaluate.ratio import Ratio, frequent_token_ratio, most_frequent_tokens
-from evaluate.setup import never_drawn
 from model.device import device_of
 from model.gpt2 import GPT2
 from model.hub import model_folder
-from model.pretrained import load_pretrained
+from model.pretrained import load_pretrained, never_drawn
 from train.loop import finetune
 
 

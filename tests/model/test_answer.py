@@ -9,7 +9,6 @@ import torch
 from conftest import BLOCK
 
 import model.__main__ as ask
-import model.answer as answer
 from data.tokenizer import load_tokenizer
 from model.device import Machine
 from model.pretrained import load_pretrained
@@ -74,24 +73,21 @@ def test_of_a_long_prompt_it_sees_the_end(command, model_folder, written):
 def test_a_character_of_several_tokens_is_shown_when_it_is_whole(model_folder, monkeypatch):
     """A tokenizer of 300 tokens spells é, € and 😀 byte by byte."""
     tokenizer, shown = load_tokenizer(model_folder), []
-    monkeypatch.setattr(answer, "show", shown.append)
-
-    def steps(ids):
-        return [(torch.tensor([i]), None) for i in ids]
+    monkeypatch.setattr(ask, "show", shown.append)
 
     ids = tokenizer.encode_ordinary("é€😀")
     assert len(ids) == 9
-    answer.show_text(tokenizer, "x", steps(ids))
+    ask.show_text(tokenizer, "x", ids)
     assert shown == ["x", "", "é", "", "", "€", "", "", "", "😀", "\n"]
     shown.clear()
-    answer.show_text(tokenizer, "x", steps(ids[:4]))  # cut off within a character
+    ask.show_text(tokenizer, "x", ids[:4])  # cut off within a character
     assert "".join(shown) == "xé\ufffd\n"
 
 
 def test_a_terminal_takes_no_commands_from_a_model(capsys, monkeypatch):
-    answer.show("a\x1b[2J\nb")
+    ask.show("a\x1b[2J\nb")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    answer.show("a\x1b[2J\nb")
+    ask.show("a\x1b[2J\nb")
     assert capsys.readouterr().out == "a\x1b[2J\nba [2J\nb"
 
 

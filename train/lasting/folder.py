@@ -7,11 +7,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+<<<<<<< HEAD
 from data.settings import RATINGS_FILE, REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.results import RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
 from evaluate.setup import parameter_count
+=======
+from data.settings import RATINGS_FILE, REPORT_FILE, Sampling, Training
+from evaluate.report.titles import FIGURE_FILES
+from evaluate.results import RESULT_FILE, label_of, lr_label, read_result
+from evaluate.setup import Setup
+from evaluate.table import TABLE_FILE
+from model.device import Machine
+>>>>>>> 8be1d4c2320fe21a0eb8e4f1373bc41e6a97e950
 from model.hub import MODEL_FILES
+from model.pretrained import parameter_count
 from train.lasting.card import CARD_FILE
 from train.lasting.claim import LOCK_FILE, claimed, holder
 from train.lasting.keeper import STATE_FILE

@@ -15,10 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.download import cache_folder, cached_download
-from evaluate.setup import open_model
 from model.gpt2 import GPT2
 from model.hub import HUB, file_sha256, weight_files
-from model.pretrained import load_pretrained
+from model.pretrained import load_pretrained, open_model
 from model.sampling import cast_copy, complete
 from train.adamw import AdamW
 from train.loop import plain_gradients
