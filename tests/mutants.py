@@ -31,7 +31,7 @@ TIME_LIMIT = 300  # seconds for one fault; a fault may well lead to a loop witho
 # What the same tests concern, again and again.
 SWEEP = "train/test_train.py::test_the_sweep_is_complete_and_tells_the_story"
 KILLED = "train/lasting/test_interruption.py::test_killed_again_and_again_is_the_same_run"
-TEAM = "train/parallel/test_team.py::test_two_processes_train_as_one"
+TEAM = "train/test_parallel.py::test_two_processes_train_as_one"
 WRONG_INPUT = "train/test_train.py::test_wrong_input"
 THE_LOOP = (
     "train/test_train.py::test_the_loop_is_the_definition "
@@ -518,9 +518,6 @@ TABLE = {
             ("    if done == samples:\n", "    if False:\n", "the last sample is measured twice"),
             ("        print(summed_up(job.label, result), flush=True)\n", "        pass\n", "no line sums up a run"),
         ],
-        TEAM: [
-            ("    team.share(optimizer)\n    gradients", "    gradients", "the first process shares no step"),
-        ],
     },
     "model/answer.py": {
         "model/test_answer.py": [
@@ -660,30 +657,24 @@ TABLE = {
             ("sys.exit(128 + interrupted.number)", "sys.exit(1)", "the exit code does not tell of a signal"),
         ],
     },
-    "train/parallel/team.py": {
-        "train/parallel/test_team.py::test_no_window_of_a_batch_is_left_out_or_done_twice": [
+    "train/parallel.py": {
+        "train/test_parallel.py::test_no_window_of_a_batch_is_left_out_or_done_twice": [
             ("slice(rank * B // size, (rank + 1) * B // size)", "slice(rank * (B // size), (rank + 1) * (B // size))",
              "the last windows of a batch are nobody's"),
         ],
         TEAM: [
-            ("own = part_of(B, self.rank, self.size)", "own = part_of(B, 0, self.size)", "all take the first part"),
-            ("(loss * self.size).backward()", "loss.backward()", "gradients too small by the number of processes"),
-            ("* (len(inputs[part]) / B)", "/ self.size", "all processes weigh alike, whatever their windows"),
-            ("            dist.all_reduce(total)\n", "", "each process reports the loss of its own part"),
-            ("nullcontext() if last else parallel.no_sync()", "nullcontext() if not last else parallel.no_sync()",
-             "the last micro-batch is not shared"),
-            ("dist.broadcast(moment, 0)", "pass", "the others go on without the moments"),
+            ("own = part_of(len(inputs), rank, size)", "own = part_of(len(inputs), 0, size)", "all take the first part"),
+            ("weight = (own.stop - own.start) / len(inputs)", "weight = 1 / size",
+             "all processes weigh alike, whatever their windows"),
+            ("        dist.all_reduce(loss)\n", "", "each process reports the loss of its own part"),
+            ("*optimizer.m, *optimizer.v)", "*optimizer.m)", "the others go on without the second moments"),
+            ("optimizer.steps = agree(optimizer.steps if rank == 0 else 0)", "agree(0)",
+             "the first process shares no step"),
         ],
-        "train/parallel/test_team.py::test_lines_of_other_processes_are_told_apart": [
-            ("    def isatty(self) -> bool:\n        return False\n", "", "bars among the lines of several processes"),
+        "train/test_parallel.py::test_who_waits_says_for_whom_every_half_minute_and_hears_signals": [
+            ("if poll % POLLS_PER_MESSAGE == 0:", "if poll == 0:", "who waits says so once and then is silent"),
         ],
-        "train/parallel/test_team.py::test_the_processes_of_one_run_meet_and_hear_signals": [
-            ("        if not missing:\n", "        if True:\n", "who is not there is not waited for, but by torch, deaf to signals"),
-        ],
-        "train/parallel/test_team.py::test_who_waits_says_for_whom_every_half_minute_and_hears_signals": [
-            ("if what and look % TOLD_EVERY == 0:", "if what and look == 0:", "who waits says so once and then is silent"),
-        ],
-        "train/parallel/test_team.py::test_every_process_of_a_machine_has_its_own_gpu": [
+        "train/test_parallel.py::test_every_process_of_a_machine_has_its_own_gpu": [
             ("% torch.cuda.device_count()", "", "more processes than GPUs"),
         ],
     },
@@ -694,12 +685,12 @@ TABLE = {
         ],
     },
     "train/lasting/jobs.py": {
-        "train/parallel/test_team.py::test_who_does_which_run_and_who_waits": [
+        "train/test_parallel.py::test_who_does_which_run_and_who_waits": [
             ("offset = rank % len(jobs)", "offset = 0", "all processes begin at the same run"),
             ("        if not mine and rank > 0:", "        if not mine:",
              "the report before the other runs are finished"),
         ],
-        "train/parallel/test_team.py::test_two_processes_share_a_sweep": [
+        "train/test_parallel.py::test_processes_share_the_runs_of_a_sweep": [
             ("        if rank == 0:\n            report(folder)", "        report(folder)",
              "every process writes the report"),
         ],

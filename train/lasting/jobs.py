@@ -7,11 +7,12 @@ from evaluate.report.closing import closing
 from evaluate.report.page import write_report
 from evaluate.results import find_results, lr_label, read_result
 from evaluate.table import TABLE_FILE, table
+from model.device import Machine
 from train.lasting.claim import claimed, holder
 from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import Plan, begin, follow, open_plan, prepare, run
-from train.parallel.team import ALONE, Several, processes, readable_output, wait
+from train.parallel import agree, join, leave, own_device, processes, wait
 
 
 def train_one(request: Settings, lr: float, out: Path | None, overwrite: bool) -> None:
@@ -21,14 +22,15 @@ def train_one(request: Settings, lr: float, out: Path | None, overwrite: bool) -
         ValueError, OSError: with one line on what to do.
     """
     rank, size = processes()
-    if rank > 0:
-        follow(request, lr)
-        return
     if request.training.batch_size < size:
         raise ValueError(
             f"--batch-size {request.training.batch_size} leaves some of the {size} processes without a window"
         )
     with ending_in_one_line() as signals:
+        if size > 1:
+            join(Machine(own_device(request.device), request.dtype).device)
+        if rank > 0:
+            return follow(request, lr, signals)
         folder = finished_run(request, lr, out, overwrite, signals)
         print(f"\n{closing([read_result(folder)])}\n")
         print(f"{'result and model are' if request.save_model else 'the result is'} in {folder}")
@@ -54,13 +56,12 @@ def finished_run(request: Settings, lr: float, out: Path | None, overwrite: bool
             )
         to_do = not job.finished
         yardstick = begin(plan) if to_do else None
-        team = Several(plan.machine.device) if processes()[1] > 1 else ALONE
-        team.agree(int(to_do))  # only now the others begin, or leave
+        agree(int(to_do))  # only now the other processes of this run begin, or leave
         if to_do:
-            run(plan, yardstick, job, signals, team)
+            run(plan, yardstick, job, signals)
         else:
             print(f"this run is finished already: {folder}; --overwrite repeats it")
-            team.leave()
+            leave()
     return folder
 
 
@@ -73,7 +74,7 @@ def sweep(request: Settings, lrs: list[float], seeds: int, out: Path | None, ove
     rank, size = processes()
     if overwrite and size > 1:
         raise ValueError("--overwrite is for one process; delete the folder first, then start the others")
-    with readable_output(rank, size), ending_in_one_line() as signals:
+    with ending_in_one_line() as signals:
         plan = open_plan(request)
         folder = out or default_folder(plan.setup, plan.training)
         common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
@@ -91,7 +92,7 @@ def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
 
     Each process walks the jobs from a place of its own. One that dies leaves its job to whoever comes by next.
     """
-    yardstick, looks = None, 0
+    yardstick, polls = None, 0
     offset = rank % len(jobs)
     walk = [*enumerate(jobs, start=1)][offset:] + [*enumerate(jobs, start=1)][:offset]
     for i, job in walk:
@@ -110,8 +111,8 @@ def work(plan: Plan, jobs: list[Job], signals: Signals, rank: int) -> None:
         if not mine and rank > 0:
             return
         if not mine:
-            wait(looks, ", ".join(f"{job.label} ({holder(job.folder)})" for _, job in left))
-            looks += 1
+            wait(polls, ", ".join(f"{job.label} ({holder(job.folder)})" for _, job in left))
+            polls += 1
 
 
 def title(job: Job, i: int, jobs: list[Job]) -> str:

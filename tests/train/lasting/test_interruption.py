@@ -216,7 +216,7 @@ def unfinished(command, arguments, tmp_path, monkeypatch):
 
     calls = []
     with monkeypatch.context() as patched:
-        patched.setattr("train.parallel.team.fast_gradients", lambda *_: pulls_the_plug)
+        patched.setattr("train.lasting.run.fast_gradients", lambda *_: pulls_the_plug)
         code, _, err = command(train_command.main, *arguments)
     assert code == 143, err
     return tmp_path / "out"
@@ -424,7 +424,7 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
         return loss
 
     calls = []
-    monkeypatch.setattr("train.parallel.team.fast_gradients", lambda *_: gradients)
+    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: gradients)
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and re.search(r"^1e-4 .* diverged ", printed, re.MULTILINE)
     assert f"at 1e-4 (float32 on cpu) the {what} after sample 2 is not finite: diverged" in printed
