@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from data.files import write_whole
 from evaluate.ratio import bootstrap_interval
 
 RESULT_FILE = "result.json"
@@ -90,10 +90,9 @@ def lr_label(lr: float) -> str:
 
 def write_json(file: Path, content: dict) -> None:
     """Write `content` to `file`, as a whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
     # allow_nan=False: NaN is not JSON, and no other program could read the file.
-    part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(part, file)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def digest(result: Result) -> str:

@@ -198,8 +198,6 @@ TABLE = {
             ('"config.json", dropout=dropout)', '"config.json")', "the dropout asked for is ignored"),
             ('"gelu_new",  # the tanh', '"gelu",  # the tanh', "saved as a model with the exact GELU"),
             ('.to("cpu", dtype)', '.to("cpu")', "saved in float32 whatever was asked"),
-            ("part.unlink(missing_ok=True)", "pass", "a failed save leaves its .part"),
-            ('part = folder / f"{name}.part"', "part = folder / name", "a failed save destroys the old model"),
             ('shutil.copymode(folder / "config.json", part)', "pass", "only its owner can read a saved model"),
         ],
     },
@@ -279,10 +277,18 @@ TABLE = {
             ("THE SMALL PRINT!", "SMALL PRINT!", "the small print of the 1990s is kept"),
         ],
     },
+    "data/files.py": {
+        "data/test_files.py": [
+            ("        fsync(temporary)\n        os.replace(temporary, file)\n",
+             "        os.replace(temporary, file)\n        fsync(file)\n", "renamed before it has reached the disk"),
+            ('file.with_name(f".tmp-{os.getpid()}-{file.name}")', "file", "the old file is written over"),
+            ("raise OSError(str(error)) from None", "raise", "a full disk is a traceback"),
+            ("temporary.unlink(missing_ok=True)", "pass", "a failed write leaves a temporary file"),
+        ],
+    },
     "data/download.py": {
         "data/test_data.py": [
             ("    if file.is_file():", "    if False:", "the book is fetched every time"),
-            ("os.replace(part, file)", "pass", "the book is not kept"),
             ("    except RuntimeError:", "    except KeyError:", "who has no home folder gets a traceback"),
             ('{"User-Agent": USER_AGENT}', "{}", "the request does not say who asks"),
             ("except (OSError, HTTPException)", "except OSError", "a connection that breaks is no error of one line"),
@@ -604,13 +610,6 @@ TABLE = {
             ("digest.update(tensor.reshape(-1).view(torch.uint8).numpy())", "pass",
              "the checksum leaves the numbers out"),
             ('hashlib.sha256(text.encode("utf-8"))', "hashlib.sha256()", "the checksum leaves the step out"),
-        ],
-        "train/lasting/test_interruption.py::test_a_state_that_cannot_be_written_leaves_the_old_one": [
-            ("        settle(temporary)\n        os.replace(temporary, file)\n",
-             "        os.replace(temporary, file)\n        settle(file)\n",
-             "renamed before it has reached the disk"),
-            ('temporary = file.with_name(file.name + ".part")', "temporary = file", "the old state is written over"),
-            ("raise OSError(str(error)) from None", "raise", "a disk that is full ends the run"),
         ],
     },
     "train/lasting/keeper.py": {

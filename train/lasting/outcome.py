@@ -6,23 +6,20 @@ import platform
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from data.settings import Training
 from data.tokenizer import copy_tokenizer
 from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
 from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.measures.yardstick import Yardstick
-from evaluate.results import RESULT_FILE, Evaluation, Result, write_result
+from evaluate.results import Evaluation, Result, write_result
 from evaluate.setup import Setup
 from model.device import Machine
 from model.gpt2 import GPT2
-from model.hub import MODEL_FILES
 from model.pretrained import save_pretrained
 from train.lasting.card import CARD_FILE, model_card
 from train.lasting.folder import IDENTITY_FILE, Job, named_settings, tidy
 from train.lasting.keeper import STATE_FILE
-from train.lasting.state import settle
 
 
 def result_of(
@@ -84,17 +81,10 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, setup: Setup)
     Raises:
         OSError: they cannot be written.
     """
-    try:
-        if model is not None:
-            copy_tokenizer(setup.folder, folder)
-            save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
-            for name in MODEL_FILES:
-                settle(folder / name)
-        write_result(folder, result)
-    except SafetensorError as error:  # a full disk is one of these to safetensors
-        raise OSError(str(error)) from None
-    settle(folder / RESULT_FILE)
-    settle(folder)
+    if model is not None:
+        copy_tokenizer(setup.folder, folder)
+        save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
+    write_result(folder, result)
     for name in (STATE_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)
