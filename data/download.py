@@ -6,6 +6,8 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
+from data.files import write_whole
+
 USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
 
 
@@ -48,7 +50,5 @@ def cached_download(file: Path, url: str, title: str, fault: Callable[[bytes], s
     if found := fault(content):
         raise ValueError(f"what {url} sent is not {title}{found}; {elsewhere}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")  # a name of its own: nobody reads half a file
-    part.write_bytes(content)
-    os.replace(part, file)
+    write_whole(file, lambda part: part.write_bytes(content))
     return file

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import tiktoken
 
+from data.files import write_whole
+
 END_OF_TEXT = "<|endoftext|>"
 # How the text is cut into words before any merging, with a leading space kept on the word: OpenAI's pattern.
 WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -126,6 +128,6 @@ def copy_tokenizer(source: str | Path, folder: str | Path) -> None:
 
 def write_vocabulary(folder: Path, vocab: dict[str, int], pairs: list[tuple[str, str]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8", newline="\n")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in pairs)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    for name, text in (("vocab.json", json.dumps(vocab)), ("merges.txt", "\n".join(lines) + "\n")):
+        write_whole(folder / name, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))

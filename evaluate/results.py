@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from data.files import write_whole
 from evaluate.ratio import bootstrap_interval
 
 # What commands write into a run's or a sweep's folder.
@@ -92,10 +92,9 @@ def digest(result: Result) -> str:
 
 def write_json(file: Path, content: dict) -> None:
     """Write `content` to `file`, as a whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
     # allow_nan=False: NaN is not JSON, and no other program could read the file.
-    part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(part, file)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_result(folder: Path, result: Result) -> None:

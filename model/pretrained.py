@@ -7,7 +7,6 @@ in a few ways more, which `read_weights` names.
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+<<<<<<< HEAD
 from data.tokenizer import load_tokenizer
+=======
+from data.files import write_whole
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import WEIGHTS_FILE, model_folder, weight_files
 from model.speed.empty import empty_model
@@ -252,17 +255,10 @@ def save_pretrained(model: GPT2, folder: str | Path, *, end_of_text: int, dtype:
         name: (p.detach().t() if name.endswith(TRANSPOSED) else p.detach()).to("cpu", dtype).contiguous()
         for name, p in model.named_parameters()
     }
-    writers = {
-        "config.json": lambda file: file.write_text(config, encoding="utf-8", newline="\n"),
-        WEIGHTS_FILE: lambda file: save_file(weights, file, {"format": "pt"}),
-    }
-    for name, write in writers.items():
-        part = folder / f"{name}.part"
-        try:
-            write(part)
-            if name == WEIGHTS_FILE:  # safetensors makes it readable by its owner alone
-                shutil.copymode(folder / "config.json", part)
-            os.replace(part, folder / name)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+
+    def write_weights(part: Path) -> None:
+        save_file(weights, part, {"format": "pt"})
+        shutil.copymode(folder / "config.json", part)  # safetensors makes it readable by its owner alone
+
+    write_whole(folder / "config.json", lambda part: part.write_text(config, encoding="utf-8", newline="\n"))
+    write_whole(folder / WEIGHTS_FILE, write_weights)

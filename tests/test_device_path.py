@@ -241,7 +241,7 @@ def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
         code, _, err = command(train_command.main, *flags, "--device", "cpu", "--out", tmp_path / "cpu")
         assert code == 0 and gpu.sent == gpu.waits == [], err
         there = (train_command.main, *flags, "--device", device, "--out", tmp_path / device)
-        monkeypatch.setattr("train.parallel.team.fast_gradients", pulls_the_plug)
+        monkeypatch.setattr("train.lasting.run.fast_gradients", pulls_the_plug)
         code, _, err = command(*there)
         assert code == 143 and put_back == [], err
         code, _, err = command(*there)

@@ -579,7 +579,7 @@ def test_evaluate_says_what_is_wrong(command, model_folder, text_file, tmp_path)
 def test_a_run_without_memory_ends_in_one_line(command, model_folder, text_file, tmp_path, monkeypatch):
     flags = ["--model", model_folder, "--text", text_file, "--seq-len", 16, "--batch-size", 2, "--samples", 2]
     flags += ["--eval-sequences", 2, "--eval-tokens", 2]
-    monkeypatch.setattr("train.parallel.team.fast_gradients", lambda *_: lambda *_: torch.empty(2**50))
+    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: lambda *_: torch.empty(2**50))
     for main in (train_command.main, sweep.main):
         code, _, err = command(main, *flags, "--out", tmp_path / main.__module__)
         assert code == 2 and err == "error: out of memory; use a smaller --micro-batch or --batch-size\n", err

@@ -170,9 +170,8 @@ def empty_folder(run_folder: Path) -> None:
 
 def tidy(run_folder: Path) -> None:
     """Delete what a process that was killed while it wrote has left: unfinished files under names of their own."""
-    for path in [*run_folder.glob("*.part"), *run_folder.glob(".tmp*")]:  # safetensors' own are .tmp and six letters
-        if path.name.removesuffix(".part") in WRITTEN or path.name.startswith(".tmp"):
-            path.unlink(missing_ok=True)
+    for path in run_folder.glob(".tmp*"):  # our own, and safetensors', which are .tmp and six letters
+        path.unlink(missing_ok=True)
 
 
 def has_run(folder: Path) -> bool:
@@ -192,7 +191,7 @@ def is_foreign(path: Path, sweep: bool) -> bool:
         return not (path.is_dir() and path.name.startswith("lr-")) and path.name not in ours
     if path.name == CARD_FILE:
         return not has_run(path.parent)
-    return path.name.removesuffix(".part") not in (*RUN_FILES, PROBE) and not path.name.startswith(".tmp")
+    return path.name not in (*RUN_FILES, PROBE) and not path.name.startswith(".tmp")
 
 
 def check_job(job: Job) -> None:

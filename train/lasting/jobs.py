@@ -5,6 +5,7 @@ from pathlib import Path
 from data.settings import REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
+<<<<<<< HEAD
 from evaluate.results import TABLE_FILE, find_runs, lr_label
 from evaluate.table import table, terminal_summary
 from train.lasting.claim import claimed, holder
@@ -12,6 +13,16 @@ from train.lasting.folder import Job, common_identity, default_folder, jobs_of
 from train.lasting.interruption import Signals, ending_in_one_line
 from train.lasting.run import begin, follow, open_run, prepare, run
 from train.parallel.team import ALONE, Several, processes, readable_output, wait
+=======
+from evaluate.results import find_results, lr_label, read_result
+from evaluate.table import TABLE_FILE, table
+from model.device import Machine
+from train.lasting.claim import claimed, holder
+from train.lasting.folder import Job, common_identity, default_folder, jobs_of
+from train.lasting.interruption import Signals, ending_in_one_line
+from train.lasting.run import Plan, begin, follow, open_plan, prepare, run
+from train.parallel import agree, join, leave, own_device, processes, wait
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
 
 
 def train_one(request: Settings, lr: float, out: Path | None, overwrite: bool) -> None:
@@ -21,14 +32,15 @@ def train_one(request: Settings, lr: float, out: Path | None, overwrite: bool) -
         ValueError, OSError: with one line on what to do.
     """
     rank, size = processes()
-    if rank > 0:
-        follow(request, lr)
-        return
     if request.training.batch_size < size:
         raise ValueError(
             f"--batch-size {request.training.batch_size} leaves some of the {size} processes without a window"
         )
     with ending_in_one_line() as signals:
+        if size > 1:
+            join(Machine(own_device(request.device), request.dtype).device)
+        if rank > 0:
+            return follow(request, lr, signals)
         folder = finished_run(request, lr, out, overwrite, signals)
         print(f"\n{terminal_summary(find_runs([folder]))}\n")
         print(f"{'result and model are' if request.save_model else 'the result is'} in {folder}")
@@ -53,15 +65,22 @@ def finished_run(request: Settings, lr: float, out: Path | None, overwrite: bool
                 f"another process is at work in {folder} ({holder(folder)}); wait for it, or name another --out"
             )
         to_do = not job.finished
+<<<<<<< HEAD
         if to_do:
             begin(baseline)
         team = Several(baseline.machine.device) if processes()[1] > 1 else ALONE
         team.agree(int(to_do))  # only now the others begin, or leave
         if to_do:
             run(baseline, job, signals, team)
+=======
+        yardstick = begin(plan) if to_do else None
+        agree(int(to_do))  # only now the other processes of this run begin, or leave
+        if to_do:
+            run(plan, yardstick, job, signals)
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
         else:
             print(f"this run is finished already: {folder}; --overwrite repeats it")
-            team.leave()
+            leave()
     return folder
 
 
@@ -74,11 +93,19 @@ def sweep(request: Settings, lrs: list[float], seeds: int, out: Path | None, ove
     rank, size = processes()
     if overwrite and size > 1:
         raise ValueError("--overwrite is for one process; delete the folder first, then start the others")
+<<<<<<< HEAD
     with readable_output(rank, size), ending_in_one_line() as signals:
         baseline = open_run(request)
         folder = out or default_folder(baseline)
         common = common_identity(baseline)
         first = request.training.seed
+=======
+    with ending_in_one_line() as signals:
+        plan = open_plan(request)
+        folder = out or default_folder(plan.setup, plan.training)
+        common = common_identity(plan.setup, plan.training, plan.sampling, plan.machine)
+        first = plan.training.seed
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
         grid = [(lr, seed) for seed in range(first, first + seeds) for lr in lrs]
         jobs = jobs_of(folder, common, grid, seeds > 1, overwrite)
         prepare(baseline, folder, jobs, overwrite, common)
@@ -92,7 +119,11 @@ def work(baseline: Baseline, jobs: list[Job], signals: Signals, rank: int) -> No
 
     Each process walks the jobs from a place of its own. One that dies leaves its job to whoever comes by next.
     """
+<<<<<<< HEAD
     begun, looks = False, 0
+=======
+    yardstick, polls = None, 0
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
     offset = rank % len(jobs)
     walk = [*enumerate(jobs, start=1)][offset:] + [*enumerate(jobs, start=1)][:offset]
     for i, job in walk:
@@ -113,8 +144,8 @@ def work(baseline: Baseline, jobs: list[Job], signals: Signals, rank: int) -> No
         if not mine and rank > 0:
             return
         if not mine:
-            wait(looks, ", ".join(f"{job.label} ({holder(job.folder)})" for _, job in left))
-            looks += 1
+            wait(polls, ", ".join(f"{job.label} ({holder(job.folder)})" for _, job in left))
+            polls += 1
 
 
 def title(job: Job, i: int, jobs: list[Job]) -> str:

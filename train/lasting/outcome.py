@@ -6,20 +6,25 @@ import platform
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from data.tokenizer import copy_tokenizer
+<<<<<<< HEAD
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.results import RESULT_FILE, Evaluation, Result, write_result
+=======
+from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
+from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
+from evaluate.measures.yardstick import Yardstick
+from evaluate.results import Evaluation, Result, write_result
+from evaluate.setup import Setup
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
 from model.device import Machine
 from model.gpt2 import GPT2
-from model.hub import MODEL_FILES
 from model.pretrained import save_pretrained
 from train.lasting.card import CARD_FILE, model_card
 from train.lasting.folder import IDENTITY_FILE, Job, named_settings, tidy
 from train.lasting.keeper import STATE_FILE
-from train.lasting.state import settle
 
 
 def result_of(
@@ -80,6 +85,7 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
     Raises:
         OSError: they cannot be written.
     """
+<<<<<<< HEAD
     try:
         if model is not None:
             copy_tokenizer(baseline.folder, folder)
@@ -91,6 +97,12 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
         raise OSError(str(error)) from None
     settle(folder / RESULT_FILE)
     settle(folder)
+=======
+    if model is not None:
+        copy_tokenizer(setup.folder, folder)
+        save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
+    write_result(folder, result)
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
     for name in (STATE_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)

@@ -4,6 +4,7 @@ Before: the pretrained weights, or where an interrupted run stopped. Train: the 
 After: the same measures as before. Keep: the model and `result.json`.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -29,13 +30,13 @@ from train.lasting.folder import (
     state_bytes,
     tidy,
 )
-from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
+from train.lasting.interruption import Interrupted, Signals
 from train.lasting.keeper import STATE_FILE, Keeper
 from train.lasting.outcome import keep_outcome, result_of
 from train.lasting.progress import Progress, duration, summed_up
 from train.loop import Diverged, steps
-from train.parallel.team import ALONE, Several, Team, own_device, processes
-from train.speed.step import keep_memory
+from train.parallel import agree, leave, own_device, processes, share
+from train.speed.step import fast_gradients, keep_memory
 from train.verify.device_check import compare_with_cpu
 
 MEASUREMENTS = 20  # how often the held-out loss is measured during training,
@@ -117,7 +118,11 @@ def notes_on(baseline: Baseline) -> list[str]:
     return notes
 
 
+<<<<<<< HEAD
 def run(baseline: Baseline, job: Job, signals: Signals, team: Team = ALONE) -> Result:
+=======
+def run(plan: Plan, yardstick: Yardstick, job: Job, signals: Signals) -> Result:
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
     """Fine-tune a fresh model, evaluate it, and write model and result to the job's folder, which is claimed.
 
     It goes on from the state in that folder if there is one.
@@ -127,11 +132,18 @@ def run(baseline: Baseline, job: Job, signals: Signals, team: Team = ALONE) -> R
         OSError: the outcome cannot be written; the state that led to it is kept.
         Interrupted: by a signal; in training, after the state was saved.
     """
+<<<<<<< HEAD
     # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
     training, machine = dataclasses.replace(baseline.settings.training, seed=job.seed), baseline.machine
     model, optimizer, keeper, record = open_state(baseline, job)
     team.share(optimizer)
     gradients = team.gradients(model, optimizer, machine.dtype, training.micro_batch, job.seed)
+=======
+    # Before. The seed is that of batches and dropout; start tokens and luck of the writing are the same in every run.
+    training = dataclasses.replace(plan.training, seed=job.seed)
+    model, optimizer, keeper, record = open_state(plan, yardstick, job)
+    gradients = share(fast_gradients(plan.machine.dtype, training.micro_batch), model, optimizer, job.seed)
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
     diverged, clock = None, stopwatch(record["seconds"])
 
     # Train.
@@ -142,14 +154,14 @@ def run(baseline: Baseline, job: Job, signals: Signals, team: Team = ALONE) -> R
                 progress.trained(loss)
                 measure_on_the_way(baseline, model, record, training.samples, progress)
                 record["seconds"] = clock()
-                if signal := team.agree(signals.received or 0):
-                    stop(signal, keeper, record, training.samples, team)
+                if signal := agree(signals.received or 0):
+                    stop(signal, keeper, record, training.samples)
                 if optimizer.steps == training.samples or keeper.due():
                     keeper.save(record)
         except Diverged as end:
             diverged = end.what
     record["seconds"] = clock()
-    team.leave()
+    leave()
     if signals.received:
         raise Interrupted(signals.received)
 
@@ -220,15 +232,15 @@ def keep_numbers(record: dict, measured: EvalPoint) -> None:
         record["checkpoints"].append(measured)
 
 
-def stop(signal: int, keeper: Keeper, record: dict, samples: int, team: Team) -> NoReturn:
+def stop(signal: int, keeper: Keeper, record: dict, samples: int) -> NoReturn:
     """Save, and end the run as `signal` asks, in one line that says where it goes on.
 
     Raises:
         Interrupted: always.
     """
     saved = keeper.save(record)
-    team.agree(0)  # nobody leaves before the state is saved: torchrun stops all when one has left
-    team.leave()
+    agree(0)  # all wait until the state is saved: torchrun stops all when one has left
+    leave()
     message = f"the same command goes on from sample {keeper.saved_steps} of {samples}"
     raise Interrupted(signal, message if saved or keeper.saved_steps else "no state could be saved")
 
@@ -241,11 +253,12 @@ def tell_divergence(job: Job, machine: Machine, what: str, samples: int) -> None
     )
 
 
-def follow(request: Settings, lr: float) -> None:
-    """The part of every process but the first in a data-parallel run: train with it, and say and write nothing.
+def follow(request: Settings, lr: float, signals: Signals) -> None:
+    """The part of every process but the first in a data-parallel run: train with it, print and write nothing.
 
-    The first checks, evaluates, resumes and saves. Where it finds an error it ends, and torchrun ends the others.
+    The first process checks, evaluates, resumes and saves. If it fails it ends, and torchrun ends the others.
     """
+<<<<<<< HEAD
     with ending_in_one_line() as signals:
         team = Several(Machine(own_device(request.device), request.dtype).device)  # waits until the first is there
         try:
@@ -265,3 +278,21 @@ def follow(request: Settings, lr: float) -> None:
             pass  # the first process says so
         finally:
             team.leave()
+=======
+    try:
+        to_do = agree(0)
+    except RuntimeError:
+        raise SystemExit(1) from None  # the connection broke: the first process has ended and has printed why
+    if to_do:
+        plan = open_plan(request)
+        training, model = plan.training, fresh_model(plan)
+        optimizer = open_optimizer(model, training, lr)
+        gradients = share(fast_gradients(plan.machine.dtype, training.micro_batch), model, optimizer, training.seed)
+        with signals.deferred(), contextlib.suppress(Diverged):  # the first process prints that it diverged
+            for _ in steps(model, plan.setup.training_tokens, optimizer, training, gradients):
+                if signal := agree(signals.received or 0):
+                    agree(0)
+                    leave()
+                    raise SystemExit(128 + signal)
+    leave()
+>>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5

@@ -1,9 +1,7 @@
 """The state of an unfinished training run: one safetensors file, replaced as a whole or not at all."""
 
-import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -11,28 +9,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data.files import write_whole
+
 
 def save_state(file: Path, tensors: dict[str, Tensor], info: dict) -> None:
     """Write `tensors`, and `info` as JSON in the file's header, so that both are of the same moment.
-
-    The new file gets a name of its own, reaches the disk and only then takes the old one's place: a
-    run that is killed at any instant leaves a whole file, the old or the new.
 
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     text = json.dumps(info)
-    temporary = file.with_name(file.name + ".part")
-    try:
-        save_file(tensors, temporary, {"info": text, "sha256": checksum(tensors, text)})
-        settle(temporary)
-        os.replace(temporary, file)
-    except SafetensorError as error:  # a full disk is one of these to safetensors
-        raise OSError(str(error)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    settle(file.parent)
+    metadata = {"info": text, "sha256": checksum(tensors, text)}
+    write_whole(file, lambda part: save_file(tensors, part, metadata))
 
 
 def load_state(file: Path) -> tuple[dict[str, Tensor], dict]:
@@ -65,17 +54,3 @@ def differences(wanted: dict, found: dict) -> str:
     """What differs between the settings asked for and those that were found, in words; empty where nothing does."""
     names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
     return ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
-
-
-def settle(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk and not only on their way."""
-    if path.is_dir():
-        with contextlib.suppress(OSError):  # Windows does not open folders, and some network disks cannot do it
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-    else:
-        with open(path, "rb+") as written:
-            os.fsync(written.fileno())

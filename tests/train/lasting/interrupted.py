@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import data.files  # noqa: E402
 import evaluate.measures.yardstick as yardstick  # noqa: E402
 import train.__main__ as command  # noqa: E402
 import train.lasting.keeper  # noqa: E402
 import train.lasting.outcome  # noqa: E402
 import train.lasting.run  # noqa: E402
-import train.lasting.state  # noqa: E402
 import train.loop  # noqa: E402
 
 
@@ -58,7 +58,7 @@ def cases() -> dict:
         "whole": ("whole", lambda: None),
         # Batches are counted from 1 in each process, so these are samples 6, 3 and so on of what is left.
         "killed": ("chain", lambda: (save_every(4), at_call(train.loop, "sample_batch", 7, KILL))),
-        "killed while writing": ("chain", lambda: (save_every(2), at_call(train.lasting.state, "settle", 3, KILL))),
+        "killed while writing": ("chain", lambda: (save_every(2), at_call(data.files, "fsync", 5, KILL))),
         "ctrl-c": ("chain", lambda: at_call(train.loop, "sample_batch", 2, CTRL_C)),
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
         "killed in the evaluation": ("chain", lambda: at_call(yardstick, "evaluation", 2, KILL)),

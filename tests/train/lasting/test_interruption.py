@@ -159,7 +159,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
         assert not path.is_dir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("train.lasting.state.settle", full)
+    monkeypatch.setattr("data.files.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_state(file, {"w": torch.ones(3)}, {"steps": 2})
     assert load_state(file)[1] == {"steps": 1} and [p.name for p in tmp_path.iterdir()] == [file.name]
@@ -216,7 +216,7 @@ def unfinished(command, arguments, tmp_path, monkeypatch):
 
     calls = []
     with monkeypatch.context() as patched:
-        patched.setattr("train.parallel.team.fast_gradients", lambda *_: pulls_the_plug)
+        patched.setattr("train.lasting.run.fast_gradients", lambda *_: pulls_the_plug)
         code, _, err = command(train_command.main, *arguments)
     assert code == 143, err
     return tmp_path / "out"
@@ -316,7 +316,7 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
 def test_what_a_folder_may_hold(tmp_path):
     run, many = tmp_path / "run", tmp_path / "many"
     run.mkdir()
-    for name in ("run.json", "state.safetensors", "state.safetensors.part", ".tmpAbCdEf", "model.safetensors"):
+    for name in ("run.json", "state.safetensors", ".tmp-7-state.safetensors", ".tmpAbCdEf", "model.safetensors"):
         (run / name).touch()
     assert new_folder(run) == run
     (many / "lr-1e-4").mkdir(parents=True)
@@ -424,7 +424,7 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
         return loss
 
     calls = []
-    monkeypatch.setattr("train.parallel.team.fast_gradients", lambda *_: gradients)
+    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: gradients)
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and re.search(r"^1e-4 .* diverged ", printed, re.MULTILINE)
     assert f"at 1e-4 (float32 on cpu) the {what} after sample 2 is not finite: diverged" in printed

@@ -1,7 +1,6 @@
 """Several processes: what each does of a batch and of a sweep, and that together they do what one would."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -12,36 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from tqdm import tqdm
 
 import train.__main__ as train_command
 from train import sweep
 from train.lasting import jobs as sweeping
+from train.lasting.claim import claimed
 from train.lasting.folder import Job
 from train.lasting.interruption import ending_in_one_line
 from train.lasting.keeper import Keeper
-from train.parallel.team import Prefixed, meeting, own_device, part_of, processes
+from train.parallel import own_device, part_of, processes
 
-ROOT = Path(__file__).resolve().parents[3]
-SMALL = ("--batch-size", 5, "--seq-len", 16, "--eval-sequences", 2, "--eval-tokens", 4, "--samples", 4)
-
-
-def torchrun(*arguments) -> str:
-    """What `torchrun --nproc-per-node 2 -m ...` prints; the processes find each other at a free port."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--batch-size", 5, "--seq-len", 16, "--samples", 4, "--dtype", "float32")
+SMALL += ("--eval-sequences", 2, "--eval-tokens", 4)
 
 
 def test_no_window_of_a_batch_is_left_out_or_done_twice():
@@ -54,9 +36,9 @@ def test_no_window_of_a_batch_is_left_out_or_done_twice():
 
 def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     """5 windows: 2 for one process, 3 for the other, in micro-batches of 2. They go on from one process's state."""
-    flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", "--dtype", "float32", *SMALL)
-    assert command(train_command.main, *flags, "--micro-batch", 2, "--out", tmp_path / "one")[0] == 0
-    together = (*flags, "--micro-batch", 2, "--out", tmp_path / "two")
+    flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", *SMALL)
+    flags += ("--micro-batch", 2, "--out")
+    assert command(train_command.main, *flags, tmp_path / "one")[0] == 0
     save = Keeper.save
 
     def saves_and_stops(keeper, record):
@@ -66,9 +48,20 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     with pytest.MonkeyPatch.context() as patched:  # one process, stopped after the second sample
         patched.setattr(Keeper, "due", lambda keeper: keeper.optimizer.steps == 2)
         patched.setattr(Keeper, "save", saves_and_stops)
-        assert command(train_command.main, *together)[0] == 130
-    printed = torchrun("train", *together)
-    assert "going on from sample 2 of 4" in printed and len(re.findall(r"^1e-2 +\d", printed, re.MULTILINE)) == 1
+        assert command(train_command.main, *flags, tmp_path / "two")[0] == 130
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--tee", "3"]
+    done = subprocess.run(
+        [*torchrun, "-m", "train", *map(str, flags), tmp_path / "two"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+    )
+    printed = done.stdout
+    assert done.returncode == 0 and "[default0]:going on from sample 2 of 4" in printed, printed
+    assert len(re.findall(r"1e-2 +\d", printed)) == 1 and "[default1]" not in printed
     one, two = (json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
     assert two["train_loss"][:2] == one["train_loss"][:2] and two["train_loss"][3] != one["train_loss"][3]
@@ -76,21 +69,28 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
 
 
-def test_two_processes_share_a_sweep(model_folder, text_file, tmp_path):
+def test_processes_share_the_runs_of_a_sweep(command, model_folder, text_file, tmp_path, monkeypatch):
+    """The second of two processes leaves the run that another one has; the first does that run, and reports."""
     out = tmp_path / "out"
     flags = ("--model", model_folder, "--text", text_file, "--lrs", "1e-2", "1e-3", "1e-4", "--out", out, *SMALL)
-    printed = torchrun("train.sweep", *flags)
+    monkeypatch.setattr(sweeping, "report", lambda folder: print(f"report in {folder}"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with monkeypatch.context() as patched:
+        held = contextlib.nullcontext(False)
+        patched.setattr(sweeping, "claimed", lambda run: held if run.name == "lr-1e-2" else claimed(run))
+        code, second, err = command(sweep.main, *flags)
+    assert code == 0 and "report in" not in second, err
+    assert re.findall(r"(1e-\d), seed 0 \((\d) of 3\)\n", second) == [("1e-3", "2"), ("1e-4", "3")]
+    monkeypatch.setenv("RANK", "0")
+    code, first, err = command(sweep.main, *flags)
+    assert code == 0 and re.findall(r"(1e-\d), seed 0 \(\d of 3\)\n", first) == ["1e-2"], err
+    assert first.count("is finished already") == 2 and f"report in {out}" in first
     for lr in ("1e-2", "1e-3", "1e-4"):
-        assert len(re.findall(rf"learning rate {lr}, seed 0 \(\d of 3\)\n", printed)) == 1, printed
-        assert len(re.findall(rf"^(?:\[process 1\] )?{lr} done in ", printed, re.MULTILINE)) == 1
-        assert f"\n{lr}  " in printed
+        assert (first + second).count(f"\n{lr} done in ") == 1
         assert sorted(p.name for p in (out / f"lr-{lr}").iterdir()) == [
             *("README.md", "config.json", "merges.txt", "model.safetensors", "result.json", "vocab.json")
         ]
-    assert "[process 1] learning rate 1e-3, seed 0 (2 of 3)" in printed  # the second begins at another place
-    assert (
-        printed.count("report.html") == 1 and "\r" not in printed and (out / "table.md").is_file()
-    )  # and the first alone reports
 
 
 def test_more_processes_than_windows(command, model_folder, text_file, tmp_path, monkeypatch):
@@ -112,17 +112,6 @@ def test_every_process_of_a_machine_has_its_own_gpu(monkeypatch):
     assert own_device("auto") == "cuda:2" and own_device("cpu") == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert own_device("auto") == "auto"
-
-
-def test_lines_of_other_processes_are_told_apart():
-    stream = io.StringIO()
-    prefixed = Prefixed(stream, "[1] ")
-    stream.isatty = lambda: True
-    for text in ("one\ntw", "o\n", "\n", "three"):
-        prefixed.write(text)
-    for _ in tqdm(range(3), "bar", file=prefixed, mininterval=0, disable=None):
-        pass
-    assert stream.getvalue() == "[1] one\n[1] two\n[1]\n"
 
 
 def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
@@ -147,7 +136,7 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
                 finish(jobs[2])
 
         monkeypatch.setattr(sweeping, "claimed", claimed)
-        monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
+        monkeypatch.setattr("train.parallel.time.sleep", sleep)
         monkeypatch.setattr(sweeping, "begin", lambda *_: "start")
         monkeypatch.setattr(
             sweeping, "run", lambda plan, start, job, signals: (seen.append(str(job.seed)), finish(job))
@@ -175,30 +164,9 @@ def test_who_waits_says_for_whom_every_half_minute_and_hears_signals(tmp_path, m
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(sweeping, "claimed", lambda folder: contextlib.nullcontext(False))
-    monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
+    monkeypatch.setattr("train.parallel.time.sleep", sleep)
     with pytest.raises(SystemExit) as end, ending_in_one_line() as signals:
         sweeping.work(None, jobs, signals, 0)
     printed, err = capsys.readouterr()
     assert end.value.code == 143 and err == "\nstopped by SIGTERM\n" and len(seconds) == 61
     assert printed == 3 * "waiting for 1e-3 (pid 12 on node3), 1e-4 (another process)\n"
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_the_processes_of_one_run_meet_and_hear_signals(rank, monkeypatch, capsys):
-    """The second of three comes after half a minute, the third never."""
-    store, seconds = dist.HashStore(), []
-
-    def sleep(length):
-        seconds.append(length)
-        if len(seconds) == 30:
-            store.add("there", 1)
-        if len(seconds) == 40:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("train.parallel.team.time.sleep", sleep)
-    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(store, rank, 3)]))
-    with pytest.raises(KeyboardInterrupt):
-        meeting()
-    told = "waiting for 2 of 3 processes\nwaiting for 1 of 3 processes\n"
-    assert capsys.readouterr().out == ("" if rank else told)
-    assert meeting() is store and len(seconds) == 40
