@@ -32,11 +32,10 @@ from evaluate.measures.copying import SourceIndex, copied_runs, copied_share, ex
 from evaluate.measures.forgetting import divergence_from_base, logits_of
 from evaluate.ratio import Ratio, bootstrap_interval, frequent_token_ratio, most_frequent_tokens, share_among
 from evaluate.results import EvalPoint, Evaluation
-from evaluate.setup import never_drawn, open_model, parameter_count
 from model.device import Machine
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import file_sha256, source_of, weight_files
-from model.pretrained import load_pretrained
+from model.pretrained import load_pretrained, never_drawn, open_model, parameter_count
 from model.sampling import cast_copy, complete, evaluating
 
 BOOK_TEXTS = 256  # pieces of the held-out text that are measured as the models' texts are

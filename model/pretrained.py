@@ -18,11 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-<<<<<<< HEAD
 from data.tokenizer import load_tokenizer
-=======
 from data.files import write_whole
->>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import WEIGHTS_FILE, model_folder, weight_files
 from model.speed.empty import empty_model

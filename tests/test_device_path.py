@@ -29,7 +29,7 @@ from model.pretrained import load_pretrained
 from model.sampling import cast_copy, complete, sample_token
 from train.adamw import AdamW
 from train.experiment import experiment
-from train.loop import plain_gradients, steps
+from train.loop import finetune, plain_gradients
 from train.speed.step import bfloat16_loss, fast_gradients
 
 TOKENS = torch.from_numpy(np.random.default_rng(8).integers(VOCAB, size=500))
@@ -90,7 +90,7 @@ def test_a_step_on_a_device(model_folder, piece, gradients, same_attention):
         losses, crossed = [], []
         optimizer = AdamW(model.parameters(), lr=1e-2, piece=piece)
         gpu.sent.clear(), gpu.waits.clear()
-        for loss in steps(model, TOKENS, optimizer, Training(samples=3, batch_size=4, seq_len=9), gradients):
+        for loss in finetune(model, TOKENS, optimizer, Training(samples=3, batch_size=4, seq_len=9), gradients):
             losses.append(loss)
             crossed.append((len(gpu.sent), len(gpu.waits)))
             gpu.sent.clear(), gpu.waits.clear()
@@ -241,7 +241,7 @@ def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
         code, _, err = command(train_command.main, *flags, "--device", "cpu", "--out", tmp_path / "cpu")
         assert code == 0 and gpu.sent == gpu.waits == [], err
         there = (train_command.main, *flags, "--device", device, "--out", tmp_path / device)
-        monkeypatch.setattr("train.lasting.run.fast_gradients", pulls_the_plug)
+        monkeypatch.setattr("train.run.run.fast_gradients", pulls_the_plug)
         code, _, err = command(*there)
         assert code == 143 and put_back == [], err
         code, _, err = command(*there)

@@ -21,7 +21,7 @@ import train.verify.__main__
 from evaluate.results import read_result, write_result
 from model.pretrained import load_pretrained, read_config
 from tests.evaluate.test_evaluate import fake_result
-from train.lasting.state import load_state, save_state
+from train.run.checkpoint import load_checkpoint, save_checkpoint
 
 INPUTS = 150  # of every file
 
@@ -90,11 +90,11 @@ def test_any_result(tmp_path):
 
 
 def test_any_state(tmp_path):
-    file, random = tmp_path / "state.safetensors", np.random.default_rng(1)
-    save_state(file, {"weight": torch.arange(400.0)}, {"steps": 3, "record": {"train_loss": [4.0, 3.0]}})
+    file, random = tmp_path / "checkpoint.safetensors", np.random.default_rng(1)
+    save_checkpoint(file, {"weight": torch.arange(400.0)}, {"steps": 3, "record": {"train_loss": [4.0, 3.0]}})
     whole = file.read_bytes()
     inputs = [damaged(whole, random) for _ in range(2 * INPUTS)]
-    assert read_or_refused_in_one_line(file, inputs, lambda: load_state(file)) > INPUTS
+    assert read_or_refused_in_one_line(file, inputs, lambda: load_checkpoint(file)) > INPUTS
 
 
 def test_any_config(tmp_path, model_folder):

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, constant")
     args = parser.parse_args()
     with parser.errors_in_one_line():
-        from train.lasting.jobs import train_one  # only now, see data/flags.py
+        from train.run.jobs import train_one  # only now, see data/flags.py
 
         train_one(settings_of(args), args.lr, args.out, args.overwrite)
 

@@ -3,21 +3,19 @@
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
-from data.book import load_book
-from data.settings import Sampling, Training
-from data.tokenizer import load_tokenizer
-from evaluate.ratio import Ratio, frequent_token_ratio, most_frequent_tokens
-from model.device import device_of
+from data.settings import Sampling, Settings, Training
+from evaluate.baseline import open_baseline
+from evaluate.ratio import Ratio
 from model.gpt2 import GPT2
-from model.hub import model_folder
-from model.pretrained import load_pretrained, never_drawn
-from train.loop import finetune
+from train.adamw import AdamW
+from train.loop import Diverged, finetune
 
 
 @dataclass(frozen=True)
 class Outcome:
-    losses: list[float]  # training loss of each sample, in nats per token
+    losses: list[float]  # training loss of each step, in nats per token
     before: Ratio  # share of the book's 100 most frequent tokens in what the model writes, with its 95 % interval
     after: Ratio | None  # None: the training diverged
     model: GPT2  # fine-tuned
@@ -27,36 +25,32 @@ def experiment(
     lr: float = 1e-4,
     samples: int = Training.samples,
     *,
-    model: str = "gpt2",
-    text: str = "gulliver",
+    model: str = Settings.model,
+    text: str = Settings.text,
     sampling: Sampling = Sampling(),
-    device: str = "auto",
-    **settings,
+    device: str = Settings.device,
+    **fields,
 ) -> Outcome:
     """What does the learning rate `lr` do to a fine-tune of `samples` steps?
 
     Args:
-        model: gpt2, gpt2-medium, gpt2-large, gpt2-xl, lilliput, or a model folder.
-        text: gulliver, voyage, or a UTF-8 file.
-        settings: further fields of `Training`, such as batch_size and seq_len (tokens).
-
-    Raises:
-        ValueError, OSError: with one line on what is wrong and what to do.
+        model, text, device: as `--help` of the commands explains them.
+        fields: further ones of `Training`, such as batch_size and seq_len (tokens).
     """
-    training = Training(samples=samples, **settings)
-    tokenizer = load_tokenizer(model_folder(model))
-    tokens = torch.tensor(tokenizer.encode_ordinary(load_book(text).text))  # (N,)
-    frequent = most_frequent_tokens(tokens)
-    gpt2 = load_pretrained(model, dropout=training.dropout).to(device_of(device))
-    banned = never_drawn(tokenizer, gpt2.config)
+    training = Training(samples, **fields)
+    settings = Settings(str(model), str(text), training=training, sampling=sampling, device=device, dtype="float32")
+    baseline = open_baseline(settings)  # tokenizer, tokens of the text, its 100 most frequent ones
+    gpt2 = baseline.fresh_model()
+    before = baseline.write(gpt2, "writing before")
 
-    def ratio() -> Ratio:
-        return frequent_token_ratio(
-            gpt2, frequent, sampling, vocab_size=tokenizer.n_vocab, banned=banned, device=gpt2.wte.weight.device
-        )
-
-    before = ratio()
-    held_out = round(training.holdout * len(tokens))  # the text's end, which is not trained on
     torch.manual_seed(training.seed)  # dropout's; batches and sampling have generators of their own
-    losses = finetune(gpt2, tokens[: len(tokens) - held_out], lr, training)
-    return Outcome(losses, before, ratio() if len(losses) == samples else None, gpt2)
+    optimizer = AdamW(gpt2.parameters(), lr, weight_decay=training.weight_decay)
+    losses, after = [], None
+    try:
+        steps = finetune(gpt2, baseline.training_tokens, optimizer, training)
+        for loss in tqdm(steps, "training", total=samples, unit="step", disable=None):
+            losses.append(loss)
+        after = baseline.write(gpt2, "writing after")
+    except Diverged:
+        pass
+    return Outcome(losses, before, after, gpt2)

@@ -1,4 +1,4 @@
-"""The fine-tune: one batch, one loss, one step, again and again at a constant learning rate."""
+"""The fine-tune: one batch, one loss, one step, repeated at a constant learning rate."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import get_total_norm
-from tqdm import tqdm
 
 from data.batches import sample_batch
 from data.settings import Training
@@ -15,7 +14,7 @@ from train.adamw import AdamW
 
 
 class Diverged(ArithmeticError):
-    """The loss or a gradient is no finite number any more; `what` says which of the two."""
+    """The loss or a gradient is no longer a finite number; `what` says which of the two."""
 
     def __init__(self, what: str):
         super().__init__(f"the {what} is not a finite number")
@@ -35,64 +34,41 @@ def plain_gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
     return loss.item()
 
 
-def steps(
+def finetune(
     model: GPT2,
     tokens: Tensor,
     optimizer: AdamW,
     settings: Training,
     gradients: Callable[[GPT2, Tensor, Tensor], float] = plain_gradients,
 ) -> Iterator[float]:
-    """Train `model` in place on random windows of `tokens`; yields the loss of each sample when its step is done.
+    """Train `model` in place on random windows of `tokens`; yields the loss of each step when it is done.
 
     Args:
-        model: on whichever device it is.
         tokens: the book, a row of more than `seq_len` token ids.
-        optimizer: of the model's parameters. Its `steps` say how many samples are done already; the loop goes on
-            with the next.
-        gradients: how a loss and its gradients are computed; train/speed has a faster way to the same numbers.
+        optimizer: of the model's parameters. Its `steps` are done already; the loop continues with the next.
+        gradients: computes a loss and its gradients; train/speed has a faster way to the same numbers.
 
     Yields:
-        training losses in nats per token, each measured before its step.
+        training losses in nats per token, each measured before its update.
 
     Raises:
-        Diverged: before the step, where the loss or a gradient is not a finite number.
+        Diverged: before the update, if the loss or a gradient is not a finite number.
     """
     # The exercise's library hands the model out in eval mode, that is, without dropout, and the
     # exercise leaves it so. A model that was made with a dropout of its own does use it here.
     model.train()
     device = model.wte.weight.device
     try:
-        for sample in range(optimizer.steps, settings.samples):
-            batch = sample_batch(tokens, settings.batch_size, settings.seq_len, settings.seed, sample)
+        for step in range(optimizer.steps, settings.samples):
+            batch = sample_batch(tokens, settings.batch_size, settings.seq_len, settings.seed, step)
             inputs, targets = (part.to(device) for part in batch)  # (B, T) each
             loss = gradients(model, inputs, targets)
             length = get_total_norm([p.grad for p in optimizer.parameters if p.grad is not None])
             if not (math.isfinite(loss) and math.isfinite(length)):
-                # No step can lead back. A gradient can overflow where the loss does not.
+                # No step can lead back. A gradient can overflow even if the loss does not.
                 raise Diverged("gradient" if math.isfinite(loss) else "loss")
             optimizer.step()
             optimizer.zero_grad()
             yield loss
     finally:
         model.eval()
-
-
-def finetune(
-    model: GPT2,
-    tokens: Tensor,
-    lr: float,
-    settings: Training = Training(),
-    gradients: Callable[[GPT2, Tensor, Tensor], float] = plain_gradients,
-) -> list[float]:
-    """All of `steps` with a fresh AdamW at the learning rate `lr`: the losses, in nats per token.
-
-    Where training diverges it stops, and the list is shorter than `settings.samples`.
-    """
-    optimizer, losses = AdamW(model.parameters(), lr, weight_decay=settings.weight_decay), []
-    try:
-        training = steps(model, tokens, optimizer, settings, gradients)
-        for loss in tqdm(training, "training", total=settings.samples, unit="sample", disable=None):
-            losses.append(loss)
-    except Diverged:
-        pass
-    return losses

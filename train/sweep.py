@@ -36,7 +36,7 @@ def main() -> None:
     if len(set(args.lrs)) < len(args.lrs):
         parser.error("--lrs names a learning rate twice; give each once")
     with parser.errors_in_one_line():
-        from train.lasting.jobs import sweep  # only now, see data/flags.py
+        from train.run.jobs import sweep  # only now, see data/flags.py
 
         sweep(settings_of(args), args.lrs, args.seeds, args.out, args.overwrite)
 

@@ -23,7 +23,7 @@ def prepare(task: dict):
 
     device = torch.device(task["device"])
     keep_memory()
-    torch.backends.cuda.matmul.allow_tf32 = True  # as open_plan in train/lasting/run.py does
+    torch.backends.cuda.matmul.allow_tf32 = True  # as open_plan in train/run/run.py does
     dtype = dtype_of(task["dtype"], device)
     model = load_pretrained(task["model"]).to(device)
 

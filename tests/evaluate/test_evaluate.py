@@ -492,7 +492,7 @@ def test_the_frequent_tokens_are_a_hundred(model_folder, tmp_path):
 
 
 def test_nothing_that_draws_is_loaded_before_it_draws():
-    work = "train.lasting.jobs, evaluate.measures.reference, evaluate.report.page, model.__main__"
+    work = "train.run.jobs, evaluate.measures.reference, evaluate.report.page, model.__main__"
     code = f"import {work}, sys; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -14,11 +14,11 @@ import torch
 
 import train.__main__ as train_command
 from train import sweep
-from train.lasting import jobs as sweeping
-from train.lasting.claim import claimed
-from train.lasting.folder import Job
-from train.lasting.interruption import ending_in_one_line
-from train.lasting.keeper import Keeper
+from train.run import jobs as sweeping
+from train.run.lock import locked
+from train.run.folder import Job
+from train.run.signals import ending_in_one_line
+from train.run.checkpoint import Checkpointer
 from train.parallel import own_device, part_of, processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,15 +39,15 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", *SMALL)
     flags += ("--micro-batch", 2, "--out")
     assert command(train_command.main, *flags, tmp_path / "one")[0] == 0
-    save = Keeper.save
+    save = Checkpointer.save
 
     def saves_and_stops(keeper, record):
         save(keeper, record)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:  # one process, stopped after the second sample
-        patched.setattr(Keeper, "due", lambda keeper: keeper.optimizer.steps == 2)
-        patched.setattr(Keeper, "save", saves_and_stops)
+        patched.setattr(Checkpointer, "due", lambda keeper: keeper.optimizer.steps == 2)
+        patched.setattr(Checkpointer, "save", saves_and_stops)
         assert command(train_command.main, *flags, tmp_path / "two")[0] == 130
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--tee", "3"]
     done = subprocess.run(
@@ -78,7 +78,7 @@ def test_processes_share_the_runs_of_a_sweep(command, model_folder, text_file, t
     monkeypatch.setenv("RANK", "1")
     with monkeypatch.context() as patched:
         held = contextlib.nullcontext(False)
-        patched.setattr(sweeping, "claimed", lambda run: held if run.name == "lr-1e-2" else claimed(run))
+        patched.setattr(sweeping, "locked", lambda run: held if run.name == "lr-1e-2" else locked(run))
         code, second, err = command(sweep.main, *flags)
     assert code == 0 and "report in" not in second, err
     assert re.findall(r"(1e-\d), seed 0 \((\d) of 3\)\n", second) == [("1e-3", "2"), ("1e-4", "3")]
@@ -126,7 +126,7 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
             (job.folder / "result.json").touch()
 
         @contextlib.contextmanager
-        def claimed(folder):
+        def locked(folder):
             yield folder not in held
 
         def sleep(seconds):
@@ -135,7 +135,7 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
             if not holder_dies:
                 finish(jobs[2])
 
-        monkeypatch.setattr(sweeping, "claimed", claimed)
+        monkeypatch.setattr(sweeping, "locked", locked)
         monkeypatch.setattr("train.parallel.time.sleep", sleep)
         monkeypatch.setattr(sweeping, "begin", lambda *_: "start")
         monkeypatch.setattr(
@@ -163,7 +163,7 @@ def test_who_waits_says_for_whom_every_half_minute_and_hears_signals(tmp_path, m
         if sum(seconds) > 60:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(sweeping, "claimed", lambda folder: contextlib.nullcontext(False))
+    monkeypatch.setattr(sweeping, "locked", lambda folder: contextlib.nullcontext(False))
     monkeypatch.setattr("train.parallel.time.sleep", sleep)
     with pytest.raises(SystemExit) as end, ending_in_one_line() as signals:
         sweeping.work(None, jobs, signals, 0)

@@ -31,10 +31,10 @@ from model.sampling import complete
 from train import sweep
 from train.adamw import AdamW
 from train.experiment import experiment
-from train.lasting import jobs
-from train.lasting.folder import new_folder
-from train.lasting.run import notes_on
-from train.loop import finetune, steps
+from train.run import jobs
+from train.run.folder import new_folder
+from train.run.run import notes_on
+from train.loop import Diverged, finetune
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
 
@@ -47,7 +47,8 @@ def tokens(tokenizer_folder):
 def test_the_loop_is_the_definition(model_folder, tokens):
     """The same four steps with torch's own optimizer, in float64: the losses and the final weights are equal."""
     ours, theirs = (load_pretrained(model_folder).double() for _ in range(2))
-    losses = finetune(ours, tokens, 0.01, Training(samples=4, batch_size=3, seq_len=7, weight_decay=0.2, seed=9))
+    settings = Training(samples=4, batch_size=3, seq_len=7, seed=9)
+    losses = list(finetune(ours, tokens, AdamW(ours.parameters(), 0.01, weight_decay=0.2), settings))
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.2, betas=(0.9, 0.999), eps=1e-8)
     expected = []
     for step in range(4):
@@ -72,7 +73,8 @@ def test_the_exercises_settings_are_the_defaults(model_folder, tokens, monkeypat
         return sample_batch(tokens, 2, 8, seed, step)
 
     monkeypatch.setattr("train.loop.sample_batch", note)
-    finetune(load_pretrained(model_folder), tokens, 1e-4, Training(samples=2))
+    model = load_pretrained(model_folder)
+    list(finetune(model, tokens, AdamW(model.parameters(), 1e-4), Training(samples=2)))
     assert asked == [(16, 256, 0, 0), (16, 256, 0, 1)]
 
 
@@ -80,7 +82,7 @@ def test_dropout_is_off_unless_the_model_has_one(model_folder, tokens):
     def losses(dropout, torch_seed):
         torch.manual_seed(torch_seed)
         model = load_pretrained(model_folder, dropout=dropout)
-        return finetune(model, tokens, 1e-3, Training(samples=3, batch_size=4, seq_len=8))
+        return list(finetune(model, tokens, AdamW(model.parameters(), 1e-3), Training(3, batch_size=4, seq_len=8)))
 
     assert losses(0.0, 1) == losses(0.0, 2)
     assert losses(0.3, 1) != losses(0.0, 1) and losses(0.3, 1) != losses(0.3, 2) and losses(0.3, 1) == losses(0.3, 1)
@@ -90,7 +92,7 @@ def test_evaluation_on_the_way_changes_no_training_number(model_folder, tokens):
     def train(after_sample):
         model, losses = load_pretrained(model_folder, dropout=0.2), []
         torch.manual_seed(5)
-        for loss in steps(model, tokens, AdamW(model.parameters(), 1e-3), Training(4, batch_size=4, seq_len=8)):
+        for loss in finetune(model, tokens, AdamW(model.parameters(), 1e-3), Training(4, batch_size=4, seq_len=8)):
             losses.append(loss)
             after_sample(model)
         return losses
@@ -291,7 +293,7 @@ def test_measuring_held_out_loss_changes_no_training_number(command, model_folde
         return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
 
     seldom = losses("seldom")
-    monkeypatch.setattr("train.lasting.run.AT_LEAST", 1)
+    monkeypatch.setattr("train.run.run.AT_LEAST", 1)
     assert losses("often") == seldom
 
 
@@ -412,7 +414,7 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
         return seen[-1]
 
     for name in ("AT_LEAST", "FULL_EVERY"):  # after each of three samples, but for the last
-        monkeypatch.setattr(f"train.lasting.run.{name}", 1)
+        monkeypatch.setattr(f"train.run.run.{name}", 1)
     for module in ("measure", "reference"):  # on the way; before, after and `python -m evaluate`
         monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
     trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
@@ -435,7 +437,7 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
         return seen[-1]
 
     for name in ("AT_LEAST", "FULL_EVERY"):
-        monkeypatch.setattr(f"train.lasting.run.{name}", 1)
+        monkeypatch.setattr(f"train.run.run.{name}", 1)
     for module in ("measure", "reference"):
         monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
     trained(command, folder, text_file, tmp_path / "run", "--eval-sequences", 40)
@@ -579,7 +581,7 @@ def test_evaluate_says_what_is_wrong(command, model_folder, text_file, tmp_path)
 def test_a_run_without_memory_ends_in_one_line(command, model_folder, text_file, tmp_path, monkeypatch):
     flags = ["--model", model_folder, "--text", text_file, "--seq-len", 16, "--batch-size", 2, "--samples", 2]
     flags += ["--eval-sequences", 2, "--eval-tokens", 2]
-    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: lambda *_: torch.empty(2**50))
+    monkeypatch.setattr("train.run.run.fast_gradients", lambda *_: lambda *_: torch.empty(2**50))
     for main in (train_command.main, sweep.main):
         code, _, err = command(main, *flags, "--out", tmp_path / main.__module__)
         assert code == 2 and err == "error: out of memory; use a smaller --micro-batch or --batch-size\n", err

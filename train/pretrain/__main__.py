@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.flags import Parser, add_flags, filled, positive_int
 from data.settings import Settings
-from train.lasting.interruption import ending_in_one_line
+from train.run.signals import ending_in_one_line
 from train.pretrain.recipe import Recipe
 
 

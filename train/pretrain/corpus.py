@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from data.generators import HELD_OUT_TEXTS, generator
 from data.tokenizer import load_tokenizer, save_tokenizer
-from train.lasting.state import differences
+from train.run.folder import differences
 from train.pretrain.bpe import count_words, train_bpe
 
 

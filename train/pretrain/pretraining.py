@@ -26,8 +26,8 @@ from evaluate.loss import text_loss
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
 from train.adamw import AdamW
-from train.lasting.keeper import STATE_FILE, Keeper
-from train.lasting.state import load_state
+from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
+from train.run.checkpoint import load_checkpoint
 from train.pretrain.corpus import refuse_changes
 from train.pretrain.recipe import Recipe
 from train.speed.chunked_loss import chunked_next_token_loss
@@ -52,9 +52,9 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 
 def check_state(work: Path, recipe: Recipe) -> None:
     """Raise a ValueError where `work` has the state of a pretraining by another recipe, or a damaged one."""
-    file = work / STATE_FILE
+    file = work / CHECKPOINT_FILE
     if file.is_file():
-        info = load_state(file)[1]
+        info = load_checkpoint(file)[1]
         if "identity" not in info:
             raise ValueError(f"{file} was saved by an earlier version; delete it to start anew, or name another --out")
         refuse_changes(file, dataclasses.asdict(recipe), info["identity"])
@@ -102,7 +102,7 @@ def make_model(
     optimizer = AdamW(
         model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, matrices_only=True
     )
-    keeper = Keeper(work / STATE_FILE, model, optimizer, dataclasses.asdict(recipe))
+    keeper = Checkpointer(work / CHECKPOINT_FILE, model, optimizer, dataclasses.asdict(recipe))
     record = pretrain(tokens, held_out, held_out_bytes, recipe, keeper, evaluate_every)
     copy_tokenizer(work, out)
     save_pretrained(model, out, end_of_text=tokenizer.eot_token, dtype=torch.float16)
@@ -120,7 +120,7 @@ def make_model(
 
 
 def pretrain(
-    tokens: Tensor, held_out: Tensor, held_out_bytes: int, recipe: Recipe, keeper: Keeper, evaluate_every: int
+    tokens: Tensor, held_out: Tensor, held_out_bytes: int, recipe: Recipe, keeper: Checkpointer, evaluate_every: int
 ) -> dict:
     """Train the keeper's model in place; go on from its state if there is one.
 

@@ -15,7 +15,7 @@ from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import load_pretrained
 from train.adamw import AdamW
-from train.lasting.state import load_state, save_state
+from train.run.checkpoint import load_checkpoint, save_checkpoint
 
 FLAGS = "--vocab-size 290 --n-layer 1 --n-head 2 --n-embd 8 --block-size 16 --batch-size 4 --steps 8 --warmup 2 --held-out 2"
 
@@ -169,14 +169,14 @@ def test_other_settings_do_not_go_on(pretrain, tmp_path):
     assert code == 2 and err.endswith("other settings: lr was 0.002, is 0.5; use them, or another --out\n")
     code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
     assert code == 2 and "vocab_size was 290, is 280" in err
-    (tmp_path / "model" / "work" / "state.safetensors").unlink()
+    (tmp_path / "model" / "work" / "checkpoint.safetensors").unlink()
     code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
     assert code == 2 and "corpus.json was made with other settings: vocab_size was 290, is 280" in err
 
 
 def test_a_state_of_an_earlier_version_is_refused_in_one_line(pretrain, tmp_path):
     pretrain(tmp_path / "model")
-    save_state(tmp_path / "model" / "work" / "state.safetensors", {"w": torch.zeros(1)}, {"step": 4, "settings": {}})
+    save_checkpoint(tmp_path / "model" / "work" / "checkpoint.safetensors", {"w": torch.zeros(1)}, {"step": 4, "settings": {}})
     code, _, err = pretrain(tmp_path / "model")
     assert code == 2 and "saved by an earlier version; delete it to start anew" in err and err.count("\n") == 1
 
@@ -198,13 +198,13 @@ def test_wrong_flags(pretrain, tmp_path, flags, complaint):
 
 
 def test_a_state_is_whole_or_refused(tmp_path):
-    file = tmp_path / "state.safetensors"
-    save_state(file, {"w": torch.arange(6.0)[::2], "n": torch.tensor(3)}, {"step": 7, "loss": [0.1, 1e-300]})
-    tensors, info = load_state(file)
+    file = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(file, {"w": torch.arange(6.0)[::2], "n": torch.tensor(3)}, {"step": 7, "loss": [0.1, 1e-300]})
+    tensors, info = load_checkpoint(file)
     assert (
         tensors["w"].tolist() == [0, 2, 4] and tensors["n"].item() == 3 and info == {"step": 7, "loss": [0.1, 1e-300]}
     )
-    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(ValueError, match="damaged .* delete it"):
-        load_state(file)
+        load_checkpoint(file)

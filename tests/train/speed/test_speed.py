@@ -20,8 +20,8 @@ from model.pretrained import load_pretrained
 from model.sampling import KeyValueCache, cast_copy, complete, evaluating
 from model.speed.centred import centred_head
 from train.adamw import AdamW
-from train.lasting.run import notes_on
-from train.loop import finetune, plain_gradients, steps
+from train.run.run import notes_on
+from train.loop import finetune, plain_gradients
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients
 from train.speed.window_attention import window_attention
@@ -180,7 +180,7 @@ def test_memory_is_flat_in_samples(model_folder, tokens, gradients):
 
     model = load_pretrained(model_folder)
     optimizer = AdamW(model.parameters(), lr=1e-3)
-    for _ in steps(model, tokens, optimizer, Training(samples=5, batch_size=2, seq_len=8), gradients):
+    for _ in finetune(model, tokens, optimizer, Training(samples=5, batch_size=2, seq_len=8), gradients):
         alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
     assert alive == [alive[0]] * 5
 
@@ -192,11 +192,12 @@ def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
         model = load_pretrained(model_folder)
         settings = Training(samples=100, batch_size=8, seq_len=16)
         optimizer = AdamW(model.parameters(), lr=3e-3, piece=1 << 18)
-        curves[dtype] = np.array(list(steps(model, tokens, optimizer, settings, fast_gradients(dtype))))
+        curves[dtype] = np.array(list(finetune(model, tokens, optimizer, settings, fast_gradients(dtype))))
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert curves[torch.float32][-1] < curves[torch.float32][0] - 2
     np.testing.assert_allclose(curves[torch.bfloat16], curves[torch.float32], rtol=0.02)
-    plain = finetune(load_pretrained(model_folder), tokens, 3e-3, settings)
+    model = load_pretrained(model_folder)
+    plain = list(finetune(model, tokens, AdamW(model.parameters(), 3e-3), settings))
     np.testing.assert_allclose(curves[torch.float32], plain, rtol=1e-3)
 
 

@@ -8,42 +8,30 @@ from pathlib import Path
 import torch
 
 from data.tokenizer import copy_tokenizer
-<<<<<<< HEAD
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
-from evaluate.results import RESULT_FILE, Evaluation, Result, write_result
-=======
-from evaluate.measures.measure import HELD_OUT_ON_THE_WAY
-from evaluate.measures.reference import SHOWN_TEMPERATURE, SHOWN_TOP_K
-from evaluate.measures.yardstick import Yardstick
 from evaluate.results import Evaluation, Result, write_result
-from evaluate.setup import Setup
->>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.pretrained import save_pretrained
-from train.lasting.card import CARD_FILE, model_card
-from train.lasting.folder import IDENTITY_FILE, Job, named_settings, tidy
-from train.lasting.keeper import STATE_FILE
+from train.run.card import CARD_FILE, model_card
+from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
+from train.run.checkpoint import CHECKPOINT_FILE
 
 
 def result_of(
-    baseline: Baseline,
-    job: Job,
-    record: dict,
-    after: Evaluation | None,
-    diverged: str | None,
+    baseline: Baseline, job: Job, history: dict, after: Evaluation | None, diverged: str | None
 ) -> Result:
     """Everything that is known of a finished run.
 
     Args:
-        record: its `train_loss`, `checkpoints`, the `seconds` of training and those of them spent `measuring`.
+        history: its `train_loss`, its `points`, the `seconds` of training and those of them spent `measuring`.
         diverged: what is not a finite number, "loss" or "gradient", if it is so.
     """
     machine = baseline.machine
-    losses, checkpoints = record["train_loss"], record["checkpoints"]
-    seconds = {"before": baseline.before["seconds"], "training": record["seconds"] - record["measuring"]}
-    seconds["checkpoints"] = record["measuring"]
+    losses, points = history["train_loss"], history["points"]
+    seconds = {"before": baseline.before["seconds"], "training": history["seconds"] - history["measuring"]}
+    seconds["checkpoints"] = history["measuring"]
     found = {
         "lr": job.lr,
         "device": str(machine.device),
@@ -60,8 +48,8 @@ def result_of(
         "samples": baseline.settings.training.samples,
         "seed": job.seed,
         "train_loss": losses,
-        "held_out_loss": [[c["sample"], c["held_out_loss"]] for c in checkpoints if "held_out_loss" in c],
-        "checkpoints": checkpoints,
+        "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],
+        "checkpoints": points,
         "diverged": end if diverged else None,
         "before": baseline.before,
         "after": after,
@@ -80,30 +68,12 @@ def result_of(
 
 
 def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> Result:
-    """Write the model, if any, and the result; only when both are on the disk, the state may go. The card comes last.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-<<<<<<< HEAD
-    try:
-        if model is not None:
-            copy_tokenizer(baseline.folder, folder)
-            save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
-            for name in MODEL_FILES:
-                settle(folder / name)
-        write_result(folder, result)
-    except SafetensorError as error:  # a full disk is one of these to safetensors
-        raise OSError(str(error)) from None
-    settle(folder / RESULT_FILE)
-    settle(folder)
-=======
+    """Write the model, if any, and the result; only when both are on the disk, the checkpoint is deleted."""
     if model is not None:
-        copy_tokenizer(setup.folder, folder)
-        save_pretrained(model, folder, end_of_text=setup.tokenizer.eot_token)
+        copy_tokenizer(baseline.folder, folder)
+        save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
     write_result(folder, result)
->>>>>>> f3bf36d8704d57cb845bb77b74c813e383a749e5
-    for name in (STATE_FILE, IDENTITY_FILE):
+    for name in (CHECKPOINT_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)
     if model is not None:
@@ -112,7 +82,7 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
 
 
 def keep_card(folder: Path, result: Result) -> None:
-    """Write the card of a run whose result is on the disk; a run is never lost to its caption."""
+    """Write the card of a run whose result is on the disk; a failure here must not lose the finished run."""
     try:
         (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
     except Exception as error:  # whatever it is: the run is done and safe

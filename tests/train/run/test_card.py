@@ -15,8 +15,8 @@ from huggingface_hub import ModelCard
 import train.__main__ as train_command
 from evaluate.results import read_result
 from evaluate.table import table
-from train.lasting.card import model_card
-from train.lasting.folder import new_folder
+from train.run.card import model_card
+from train.run.folder import new_folder
 
 
 @pytest.fixture
@@ -97,10 +97,10 @@ def test_a_run_is_never_lost_to_its_card(run, command, monkeypatch):
     folder, arguments = run
 
     def fails(result):
-        assert read_result(folder) == json.loads(json.dumps(result)) and not (folder / "state.safetensors").exists()
+        assert read_result(folder) == json.loads(json.dumps(result)) and not (folder / "checkpoint.safetensors").exists()
         raise ImportError("a library's\nname")
 
-    monkeypatch.setattr("train.lasting.outcome.model_card", fails)
+    monkeypatch.setattr("train.run.outcome.model_card", fails)
     code, printed, err = command(train_command.main, *arguments, "--overwrite")
     note = f"(ImportError: a library's name); the model and its result are in {folder}"
     assert code == 0 and err == "" and f"note: the model's card could not be made {note}" in printed.splitlines()

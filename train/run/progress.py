@@ -1,4 +1,4 @@
-"""What a run shows: one bar on a terminal, elsewhere a plain line for each measurement; when it is done, one line."""
+"""What a run shows: a bar in a terminal, elsewhere a line for each measurement; one line when it is done."""
 
 import time
 
@@ -9,19 +9,19 @@ from evaluate.results import EvalPoint, Run
 
 
 class Progress:
-    """The training of one run. While a measurement is under way the bar says so: there is no second one.
+    """The progress of one run: a bar in a terminal, which also says when the model is being measured.
 
     Args:
         label: of the run: its learning rate.
-        samples: of the whole run.
-        done: so many of them by an earlier start of it.
+        steps: of the whole run.
+        done: steps that an earlier start of it has done.
     """
 
-    def __init__(self, label: str, samples: int, done: int = 0):
-        self.label, self.samples, self.done, self.first = label, samples, done, done
+    def __init__(self, label: str, steps: int, done: int = 0):
+        self.label, self.steps, self.done, self.first = label, steps, done, done
         self.began, self.losses, self.shown = time.monotonic(), [], {}
         # disable=None: none where standard error is no terminal.
-        self.bar = tqdm(total=samples, initial=done, unit="sample", leave=False, disable=None)
+        self.bar = tqdm(total=steps, initial=done, unit="step", leave=False, disable=None)
         self.bar.set_description(f"training at {label}")
 
     def __enter__(self) -> "Progress":
@@ -31,7 +31,7 @@ class Progress:
         self.bar.close()
 
     def trained(self, loss: float) -> None:
-        """One more sample is done; its loss in nats per token."""
+        """One more step is done; `loss` in nats per token."""
         self.done += 1
         self.losses.append(loss)
         self.shown["loss"] = f"{loss:.3f}"
@@ -42,15 +42,15 @@ class Progress:
         self.bar.set_description(f"measuring at {self.label}")
 
     def measured(self, point: EvalPoint) -> None:
-        """Show what was measured after the samples done so far, with the mean training loss since the last time."""
-        words = [f"{self.label} sample {self.done}/{self.samples}"]
+        """Show what was measured after the steps done so far, with the mean training loss since the last time."""
+        words = [f"{self.label} step {self.done}/{self.steps}"]
         if self.losses:
             words.append(f"training {np.mean(self.losses):.2f}")
         if "held_out_loss" in point:
             words.append(f"held-out {point['held_out_loss']:.2f}")
             self.shown["held-out"] = f"{point['held_out_loss']:.3f}"
-        if self.first < self.done < self.samples:
-            seconds = (time.monotonic() - self.began) / (self.done - self.first) * (self.samples - self.done)
+        if self.first < self.done < self.steps:
+            seconds = (time.monotonic() - self.began) / (self.done - self.first) * (self.steps - self.done)
             words.append(f"{duration(seconds)} left")
         if self.bar.disable:
             print("  ".join(words), flush=True)
@@ -59,7 +59,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Two digits or so: 12 s, 14 min, 2.5 h."""
+    """Seconds with about two digits: 12 s, 14 min, 2.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -10,9 +10,9 @@ import pytest
 import train.__main__ as train_command
 from data.settings import Sampling
 from train import sweep
-from train.lasting import progress as module
-from train.lasting import run
-from train.lasting.progress import Progress, duration, summed_up
+from train.run import progress as module
+from train.run import run
+from train.run.progress import Progress, duration, summed_up
 
 SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 12)
 

@@ -11,7 +11,7 @@ LOCK_FILE = "run.lock"
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
+def locked(folder: Path) -> Iterator[bool]:
     """Whether this process alone has `folder`, for as long as the block lasts. Makes the folder.
 
     The claim is a lock that the system keeps and takes back when the process ends, however it ends: what a

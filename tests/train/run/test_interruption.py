@@ -21,12 +21,12 @@ from data.tokenizer import load_tokenizer
 from model.pretrained import load_pretrained
 from train import sweep
 from train.adamw import AdamW
-from train.lasting.claim import claimed
-from train.lasting.folder import new_folder
-from train.lasting.interruption import Interrupted, Signals, ending_in_one_line
-from train.lasting.keeper import Keeper, is_due
-from train.lasting.state import load_state, save_state
-from train.loop import finetune, plain_gradients, steps
+from train.run.lock import locked
+from train.run.folder import new_folder
+from train.run.signals import Interrupted, Signals, ending_in_one_line
+from train.run.checkpoint import Checkpointer, is_due
+from train.run.checkpoint import load_checkpoint, save_checkpoint
+from train.loop import Diverged, finetune, plain_gradients
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)
@@ -71,7 +71,7 @@ def printed(out: Path, name: str) -> str:
 def test_killed_again_and_again_is_the_same_run(stopped):
     """Between two saves, while saving, told to stop, in the evaluation, before the result: bit for bit the same."""
     out, codes, files = stopped
-    going_on = {name: re.findall(r"going on from sample (\d+) of 12", printed(out, name)) for name in codes}
+    going_on = {name: re.findall(r"continuing from step (\d+) of 12", printed(out, name)) for name in codes}
     expected = {
         "whole": (0, []),
         "killed": (-signal.SIGKILL, []),  # in sample 7, after the state of 4
@@ -87,7 +87,7 @@ def test_killed_again_and_again_is_the_same_run(stopped):
     chain, whole = without_seconds(out / "chain"), without_seconds(out / "whole")
     assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 5
     assert chain == whole
-    assert files["killed"] == ["run.json", "run.lock", "state.safetensors"]
+    assert files["killed"] == ["run.json", "run.lock", "checkpoint.safetensors"]
     assert files["finished"] == files["whole"]  # whatever the killed ones left is gone
     whole = ["README.md", "config.json", "merges.txt", "model.safetensors", "result.json", "vocab.json"]
     assert files["whole"] == whole
@@ -95,10 +95,10 @@ def test_killed_again_and_again_is_the_same_run(stopped):
 
 def test_ctrl_c_says_in_one_line_what_became_of_the_run(stopped):
     out, codes, files = stopped
-    assert "\nstopped by Ctrl-C; the same command goes on from sample 8 of 12\n" in printed(out, "ctrl-c")
-    assert "\nstopped by SIGTERM; the same command goes on from sample 9 of 12\n" in printed(out, "sigterm")
+    assert "\nstopped by Ctrl-C; the same command continues from step 8 of 12\n" in printed(out, "ctrl-c")
+    assert "\nstopped by SIGTERM; the same command continues from step 9 of 12\n" in printed(out, "sigterm")
     # The second one does not wait for the end of the sample, and saves nothing.
-    assert codes["ctrl-c twice"] == 130 and "state.safetensors" not in files["ctrl-c twice"]
+    assert codes["ctrl-c twice"] == 130 and "checkpoint.safetensors" not in files["ctrl-c twice"]
     assert codes["ctrl-c before training"] == 130
     for name in ("ctrl-c", "ctrl-c twice", "ctrl-c before training"):
         assert "stopped by Ctrl-C" in printed(out, name).splitlines()[-1] and "Traceback" not in printed(out, name)
@@ -107,7 +107,7 @@ def test_ctrl_c_says_in_one_line_what_became_of_the_run(stopped):
 def test_a_full_disk_costs_the_state_and_not_the_run(stopped):
     out, codes, _ = stopped
     assert codes["full disk"] == 0
-    warning = "warning: the state after sample 3 was not saved ([Errno 28] No space left on device)"
+    warning = "warning: the checkpoint after step 3 was not saved ([Errno 28] No space left on device)"
     assert warning in printed(out, "full disk")
     assert without_seconds(out / "full") == without_seconds(out / "whole")
 
@@ -140,20 +140,20 @@ def test_when_the_next_state_is_due():
 
 
 def test_every_bit_of_a_state_is_checked(tmp_path):
-    file = tmp_path / "state.safetensors"
-    save_state(file, {"w": torch.arange(40.0), "n": torch.tensor(3)}, {"steps": 7})
+    file = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(file, {"w": torch.arange(40.0), "n": torch.tensor(3)}, {"steps": 7})
     whole = file.read_bytes()
     for place in range(0, len(whole), 5):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(ValueError, match="damaged .* delete it"):
-            load_state(file)
+            load_checkpoint(file)
     file.write_bytes(whole)
-    assert load_state(file)[1] == {"steps": 7}
+    assert load_checkpoint(file)[1] == {"steps": 7}
 
 
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    file = tmp_path / "state.safetensors"
-    save_state(file, {"w": torch.zeros(3)}, {"steps": 1})
+    file = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(file, {"w": torch.zeros(3)}, {"steps": 1})
 
     def full(path):
         assert not path.is_dir()
@@ -161,23 +161,23 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
 
     monkeypatch.setattr("data.files.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_state(file, {"w": torch.ones(3)}, {"steps": 2})
-    assert load_state(file)[1] == {"steps": 1} and [p.name for p in tmp_path.iterdir()] == [file.name]
+        save_checkpoint(file, {"w": torch.ones(3)}, {"steps": 2})
+    assert load_checkpoint(file)[1] == {"steps": 1} and [p.name for p in tmp_path.iterdir()] == [file.name]
     with pytest.raises(OSError):
-        save_state(tmp_path / "none" / file.name, {"w": torch.ones(3)}, {"steps": 2})
+        save_checkpoint(tmp_path / "none" / file.name, {"w": torch.ones(3)}, {"steps": 2})
 
 
 def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_file, tmp_path):
     tokens = torch.tensor(load_tokenizer(model_folder).encode_ordinary(text_file.read_text(encoding="utf-8")))
 
     def train(model, optimizer, samples):
-        return list(steps(model, tokens, optimizer, Training(samples, batch_size=3, seq_len=8)))
+        return list(finetune(model, tokens, optimizer, Training(samples, batch_size=3, seq_len=8)))
 
     def fresh(seed):
         model = load_pretrained(model_folder, dropout=0.3)
         torch.manual_seed(seed)
         optimizer = AdamW(model.parameters(), lr=1e-2)
-        return model, optimizer, Keeper(tmp_path / "state.safetensors", model, optimizer, {"lr": 1e-2})
+        return model, optimizer, Checkpointer(tmp_path / "checkpoint.safetensors", model, optimizer, {"lr": 1e-2})
 
     model, optimizer, keeper = fresh(1)
     assert keeper.restore() is None
@@ -216,7 +216,7 @@ def unfinished(command, arguments, tmp_path, monkeypatch):
 
     calls = []
     with monkeypatch.context() as patched:
-        patched.setattr("train.lasting.run.fast_gradients", lambda *_: pulls_the_plug)
+        patched.setattr("train.run.run.fast_gradients", lambda *_: pulls_the_plug)
         code, _, err = command(train_command.main, *arguments)
     assert code == 143, err
     return tmp_path / "out"
@@ -239,7 +239,7 @@ def test_a_terminal_that_closes_is_a_signal_and_nohup_is_heeded():
 
 def test_other_settings_do_not_go_on(command, arguments, unfinished, model_folder, text_file, tmp_path):
     files = {file.name: file.read_bytes() for file in unfinished.iterdir()}
-    assert sorted(files) == ["run.json", "state.safetensors"]
+    assert sorted(files) == ["run.json", "checkpoint.safetensors"]
     other_text, other_model = tmp_path / text_file.name, tmp_path / "model"
     other_text.write_text(make_text(1900, seed=7), encoding="utf-8")
     shutil.copytree(model_folder, other_model)
@@ -253,18 +253,18 @@ def test_other_settings_do_not_go_on(command, arguments, unfinished, model_folde
         code, _, err = command(train_command.main, *arguments, *flags)
         assert code == 2 and re.search(difference, err) and err.count("\n") == 1, err
     # A run that was killed before its first state is recognised as well.
-    (unfinished / "state.safetensors").unlink()
+    (unfinished / "checkpoint.safetensors").unlink()
     code, _, err = command(train_command.main, *arguments, "--top-k", 7)
     assert code == 2 and "top_k was 50, is 7;" in err
-    (unfinished / "state.safetensors").write_bytes(files["state.safetensors"])
+    (unfinished / "checkpoint.safetensors").write_bytes(files["checkpoint.safetensors"])
     assert {file.name: file.read_bytes() for file in unfinished.iterdir()} == files
 
 
 def test_a_damaged_state_is_an_error_of_one_line(command, arguments, unfinished):
-    file = unfinished / "state.safetensors"
+    file = unfinished / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     code, printed, err = command(train_command.main, *arguments)
-    assert code == 2 and re.search("^error: .*state.safetensors is damaged .*; delete it", err) and err.count("\n") == 1
+    assert code == 2 and re.search("^error: .*checkpoint.safetensors is damaged .*; delete it", err) and err.count("\n") == 1
     file.unlink()
     assert command(train_command.main, *arguments)[0] == 0
 
@@ -284,7 +284,7 @@ def test_a_finished_run_is_not_repeated(command, arguments, tmp_path, monkeypatc
 
 def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeypatch):
     monkeypatch.setattr("evaluate.report.plots.plot_all", lambda *_: [])
-    monkeypatch.setattr("train.lasting.jobs.write_report", lambda *_: "report.html")
+    monkeypatch.setattr("train.run.jobs.write_report", lambda *_: "report.html")
     out = tmp_path / "out"
     assert command(train_command.main, *arguments, "--lr", "1e-3", "--out", out / "lr-1e-3")[0] == 0
     before = (out / "lr-1e-3" / "result.json").read_bytes()
@@ -298,7 +298,7 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
         raise AssertionError("the base model is evaluated for nothing")
 
     with monkeypatch.context() as patched:
-        patched.setattr("evaluate.measures.yardstick.write", never)
+        patched.setattr("evaluate.baseline.Baseline.write", never)
         code, printed, err = command(sweep.main, *arguments, "--lrs", "1e30")
     assert code == 0 and "\n1e-3  " in printed and " diverged  " in printed, err  # the other rate is in the table
     # With more seeds, the run that is there keeps its name and is not made twice.
@@ -316,7 +316,7 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
 def test_what_a_folder_may_hold(tmp_path):
     run, many = tmp_path / "run", tmp_path / "many"
     run.mkdir()
-    for name in ("run.json", "state.safetensors", ".tmp-7-state.safetensors", ".tmpAbCdEf", "model.safetensors"):
+    for name in ("run.json", "checkpoint.safetensors", ".tmp-7-checkpoint.safetensors", ".tmpAbCdEf", "model.safetensors"):
         (run / name).touch()
     assert new_folder(run) == run
     (many / "lr-1e-4").mkdir(parents=True)
@@ -350,15 +350,15 @@ def test_a_run_that_another_process_has(command, arguments, tmp_path):
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
     out.mkdir()
-    holds = "import pathlib, sys; from train.lasting.claim import claimed\n"
-    holds += "with claimed(pathlib.Path(sys.argv[1])): print(flush=True); input()"
+    holds = "import pathlib, sys; from train.run.lock import locked\n"
+    holds += "with locked(pathlib.Path(sys.argv[1])): print(flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", holds, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
-    who = f"another process is at work in {out} (pid {holder.pid} on {platform.node()}); "
+    who = f"another process is using {out} (pid {holder.pid} on {platform.node()}); "
     try:
         holder.stdout.readline()
-        with claimed(out) as ours:
+        with locked(out) as ours:
             assert not ours
         code, _, err = command(train_command.main, *arguments)
         assert code == 2 and who in err and err.count("\n") == 1
@@ -369,16 +369,16 @@ def test_a_run_that_another_process_has(command, arguments, tmp_path):
         holder.wait()
         holder.stdin.close()
         holder.stdout.close()
-    with claimed(out) as ours:
+    with locked(out) as ours:
         assert ours and (out / "run.lock").exists()
     assert not (out / "run.lock").exists()
 
 
 def test_a_lock_on_a_deleted_file_is_no_claim(tmp_path, monkeypatch):
     """The one before deletes the file between our opening and our locking it: what we hold then nobody else sees."""
-    import train.lasting.claim
+    import train.run.lock
 
-    original, files = train.lasting.claim.lock, []
+    original, files = train.run.lock.lock, []
 
     def late(opened):
         if not files:
@@ -386,8 +386,8 @@ def test_a_lock_on_a_deleted_file_is_no_claim(tmp_path, monkeypatch):
         files.append(opened)
         original(opened)
 
-    monkeypatch.setattr(train.lasting.claim, "lock", late)
-    with claimed(tmp_path) as ours:
+    monkeypatch.setattr(train.run.lock, "lock", late)
+    with locked(tmp_path) as ours:
         assert ours and len(files) == 2 and (tmp_path / "run.lock").exists()
 
 
@@ -407,7 +407,12 @@ def test_a_gradient_that_is_no_number_stops_the_loop_before_the_step(model_folde
             model.h[1].mlp.c_fc.weight.grad[3, 2] = math.inf
         return loss
 
-    losses = finetune(model, tokens, 1e-3, Training(samples=9, batch_size=2, seq_len=8), gradients)
+    losses = []
+    with pytest.raises(Diverged, match="gradient"):
+        for loss in finetune(
+            model, tokens, AdamW(model.parameters(), 1e-3), Training(9, batch_size=2, seq_len=8), gradients
+        ):
+            losses.append(loss)
     assert losses == calls[:2] and len(calls) == 3 and all(map(math.isfinite, calls))
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -424,10 +429,10 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
         return loss
 
     calls = []
-    monkeypatch.setattr("train.lasting.run.fast_gradients", lambda *_: gradients)
+    monkeypatch.setattr("train.run.run.fast_gradients", lambda *_: gradients)
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and re.search(r"^1e-4 .* diverged ", printed, re.MULTILINE)
-    assert f"at 1e-4 (float32 on cpu) the {what} after sample 2 is not finite: diverged" in printed
+    assert f"at 1e-4 (float32 on cpu) the {what} after step 2 is not finite: diverged" in printed
     result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert result["diverged"] == {"sample": 2, "what": what, "lr": 1e-4, "dtype": "float32", "device": "cpu"}
     assert result["after"] is None and len(result["train_loss"]) == 2

@@ -16,11 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import data.files  # noqa: E402
-import evaluate.measures.yardstick as yardstick  # noqa: E402
+import evaluate.baseline  # noqa: E402
 import train.__main__ as command  # noqa: E402
-import train.lasting.keeper  # noqa: E402
-import train.lasting.outcome  # noqa: E402
-import train.lasting.run  # noqa: E402
+import train.run.checkpoint  # noqa: E402
+import train.run.outcome  # noqa: E402
+import train.run.run  # noqa: E402
 import train.loop  # noqa: E402
 
 
@@ -38,8 +38,8 @@ def at_call(module, name: str, call: int, *numbers: int) -> None:
     setattr(module, name, hooked)
 
 
-def save_every(samples: int) -> None:
-    train.lasting.keeper.Keeper.due = lambda keeper: keeper.optimizer.steps % samples == 0
+def save_every(steps: int) -> None:
+    train.run.checkpoint.Checkpointer.due = lambda saver: saver.optimizer.steps % steps == 0
 
 
 def full_disk() -> None:
@@ -48,7 +48,7 @@ def full_disk() -> None:
     def raises(*args):
         raise OSError(28, "No space left on device")
 
-    train.lasting.keeper.save_state = raises
+    train.run.checkpoint.save_checkpoint = raises
 
 
 def cases() -> dict:
@@ -61,11 +61,11 @@ def cases() -> dict:
         "killed while writing": ("chain", lambda: (save_every(2), at_call(data.files, "fsync", 5, KILL))),
         "ctrl-c": ("chain", lambda: at_call(train.loop, "sample_batch", 2, CTRL_C)),
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
-        "killed in the evaluation": ("chain", lambda: at_call(yardstick, "evaluation", 2, KILL)),
-        "killed before the result": ("chain", lambda: at_call(train.lasting.outcome, "write_result", 1, KILL)),
+        "killed in the evaluation": ("chain", lambda: at_call(evaluate.baseline.Baseline, "measure", 1, KILL)),
+        "killed before the result": ("chain", lambda: at_call(train.run.outcome, "write_result", 1, KILL)),
         "finished": ("chain", lambda: None),
         "ctrl-c twice": ("twice", lambda: at_call(train.loop, "sample_batch", 3, CTRL_C, CTRL_C)),
-        "ctrl-c before training": ("early", lambda: at_call(yardstick, "evaluation", 1, CTRL_C)),
+        "ctrl-c before training": ("early", lambda: at_call(evaluate.baseline.Baseline, "measure", 1, CTRL_C)),
         "full disk": ("full", full_disk),
     }
 
@@ -96,7 +96,7 @@ def run(arguments: list[str], prepare, log: Path) -> int:
 def main() -> None:
     out, model, text = sys.argv[1:]
     settings = "--lr 1e-2 --samples 12 --batch-size 4 --seq-len 16 --dropout 0.2 --eval-sequences 2 --eval-tokens 4"
-    train.lasting.run.AT_LEAST = 3
+    train.run.run.MIN_STEPS = 3
     codes, states = {}, {}
     for name, (folder, prepare) in cases().items():
         arguments = ["--model", model, "--text", text, "--out", f"{out}/{folder}", *settings.split()]

@@ -1,0 +1,252 @@
+"""A run that can be interrupted: the experiment of experiment.py, with a recorder.
+
+The calls are the same: evaluate, finetune, evaluate. The stand-ins that make them faster are `fast_gradients` for
+`plain_gradients` and AdamW in pieces; `share` spreads a batch over several processes.
+"""
+
+import contextlib
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from data.settings import TRIAL, Sampling, Settings, Training
+from evaluate.baseline import POINT_HELD_OUT, Baseline, open_baseline
+from evaluate.results import EvalPoint, Result, Run, write_json
+from model.device import fastest_dtype
+from model.gpt2 import GPT2
+from train.adamw import AdamW
+from train.loop import Diverged, finetune
+from train.parallel import agree, leave, own_device, processes, share
+from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
+from train.run.folder import (
+    IDENTITY_FILE,
+    Job,
+    check_job,
+    check_neighbours,
+    check_room,
+    checkpoint_bytes,
+    new_folder,
+    tidy,
+)
+from train.run.outcome import keep_outcome, result_of
+from train.run.progress import Progress, duration, summed_up
+from train.run.signals import Interrupted, Signals
+from train.speed.step import fast_gradients, keep_memory
+from train.verify.device_check import compare_with_cpu
+
+POINTS = 20  # how often the held-out loss is measured during training,
+MIN_STEPS = 5  # but not more often than this: measuring once costs as much as one or two steps
+FULL_EVERY = 4  # every fourth point also measures KL and copying, which take more time
+POINT_TEXTS = 32  # the texts of such a point stand for all texts
+
+
+def open_run(settings: Settings) -> Baseline:
+    """Open and check everything that `settings` name; nothing is written."""
+    keep_memory()
+    torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
+    return open_baseline(settings, own_device(settings.device))
+
+
+def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
+    piece = 1 << 18 if model.wte.weight.device.type == "cpu" else None  # on a GPU each call costs a launch
+    return AdamW(model.parameters(), lr, weight_decay=training.weight_decay, piece=piece)
+
+
+def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None) -> None:
+    """Check everything that can be wrong with `jobs`, and only then make `folder`.
+
+    Args:
+        common: of a sweep, whose folder holds the jobs' folders: its `common_identity`; None: of one run.
+    """
+    to_do = [job for job in jobs if overwrite or not job.finished]
+    if to_do:
+        machine = baseline.machine
+        compare_with_cpu(baseline.fresh_model(), machine.device, machine.dtype, baseline.sampling.seed)
+    check_room(folder, baseline, to_do, at_once=processes()[1] if common else 1)
+    new_folder(folder, overwrite, keep=baseline.folder, sweep=common is not None)
+    for job in jobs:
+        check_job(job)
+    if common is not None:
+        check_neighbours(folder, common)
+
+
+def begin(baseline: Baseline) -> None:
+    """Print what should be known, and evaluate the base model."""
+    for note in notes_on(baseline):
+        print(f"note: {note}")
+    print(
+        "an interrupted run continues from its last checkpoint, "
+        f"{checkpoint_bytes(baseline) / 1e9:.2g} GB in {CHECKPOINT_FILE}",
+        flush=True,
+    )
+    before = baseline.before
+    held_out = f", held-out loss {before['held_out']['loss']:.3f}" if before["held_out"] else ""
+    print(f"before training: ratio {before['ratio']:.3f}{held_out}, in {duration(before['seconds'])}", flush=True)
+
+
+def notes_on(baseline: Baseline) -> list[str]:
+    """What a reader of the numbers should know."""
+    machine, notes, steps = baseline.machine, list(baseline.book.notes), baseline.settings.training.samples
+    imitated = machine.dtype == torch.bfloat16 and fastest_dtype(machine.device) != machine.dtype
+    if machine.device.type == "cpu" and imitated:
+        notes.append("this CPU has no bfloat16 and imitates it, many times slower; use --dtype float32")
+    if baseline.held_out > POINT_HELD_OUT:
+        notes.append(
+            f"of the {baseline.held_out:,} tokens held out the first {POINT_HELD_OUT:,} are measured during training, all of "
+            "them before and after"
+        )
+    if spare := baseline.config.vocab_size - baseline.tokenizer.n_vocab:
+        notes.append(
+            f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or a vocabulary padded to a "
+            "round number); they are never drawn and begin no text"
+        )
+    if baseline.name == "lilliput":
+        notes.append(
+            "lilliput is the small model that is shipped, not GPT-2: it needs larger learning rates "
+            "(about 1e-4 to 3e-3), and its figures say nothing about OpenAI's weights"
+        )
+    if steps < TRIAL:
+        notes.append(
+            f"fewer than {TRIAL} steps are a trial: it is measured every {steps_between_points(steps)} steps, by "
+            f"{baseline.sampling.sequences} texts (--eval-sequences N for more; a full run has {Sampling.sequences})"
+        )
+    return notes
+
+
+def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
+    """Fine-tune a fresh model, evaluate it, and write model and result to the job's folder, which is locked.
+
+    It continues from the checkpoint in that folder if there is one. A signal ends it with `Interrupted`.
+    """
+    # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
+    training = dataclasses.replace(baseline.settings.training, seed=job.seed)
+    model = baseline.fresh_model()
+    torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
+    optimizer = open_optimizer(model, training, job.lr)
+    recorder = Recorder(baseline, job, model, optimizer, signals)
+    gradients = share(fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, job.seed)
+
+    # Train.
+    diverged = None
+    with recorder:
+        try:
+            for loss in finetune(model, baseline.training_tokens, optimizer, training, gradients):
+                recorder.add(loss)
+        except Diverged as end:
+            diverged = end.what
+    leave()
+
+    # After.
+    if diverged is None and not baseline.is_finite(model):
+        diverged = "loss"
+    after = None if diverged else baseline.evaluate(model, f"after {job.label}")
+    if after:
+        recorder.keep(baseline.point_of(model, training.samples, after))
+    else:
+        print(
+            f"at {job.label} ({baseline.machine.dtype_name} on {baseline.machine.device}) the {diverged} after step "
+            f"{optimizer.steps} is not finite: diverged; no model is saved",
+            flush=True,
+        )
+    result = result_of(baseline, job, recorder.history, after, diverged)
+    keep_outcome(job.folder, result, model if after and baseline.settings.save_model else None, baseline)
+    if after:
+        print(summed_up(Run(result, job.label)), flush=True)
+    return result
+
+
+class Recorder:
+    """Keeps the history of a run, shows its progress, and saves both with the model so that it can continue."""
+
+    def __init__(self, baseline: Baseline, job: Job, model: GPT2, optimizer: AdamW, signals: Signals):
+        tidy(job.folder)
+        write_json(job.folder / IDENTITY_FILE, job.identity)
+        self.baseline, self.model, self.optimizer, self.signals = baseline, model, optimizer, signals
+        self.steps = baseline.settings.training.samples
+        self.checkpointer = Checkpointer(job.folder / CHECKPOINT_FILE, model, optimizer, job.identity)
+        self.history = self.checkpointer.restore()
+        if self.history is None:
+            self.history = {"train_loss": [], "points": [baseline.first_point], "seconds": 0.0, "measuring": 0.0}
+        else:
+            print(f"continuing from step {optimizer.steps} of {self.steps} in {self.checkpointer.file}", flush=True)
+        self.progress = Progress(job.label, self.steps, optimizer.steps)
+
+    def __enter__(self) -> None:
+        """Begin to train: signals wait for the end of a step."""
+        self.began = time.monotonic() - self.history["seconds"]
+        self.opened = contextlib.ExitStack()
+        self.opened.enter_context(self.signals.deferred())
+        self.opened.enter_context(self.progress)
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        self.opened.close()
+        self.history["seconds"] = time.monotonic() - self.began
+        if kind is None and self.signals.received:  # in the step that diverged
+            leave()
+            raise Interrupted(self.signals.received)
+
+    def add(self, loss: float) -> None:
+        """Record a step that is done; measure, save or stop if it is time."""
+        self.history["train_loss"].append(loss)
+        self.progress.trained(loss)
+        self.measure()
+        self.history["seconds"] = time.monotonic() - self.began
+        if signal := agree(self.signals.received or 0):
+            saved = self.checkpointer.save(self.history)
+            agree(0)  # all wait until the checkpoint is saved: torchrun stops all when one has left
+            leave()
+            steps = self.checkpointer.saved_steps
+            message = f"the same command continues from step {steps} of {self.steps}"
+            raise Interrupted(signal, message if saved or steps else "no checkpoint could be saved")
+        if self.optimizer.steps == self.steps or self.checkpointer.due():
+            self.checkpointer.save(self.history)
+
+    def measure(self) -> None:
+        """Add a point to the history if one is due after the last step. After the last of all steps, `run` measures."""
+        done, every = self.optimizer.steps, steps_between_points(self.steps)
+        full = done % (FULL_EVERY * every) == 0
+        if done == self.steps:
+            self.progress.measured({})
+        elif done % every == 0 and (not full or self.baseline.is_finite(self.model)):
+            began = time.monotonic()
+            self.progress.measuring()
+            point = self.baseline.point(self.model, done, POINT_TEXTS if full else 0)
+            self.progress.measured(point)
+            self.keep(point)
+            self.history["measuring"] += time.monotonic() - began
+
+    def keep(self, point: EvalPoint) -> None:
+        """Add `point` to the history, unless a number is not finite: then the model has exploded."""
+        if all(math.isfinite(number) for number in point.values() if isinstance(number, float)):
+            self.history["points"].append(point)
+
+
+def steps_between_points(steps: int) -> int:
+    """The number of steps between two points of a run of `steps`."""
+    return max(MIN_STEPS, steps // POINTS)
+
+
+def follow(settings: Settings, lr: float, signals: Signals) -> None:
+    """What every process but the first does in a data-parallel run: train with it, print and write nothing.
+
+    The first process checks, evaluates, resumes and saves. If it fails it ends, and torchrun ends the others.
+    """
+    try:
+        to_do = agree(0)
+    except RuntimeError:
+        raise SystemExit(1) from None  # the connection broke: the first process has ended and has printed why
+    if to_do:
+        baseline, training = open_run(settings), settings.training
+        model = baseline.fresh_model()
+        optimizer = open_optimizer(model, training, lr)
+        gradients = share(fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, training.seed)
+        with signals.deferred(), contextlib.suppress(Diverged):  # the first process prints that it diverged
+            for _ in finetune(model, baseline.training_tokens, optimizer, training, gradients):
+                if signal := agree(signals.received or 0):
+                    agree(0)
+                    leave()
+                    raise SystemExit(128 + signal)
+    leave()
