@@ -25,11 +25,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -310,10 +309,10 @@ def stale(faults: list[Fault]) -> list[str]:
 
 
 def nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a program that a fault may change.
+    """Walk the parts of a program that a fault may change.
 
-    Left out are type annotations, texts for people, what a `raise` says and the block under `if __name__`; and
-    f-strings, since Python 3.11 does not know the places of their parts.
+    Left out are type annotations, help texts, the message of a `raise` and the block under `if __name__`; f-strings
+    too, since Python 3.11 does not know the places of their parts.
     """
     yield node
     if isinstance(node, ast.Raise):
@@ -331,12 +330,12 @@ def nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def possible(file: str, source: str) -> list[Fault]:
-    """Every fault that can be drawn for a file. Only the part that changes is replaced; its lines are old and new."""
+    """Every fault that can be drawn for a file; its old and new texts are whole lines, of which one part differs."""
     rows, found = source.split("\n"), []
     starts = list(accumulate((len(row) + 1 for row in rows), initial=0))
     tests = " ".join(concerned(file))
 
-    def place(row: int, column: int) -> int:  # `ast` counts a line's bytes
+    def place(row: int, column: int) -> int:  # the column counts bytes
         return starts[row - 1] + len(rows[row - 1].encode()[:column].decode())
 
     def span(node: ast.AST) -> tuple[int, int]:
@@ -348,24 +347,34 @@ def possible(file: str, source: str) -> list[Fault]:
         faulty = source[top:first] + new + source[last:bottom]
         found.append(Fault(file, source[top:bottom], faulty, tests, kind, line))
 
-    def swap(kind: str, operator: ast.AST, left: ast.AST, right: ast.AST) -> None:
+    def swap(operator: ast.AST, left: ast.AST, right: ast.AST) -> None:
         if type(operator) in SWAPS:
             old, new = SWAPS[type(operator)]
             first = source.index(old, span(left)[1], span(right)[0])
+            kind = "comparison swapped" if isinstance(operator, ast.cmpop) else "operator swapped"
             change(kind, first, first + len(old), new)
+
+    def negate(condition: ast.AST) -> None:
+        first, last = span(condition)
+        change("condition negated", first, last, f"not ({source[first:last]})")
 
     for node in nodes(ast.parse(source)):
         match node:
             case ast.Compare():
                 for operator, (left, right) in zip(node.ops, pairwise([node.left, *node.comparators])):
-                    swap("comparison swapped", operator, left, right)
+                    swap(operator, left, right)
             case ast.BoolOp():
                 for left, right in pairwise(node.values):
-                    swap("operator swapped", node.op, left, right)
+                    swap(node.op, left, right)
             case ast.BinOp():
-                swap("operator swapped", node.op, node.left, node.right)
+                swap(node.op, node.left, node.right)
             case ast.AugAssign():
-                swap("operator swapped", node.op, node.target, node.value)
+                swap(node.op, node.target, node.value)
+            case ast.If() | ast.While() | ast.IfExp():
+                negate(node.test)
+            case ast.comprehension():
+                for condition in node.ifs:
+                    negate(condition)
             case ast.Constant() if type(node.value) in (int, float):
                 more = node.value + 1 if isinstance(node.value, int) else 2 * node.value or 1.0
                 change("number changed", *span(node), repr(more))
@@ -376,10 +385,6 @@ def possible(file: str, source: str) -> list[Fault]:
             case ast.keyword(arg=str()):
                 first, last = span(node)
                 change("keyword dropped", first, re.compile(r"(\s*,\s*)?").match(source, last).end(), "")
-        tests_of = getattr(node, "ifs", [node.test] if isinstance(node, ast.If | ast.While | ast.IfExp) else [])
-        for condition in tests_of:
-            first, last = span(condition)
-            change("condition negated", first, last, f"not ({source[first:last]})")
     return found
 
 
@@ -390,28 +395,19 @@ def concerned(file: str) -> list[str]:
 
 
 def draw(number: int, seed: int, room: str = "") -> list[Fault]:
-    """`number` different faults of the product's code or of one room, the kinds in turn."""
-    sources = {
-        file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8")
+    """`number` different faults of the product's code or of one room, drawn by chance; the kinds take turns."""
+    faults = [
+        fault
         for name in ([room] if room else ROOMS)
         for file in sorted((ROOT / name).rglob("*.py"))
-    }
-    faults = [fault for file, source in sources.items() for fault in possible(file, source)]
+        for fault in possible(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))
+    ]
     random.Random(seed).shuffle(faults)
-    seen, turns = Counter(), {}
+    kinds: dict[str, list[Fault]] = {}
     for fault in faults:
-        turns[fault] = seen[fault.breaks]
-        seen[fault.breaks] += 1
-    drawn = []
-    for fault in sorted(faults, key=turns.get):
-        if len(drawn) < number and (fault.file, fault.old.strip(), fault.new.strip()) not in EQUIVALENT:
-            try:
-                whole, faulty = sources[fault.file], put_in(fault, sources[fault.file])
-            except ValueError:  # not Python, such as a keyword without which the arguments have no order
-                continue
-            if ast.dump(ast.parse(whole)) != ast.dump(ast.parse(faulty)):
-                drawn.append(fault)
-    return drawn
+        if (fault.file, fault.old.strip(), fault.new.strip()) not in EQUIVALENT:
+            kinds.setdefault(fault.breaks, []).append(fault)
+    return [fault for turn in zip_longest(*kinds.values()) for fault in turn if fault][:number]
 
 
 def run_tests(folder: Path, tests: str, *options: str, limit: int = TIME_LIMIT) -> tuple[int | None, str]:
@@ -446,9 +442,9 @@ def run_rest(folder: Path, done: str) -> tuple[int | None, str]:
 
 
 def verdict(project: Path, fault: Fault) -> tuple[str, float]:
-    """Whether a copy of the project with the fault in it fails a test, and after how many seconds.
+    """Whether a copy of the project with the fault in it fails a test, and the seconds that took.
 
-    A described fault must fail the tests that concern it; a drawn one that these do not notice meets all the others.
+    A described fault meets the tests that concern it; if a drawn one passes those, all other tests run too.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
@@ -485,27 +481,26 @@ def main() -> None:
     if args.stale:
         sys.exit()
 
-    missed = []
+    texts, missed = list(map(described, faults)), []
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary, ThreadPoolExecutor(2) as pool:
         project = copy_of(ROOT, temporary)  # edits made meanwhile have no effect
-        print("the tests without a fault:", end=" ", flush=True)  # only where they pass does a failure mean anything
+        print("the tests without a fault:", end=" ", flush=True)  # a failure means something only if they pass
         every = " ".join(sorted({test for fault in faults for test in fault.tests.split()}))
-        code, printed = (
-            run_rest(project, "") if args.random else run_tests(project, every, "-x", limit=SUITE_LIMIT)
-        )
+        code, printed = run_rest(project, "") if args.random else run_tests(project, every, "-x", limit=SUITE_LIMIT)
         if code != 0:
             sys.exit(f"they do not pass (exit code {code})\n{printed[-3000:]}")
         print("they pass", flush=True)
         verdicts = pool.map(partial(verdict, project), faults)
-        for k, (fault, (said, seconds)) in enumerate(zip(faults, verdicts), start=1):
-            print(f"{k:3} of {len(faults)}  {seconds:4.0f} s  {said}: {described(fault)}", flush=True)
-            missed += [fault] if said == "SURVIVED" else []
-    print("", *(f"SURVIVED: {described(fault)}\n  tests: {fault.tests}" for fault in missed), sep="\n")
+        for k, (text, (said, seconds)) in enumerate(zip(texts, verdicts), start=1):
+            print(f"{k:3} of {len(faults)}  {seconds:4.0f} s  {said}: {text}", flush=True)
+            missed += [text] if said == "SURVIVED" else []
+    print("", *(f"SURVIVED: {text}" for text in missed), sep="\n")
     print(f"{len(faults)} faults, {len(faults) - len(missed)} caught, {len(missed)} survived")
     sys.exit(bool(missed))
 
 
 def described(fault: Fault) -> str:
+    """The fault's place, kind, old and new text, for a person."""
     source = (ROOT / fault.file).read_text(encoding="utf-8")
     line = source.count("\n", 0, start_of(fault, source)) + 1
     return f"{fault.file}:{line}: {fault.breaks}\n  old: {fault.old.strip()}\n  new: {fault.new.strip()}"
