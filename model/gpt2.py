@@ -18,7 +18,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values to what each position gets
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]  # a way to compute `attention`, with its arguments
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class GPT2Config:
     dropout: float = 0.0  # probability; 0 switches it off
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     """softmax(q k^T / sqrt(D)) v without a look at the future (Vaswani et al. 2017, "Attention Is All You Need").
 
     Each position asks with its query; the better a key fits, the more of that position's value it gets.
-    Queries, keys and values are (B, H, T, D) each, and so is what comes out.
+    Queries, keys, values and the output are (B, H, T, D) each. `dropout` is the probability that a weight is dropped.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, T): row t asks, column s answers
     future = torch.ones_like(scores, dtype=torch.bool).triu(1)  # (B, H, T, T): s > t
     weights = scores.masked_fill(future, -math.inf).softmax(-1)  # (B, H, T, T): every row sums to 1
-    return weights @ v  # (B, H, T, D)
+    return F.dropout(weights, dropout) @ v  # (B, H, T, D)
 
 
 class CausalSelfAttention(nn.Module):
@@ -57,17 +57,12 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The numbers of `attention`, without ever holding the T x T matrix."""
-        dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
-
-    def forward(self, x: Tensor, attend: Attend | None = None) -> Tensor:
-        """(B, T, C) to (B, T, C). Sampling brings an `attend` of its own, which remembers keys and values."""
+    def forward(self, x: Tensor, attend: Attend = attention) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=-1)  # (B, T, C) each
         q, k, v = (z.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for z in (q, k, v))  # (B, H, T, D)
-        y = (attend or self.attend)(q, k, v)  # (B, H, T, D)
+        y = attend(q, k, v, self.dropout if self.training else 0.0)  # (B, H, T, D)
         y = y.transpose(1, 2).flatten(2)  # (B, T, C), the heads side by side
         return self.resid_dropout(self.c_proj(y))
 
@@ -97,7 +92,7 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, attend: Attend | None = None) -> Tensor:
+    def forward(self, x: Tensor, attend: Attend = attention) -> Tensor:
         x = x + self.attn(self.ln_1(x), attend)
         return x + self.mlp(self.ln_2(x))
 
@@ -106,12 +101,13 @@ class GPT2(nn.Module):
     """`GPT2(config)(tokens)` maps token ids (B, T) to next-token logits (B, T, V).
 
     The weights start as in GPT-2's own training, drawn from torch's global generator: call
-    `torch.manual_seed` first where they must repeat.
+    `torch.manual_seed` first where they must repeat. `attend` computes `attention`, perhaps in a faster way.
     """
 
-    def __init__(self, config: GPT2Config):
+    def __init__(self, config: GPT2Config, attend: Attend = attention):
         super().__init__()
         self.config = config
+        self.attend = attend
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
@@ -148,7 +144,7 @@ class GPT2(nn.Module):
     def transform(self, x: Tensor) -> Tensor:
         """The residual stream `x` (B, T, C) after all blocks and the last norm, (B, T, C)."""
         for block in self.h:
-            x = block(x)
+            x = block(x, self.attend)
         return self.ln_f(x)
 
     def forward(self, tokens: Tensor) -> Tensor:

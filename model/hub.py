@@ -1,23 +1,26 @@
-"""Where a model's folder comes from: a path, the one shipped here, or the hub and its cache."""
+"""Where a model's folder comes from: a path, the model shipped here, or the hub and its cache."""
 
 import hashlib
 import json
-import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # the latter where they are in shards
+from data.download import cache_folder
+
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # the index where weights are in shards
 TOKENIZER_FILES, WHOLE_TOKENIZER = ("vocab.json", "merges.txt"), "tokenizer.json"  # the one or the other
 MODEL_FILES = ("config.json", WEIGHTS_FILE, *TOKENIZER_FILES)  # as this project writes them
+FETCHED = [*MODEL_FILES, WHOLE_TOKENIZER, INDEX_FILE, "model-*-of-*.safetensors"]
 
 
 class Source(NamedTuple):
-    """Where a model lies on the hub."""
+    """Where a model is on the hub."""
 
     repository: str
     revision: str
-    sha256: str | None = None  # of its weights, where we know it
+    sha256: str | None = None  # of its weights, where it is known
 
 
 HUB = {
@@ -37,7 +40,7 @@ LILLIPUT = Path(__file__).parent / "lilliput"
 
 
 def source_of(name: str | Path) -> Source | None:
-    """Where on the hub the model called `name` lies: one of OpenAI's, or owner/name[@revision]; None for all else."""
+    """Where on the hub the model `name` is: one of OpenAI's, or owner/name[@revision]. None for everything else."""
     if name in HUB:
         return HUB[name]
     found = None if Path(name).exists() else ON_THE_HUB.fullmatch(str(name))
@@ -45,16 +48,11 @@ def source_of(name: str | Path) -> Source | None:
 
 
 def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The folder with the files of a model; fetched on first use, if it is one of the hub's.
+    """The folder with the files of a model, which is fetched on first use if it is one of the hub's.
 
     Args:
         name_or_folder: a key of `HUB`, `lilliput`, a folder, or the hub's owner/name[@revision].
-        endpoint: address of the hub, and `cache`, the folder for what it sends: huggingface_hub's own by default.
-
-    Raises:
-        ValueError: neither a known name nor a folder; or the weights are damaged, or a pickle.
-        FileNotFoundError: the folder lacks `config.json` or weights.
-        ConnectionError: not in the cache, and the hub cannot be reached.
+        endpoint: address of the hub, and `cache`, the folder for its files: huggingface_hub's own by default.
     """
     if source := source_of(name_or_folder):
         return fetch(str(name_or_folder), source, endpoint=endpoint, cache=cache)
@@ -71,15 +69,20 @@ def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cac
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The file of a model's weights, or its shards.
+    """The file of a model's weights, or its shards, in the order of their names.
 
     Raises:
-        ValueError: the list of shards is damaged; or the weights are a pickle.
-        FileNotFoundError: there is none.
+        ValueError, FileNotFoundError: the list of shards is damaged, the weights are a pickle, or a file is missing.
     """
     names = [WEIGHTS_FILE]
-    if not (folder / WEIGHTS_FILE).is_file() and (folder / INDEX_FILE).is_file():
-        names = shards(folder / INDEX_FILE)
+    index = folder / INDEX_FILE
+    if not (folder / WEIGHTS_FILE).is_file() and index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            if not names or any(Path(name).name != name for name in names):
+                raise ValueError("it names no file of this folder")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{index} is damaged ({error}); fetch it again") from None
     for name in names:
         if (folder / name).is_file():
             continue
@@ -93,50 +96,29 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def shards(index: Path) -> list[str]:
-    """The files that a list of shards names.
-
-    Raises:
-        ValueError: it is none, or leads out of its folder.
-    """
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it names no file of this folder")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{index} is damaged ({error}); fetch it again") from None
-    return names
-
-
 def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The cached folder of a model on the hub. With all its files in the cache no connection is made.
-
-    Raises:
-        ValueError, FileNotFoundError, ConnectionError: as `model_folder`.
-    """
-    # Imported here: a run on a folder has no use for it and starts half a second sooner.
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+    """The cached folder of a model on the hub. With all its files in the cache no connection is made."""
+    # Imported here: a run on a folder does not need it and starts half a second sooner.
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
     repository, revision, sha256 = source
-    # OpenAI's models had names without an owner once, and other programs may have cached them so, or as they were later.
+    # Other programs may have cached OpenAI's models at another revision, or without an owner, as they once were named.
     places = [(repository, revision)]
     if name in HUB:
         places += [(repository, "main"), (repository.split("/")[1], "main")]
     try:
-        for place in places:
-            try:
-                return verified(gather(*place, cache_dir=cache, local_files_only=True), sha256)
-            except LocalEntryNotFoundError:
-                pass
-        # One quick question first: the download itself would try again and again for half a minute.
-        get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint), timeout=5)
-        folder = gather(repository, revision, cache_dir=cache, endpoint=endpoint)
-    except RemoteEntryNotFoundError as error:
-        raise FileNotFoundError(
-            f"{repository} on the hub has no {str(error.response.url).rpartition('/')[2]}, or the like; take a model that has "
-            f"{', '.join(MODEL_FILES)} (a pytorch_model.bin is not opened: it is a pickle, which can run code)"
-        ) from None
+        for place, version in places:
+            with suppress(LocalEntryNotFoundError):
+                local = {"cache_dir": cache, "local_files_only": True, "allow_patterns": "config.json"}
+                folder = Path(snapshot_download(place, revision=version, **local))
+                if is_complete(folder):
+                    break
+        else:
+            # One quick question first: the download would retry for half a minute.
+            HfApi(endpoint=endpoint).model_info(repository, revision=revision, timeout=5)
+            online = {"cache_dir": cache, "endpoint": endpoint, "allow_patterns": FETCHED}
+            folder = Path(snapshot_download(repository, revision=revision, **online))
     except (HTTPError, HFValidationError, OSError, ImportError) as error:  # ImportError: what a SOCKS proxy needs
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ConnectionError(
@@ -144,55 +126,36 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
             f"to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder with "
             "--model FOLDER; without either, `make demo` or --model lilliput use the small model that is shipped"
         ) from None
+    if not is_complete(folder):
+        raise FileNotFoundError(
+            f"{repository} on the hub lacks {WEIGHTS_FILE} or another file; take a model that has {', '.join(MODEL_FILES)} "
+            "(a pytorch_model.bin is not opened: it is a pickle, which can run code)"
+        )
     return verified(folder, sha256)
 
 
-def gather(repository: str, revision: str, **options) -> Path:
-    """The folder in the hub's cache with all files of a model; those that are not there are fetched.
-
-    Args:
-        options: of `hf_hub_download`: `cache_dir`, `endpoint`, `local_files_only`.
-
-    Raises:
-        RemoteEntryNotFoundError: the model has no such file; LocalEntryNotFoundError: the cache has none.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
-
-    missing = LocalEntryNotFoundError if options.get("local_files_only") else RemoteEntryNotFoundError
-
-    def locate(file: str) -> Path:
-        return Path(hf_hub_download(repository, file, revision=revision, **options))
-
-    folder = locate("config.json").parent
-    for files, instead in ((TOKENIZER_FILES, WHOLE_TOKENIZER), ((WEIGHTS_FILE,), INDEX_FILE)):
-        try:
-            for file in files:
-                locate(file)
-        except missing:
-            locate(instead)
-    if not (folder / WEIGHTS_FILE).exists():
-        for shard in shards(folder / INDEX_FILE):
-            locate(shard)
-    return folder
+def is_complete(folder: Path) -> bool:
+    """Whether a folder of the cache has all files of a model; a download may have been interrupted."""
+    try:
+        weight_files(folder)
+    except (ValueError, FileNotFoundError):
+        return False
+    tokenizer = (WHOLE_TOKENIZER,) if (folder / WHOLE_TOKENIZER).is_file() else TOKENIZER_FILES
+    return all((folder / name).is_file() for name in ("config.json", *tokenizer))
 
 
 def verified(folder: Path, sha256: str | None) -> Path:
-    """`folder`, once its weights are known to be those of `sha256`, or else what the hub has sent.
-
-    Raises:
-        ValueError: they are not.
-    """
+    """`folder`, after its weights have been compared with `sha256`, or else with the checksum that the hub sent."""
     for file in weight_files(folder):
         # The hub names a large file by its sha256, and its cache keeps that name behind the link.
         blob = file.resolve().name
         if expected := sha256 or (blob if len(blob) == 64 else None):
-            verify_once(file, expected)
+            verify_once(file, expected, cache_folder() / "verified")
     return folder
 
 
 def file_sha256(*files: Path) -> str:
-    """Of one file, or of several one after another."""
+    """The sha256 of one file, or of several one after another."""
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as opened:
@@ -200,17 +163,12 @@ def file_sha256(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def verify_once(file: Path, sha256: str, stamps: Path | None = None) -> None:
+def verify_once(file: Path, sha256: str, stamps: Path) -> None:
     """Check the file's sha256, unless this very file (place, size, time of change) has passed before.
 
-    Raises:
-        ValueError: it has another sha256: a damaged or a different file.
+    Args:
+        stamps: folder that records which files have passed.
     """
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        cache = Path(os.devnull)  # nobody has a home here: as where it is read-only
-    stamps = stamps or cache / "gulliver" / "verified"
     stat = file.resolve().stat()
     mark = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     stamp = stamps / sha256

@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data.tokenizer import load_tokenizer
 from data.files import write_whole
-from model.gpt2 import GPT2, GPT2Config
+from data.tokenizer import load_tokenizer
+from model.gpt2 import GPT2, Attend, GPT2Config, attention
 from model.hub import WEIGHTS_FILE, model_folder, weight_files
+from model.speed.attention import fused_attention
 from model.speed.empty import empty_model
 
 # Stored [in, out]. attn.c_proj is square, so leaving out its transpose raises no error: the model just writes nonsense.
@@ -55,10 +56,10 @@ def never_drawn(tokenizer: tiktoken.Encoding, config: GPT2Config) -> list[int]:
 
 
 def parameter_count(config: GPT2Config) -> int:
-    return sum(p.numel() for p in empty_model(config).parameters())
+    return sum(p.numel() for p in empty_model(config, attention).parameters())
 
 
-def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0) -> GPT2:
+def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0, attend: Attend = fused_attention) -> GPT2:
     """The model in a folder, or OpenAI's of that name, in float32 on the CPU, in eval mode.
 
     Args:
@@ -71,7 +72,7 @@ def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0) -> GPT2
     """
     folder = model_folder(name_or_folder)
     config = read_config(folder / "config.json", dropout=dropout)
-    model = empty_model(config)
+    model = empty_model(config, attend)
     model.load_state_dict(read_weights(weight_files(folder), model), assign=True)
     return model
 

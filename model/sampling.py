@@ -78,7 +78,7 @@ def cast_copy(model: GPT2, dtype: torch.dtype) -> GPT2:
     """
     if model.wte.weight.dtype == dtype:
         return model
-    copy = empty_model(model.config)
+    copy = empty_model(model.config, model.attend)
     copy.load_state_dict({name: p.detach().to(dtype) for name, p in model.named_parameters()}, assign=True)
     return copy
 
@@ -112,8 +112,11 @@ class KeyValueCache:
             x = block(x, partial(self.attend, store, start))  # (B, T, C)
         return self.head(model.ln_f(x[:, -1]))  # (B, V); in bfloat16 less a number of its own for each row
 
-    def attend(self, store: Tensor, start: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention (B, H, T, D) of the tokens from `start` on to all that were read; their `k` and `v` go to `store`."""
+    def attend(self, store: Tensor, start: int, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+        """Attention (B, H, T, D) of the tokens from `start` on to all that were read; their `k` and `v` go to `store`.
+
+        `dropout` is 0 in eval mode.
+        """
         keys, values = store[..., : self.filled, :]  # (B, H, filled, D) each
         keys[:, :, start:] = k
         values[:, :, start:] = v

@@ -27,6 +27,7 @@ from evaluate.setup import open_setup
 from model.device import Machine
 from model.pretrained import load_pretrained
 from model.sampling import cast_copy, complete, sample_token
+from model.speed.attention import fused_attention
 from train.adamw import AdamW
 from train.experiment import experiment
 from train.loop import finetune, plain_gradients
@@ -74,7 +75,7 @@ def test_what_a_gpu_refuses_is_refused_and_what_waits_is_counted():
 @pytest.fixture
 def same_attention(monkeypatch):
     """In bfloat16 the CPU has an attention of its own, which rounds in other places: left out where both are compared."""
-    monkeypatch.setattr("train.speed.step.window_attention", None)
+    monkeypatch.setattr("train.speed.step.window_attention", fused_attention)
 
 
 @pytest.mark.parametrize("piece", [None, 1 << 18])

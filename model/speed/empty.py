@@ -3,7 +3,7 @@
 import torch
 from torch.overrides import TorchFunctionMode
 
-from model.gpt2 import GPT2, GPT2Config
+from model.gpt2 import GPT2, Attend, GPT2Config
 
 
 class _NoInit(TorchFunctionMode):
@@ -14,7 +14,7 @@ class _NoInit(TorchFunctionMode):
         return None if is_init else func(*args, **(kwargs or {}))  # nobody uses what they return
 
 
-def empty_model(config: GPT2Config) -> GPT2:
+def empty_model(config: GPT2Config, attend: Attend) -> GPT2:
     """A `GPT2` whose parameters have shapes but neither memory nor values (torch's "meta" device), in eval mode.
 
     Give it its weights with `load_state_dict(..., assign=True)`. Random numbers would cost a second for GPT-2
@@ -22,4 +22,4 @@ def empty_model(config: GPT2Config) -> GPT2:
     which takes two more.
     """
     with torch.device("meta"), _NoInit():
-        return GPT2(config).eval()
+        return GPT2(config, attend).eval()

@@ -1,6 +1,5 @@
 """The model against the NumPy reference, on weights that are all far from their initial values."""
 
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from reference import cross_entropy, logits
 
 from model.gpt2 import GPT2, GPT2Config, attention
 from model.pretrained import TRANSPOSED
+from model.speed.attention import fused_attention
 from train.loop import next_token_loss
 from train.speed.chunked_loss import chunked_next_token_loss
 
@@ -43,7 +43,7 @@ def test_attention_written_out_equals_pytorchs(shape):
     generator = torch.Generator().manual_seed(0)
     q, k, v, weights = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(4))
     results = []
-    for attend in (attention, partial(F.scaled_dot_product_attention, is_causal=True)):
+    for attend in (attention, fused_attention):
         inputs = [z.clone().requires_grad_() for z in (q, k, v)]
         y = attend(*inputs)
         results.append([y, *torch.autograd.grad((weights * y).sum(), inputs)])
@@ -51,13 +51,12 @@ def test_attention_written_out_equals_pytorchs(shape):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
-def test_the_model_computes_attention_as_written_out(model, tokens):
+def test_a_model_with_fused_attention_computes_the_same(model, tokens):
     tokens = tokens[:, :-1]
+    assert model.attend is attention
     with torch.no_grad():
-        x = model.embed(tokens)
-        for block in model.h:
-            x = block(x, attention)
-        torch.testing.assert_close(model.unembed(model.ln_f(x)), model(tokens), rtol=0, atol=1e-12)
+        written_out, model.attend = model(tokens), fused_attention
+        torch.testing.assert_close(written_out, model(tokens), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [1, 7, BLOCK])

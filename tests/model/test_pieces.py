@@ -173,5 +173,5 @@ def test_the_mlp_reads_what_the_attention_has_added():
 def test_a_block_hands_on_how_to_attend():
     block, x = perturbed(Block(CONFIG)), random(1, 5, 8)
     asked = []
-    block(x, lambda q, k, v: asked.append(q.shape) or v)
+    block(x, lambda q, k, v, dropout: asked.append(q.shape) or v)
     assert asked == [(1, 2, 5, 4)]

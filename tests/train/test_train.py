@@ -20,7 +20,7 @@ from data.batches import sample_batch
 from data.settings import Sampling, Training
 from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.loss import text_loss
-from evaluate.ratio import frequent_token_ratio
+from evaluate.ratio import frequent_token_ratio, ratio_of
 from evaluate.report.closing import closing
 from evaluate.report.titles import FIGURE_FILES
 from evaluate.results import find_results, read_result, write_result
@@ -293,7 +293,7 @@ def test_measuring_held_out_loss_changes_no_training_number(command, model_folde
         return json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8"))["train_loss"]
 
     seldom = losses("seldom")
-    monkeypatch.setattr("train.run.run.AT_LEAST", 1)
+    monkeypatch.setattr("train.run.run.MIN_STEPS", 1)
     assert losses("often") == seldom
 
 
@@ -410,13 +410,12 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
     seen = []
 
     def note(*args, **kwargs):
-        seen.append(frequent_token_ratio(*args, **kwargs))
+        seen.append(ratio_of(*args, **kwargs))
         return seen[-1]
 
-    for name in ("AT_LEAST", "FULL_EVERY"):  # after each of three samples, but for the last
+    for name in ("MIN_STEPS", "FULL_EVERY"):  # after each of three samples, but for the last
         monkeypatch.setattr(f"train.run.run.{name}", 1)
-    for module in ("measure", "reference"):  # on the way; before, after and `python -m evaluate`
-        monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
+    monkeypatch.setattr("evaluate.baseline.frequent_token_ratio", note)  # also that of `python -m evaluate`
     trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
     code, _, err = command(evaluate_command.main, folder, "--text", text_file, "--temperature", 0, "--eval-tokens", 5)
     assert code == 0, err
@@ -433,20 +432,18 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
     folder, seen = write_model(tmp_path / "padded", weights, model_folder, vocab_size=VOCAB + 20), []
 
     def note(*args, **kwargs):
-        seen.append(frequent_token_ratio(*args, **kwargs))
+        seen.append(ratio_of(*args, **kwargs))
         return seen[-1]
 
-    for name in ("AT_LEAST", "FULL_EVERY"):
+    for name in ("MIN_STEPS", "FULL_EVERY"):
         monkeypatch.setattr(f"train.run.run.{name}", 1)
-    for module in ("measure", "reference"):
-        monkeypatch.setattr(f"evaluate.measures.{module}.frequent_token_ratio", note)
+    monkeypatch.setattr("evaluate.baseline.frequent_token_ratio", note)
     trained(command, folder, text_file, tmp_path / "run", "--eval-sequences", 40)
     assert read_config(tmp_path / "run" / "config.json").vocab_size == VOCAB + 20
     written = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
     assert written["eos_token_id"] == written["bos_token_id"] == VOCAB - 1
     few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=40, new_tokens=5)}
-    found = experiment(1e-6, 1, model=tmp_path / "run", text=text_file, **few)
-    seen += [found.before, found.after]
+    experiment(1e-6, 1, model=tmp_path / "run", text=text_file, **few)
     assert len(seen) == 6 and all(measured.tokens.max() < VOCAB for measured in seen)
     notes = notes_on(open_setup(str(folder), str(text_file)), Machine("cpu", "float32"))
     assert any("20 rows for tokens that its tokenizer does not know" in said for said in notes)

@@ -25,6 +25,7 @@ from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.loss import text_loss
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
+from model.speed.attention import fused_attention
 from train.adamw import AdamW
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
 from train.run.checkpoint import load_checkpoint
@@ -94,7 +95,7 @@ def make_model(
     keep_memory()
     torch.manual_seed(recipe.seed)
     config = GPT2Config(recipe.vocab_size, recipe.block_size, recipe.n_layer, recipe.n_head, recipe.n_embd)
-    model = GPT2(config).to(device)
+    model = GPT2(config, fused_attention).to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokens):,} training tokens", flush=True)
     tokenizer = load_tokenizer(work)
     words = held_out[held_out != tokenizer.eot_token]  # `<|endoftext|>` stands for no byte of the text

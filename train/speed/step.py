@@ -22,7 +22,7 @@ from train.speed.window_attention import window_attention
 class _Transform(nn.Module):
     """The model between embedding and head as a module, so that it can be called with other weights than its own."""
 
-    def __init__(self, model: GPT2, attend: Attend | None):
+    def __init__(self, model: GPT2, attend: Attend):
         super().__init__()
         self.model, self.attend = model, attend
 
@@ -49,7 +49,7 @@ def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
     }
     x = model.embed(inputs).to(torch.bfloat16)  # (B, T, C)
     # On a GPU torch's own attention is the fast one, and it alone knows dropout.
-    attend = window_attention if x.device.type == "cpu" and not model.config.dropout else None
+    attend = window_attention if x.device.type == "cpu" and not model.config.dropout else model.attend
     x = functional_call(_Transform(model, attend), weights, (x,))  # (B, T, C)
     return head_cross_entropy(x, model.wte.weight, targets, torch.bfloat16)
 

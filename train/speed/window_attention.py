@@ -24,8 +24,8 @@ def _one_window(q: Tensor, k: Tensor, v: Tensor, future: Tensor) -> Tensor:
     return torch.baddbmm(future, q, k.mT, alpha=1 / math.sqrt(q.shape[-1])).softmax(-1) @ v
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Queries, keys and values (B, H, T, D) each to the output of attention, (B, H, T, D)."""
+def window_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Queries, keys and values (B, H, T, D) each to the output of attention, (B, H, T, D); `dropout` must be 0."""
     T = q.shape[-2]
     future = q.new_full((T, T), -math.inf).triu(1)  # (T, T), added to the scores
     windows = zip(*(tensor.contiguous() for tensor in (q, k, v)))  # products would copy what is not contiguous

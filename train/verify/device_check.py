@@ -71,7 +71,7 @@ def compare_with_cpu(
 
 def logits_on(model: GPT2, device: torch.device | str, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """The forward pass of a copy of `model` in `dtype` on `device`: token ids (B, T) to logits (B, T, V)."""
-    copy = empty_model(model.config)
+    copy = empty_model(model.config, model.attend)
     copy.load_state_dict({name: p.detach().to(device, dtype) for name, p in model.named_parameters()}, assign=True)
     head = centred_head(model.wte.weight.detach().to(device), dtype)  # (V, C)
     return lambda tokens: F.linear(copy.transform(copy.embed(tokens.to(device))), head)

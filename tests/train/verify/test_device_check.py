@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from conftest import BLOCK, VOCAB
 
@@ -99,12 +98,11 @@ def test_logits_far_from_zero_lose_their_common_part_before_they_are_rounded(mod
 
 
 def skips_a_block(model):
-    model.h[1] = nn.Identity()
+    del model.h[1]
 
 
 def sees_the_future(model):
-    for block in model.h:
-        block.attn.attend = F.scaled_dot_product_attention
+    model.attend = lambda q, k, v, dropout: F.scaled_dot_product_attention(q, k, v)
 
 
 def mixes_the_heads_wrongly(model):
