@@ -357,7 +357,7 @@ def gutenberg():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     State.url = f"http://127.0.0.1:{server.server_port}/pg829.txt"
     yield State
     server.shutdown()

@@ -206,14 +206,14 @@ class Recorder:
 
     def measure(self) -> None:
         """Add a point to the history if one is due after the last step. After the last of all steps, `run` measures."""
-        done, every = self.optimizer.steps, steps_between_points(self.steps)
-        full = done % (FULL_EVERY * every) == 0
+        done = self.optimizer.steps
+        texts = texts_due(done, self.steps)
         if done == self.steps:
             self.progress.measured({})
-        elif done % every == 0 and (not full or self.baseline.is_finite(self.model)):
+        elif texts is not None and (not texts or self.baseline.is_finite(self.model)):
             began = time.monotonic()
             self.progress.measuring()
-            point = self.baseline.point(self.model, done, POINT_TEXTS if full else 0)
+            point = self.baseline.point(self.model, done, texts)
             self.progress.measured(point)
             self.keep(point)
             self.history["measuring"] += time.monotonic() - began
@@ -227,6 +227,14 @@ class Recorder:
 def steps_between_points(steps: int) -> int:
     """The number of steps between two points of a run of `steps`."""
     return max(MIN_STEPS, steps // POINTS)
+
+
+def texts_due(step: int, steps: int) -> int | None:
+    """The texts by which a run of `steps` is measured after `step`; 0: only the held-out loss is; None: nothing is."""
+    between = steps_between_points(steps)
+    if step % between or step == steps:
+        return None
+    return POINT_TEXTS if step % (FULL_EVERY * between) == 0 else 0
 
 
 def follow(settings: Settings, lr: float, signals: Signals) -> None:

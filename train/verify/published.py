@@ -1,6 +1,4 @@
-"""Is this GPT-2? What others published about it, found again on this machine.
-
-python -m train.verify
+"""Is this GPT-2? Compares the model with numbers that others published about it.
 
 Shape legend: B windows a batch, T input tokens a window.
 """
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from tiktoken import Encoding
 from tqdm import tqdm
 
 from data.download import cache_folder, cached_download
@@ -28,52 +26,39 @@ SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2d
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What is known of a model; `official` has what is known of GPT-2 124M."""
+class Published:
+    """What others published about a model; by default about GPT-2 124M."""
 
-    sha256: str  # of model.safetensors
-    parameters: int  # the tied head counted once
-    prompt_tokens: tuple[int, ...]
-    greedy_tokens: tuple[int, ...]  # the prompt and its greedy continuation
-    prompt: str
-    continuation: str  # greedy
-    batch_size: int
-    seq_len: int
-    batch_sha256: str  # of the B T + 1 token ids, decimal, joined by commas
-    lr: float
-    weight_decay: float
-    losses: tuple[float, ...]  # nats per token, before each of so many steps on the one batch
-    tolerance: float  # nats per token
-
-
-def official() -> Expected:
-    """GPT-2 124M as OpenAI published it, in the words of others who ran it."""
-    return Expected(
-        sha256=HUB["gpt2"][2],
-        parameters=124_439_808,
-        # transformers' own test of its GPT-2.
-        prompt_tokens=(464, 3290),
-        greedy_tokens=(
-            *(464, 3290, 373, 1043, 287, 257, 2214, 1474, 262, 16246),
-            *(286, 2688, 290, 2688, 27262, 13, 198, 198, 464, 3290),
-        ),
-        # picoGPT's README.
-        prompt="Alan Turing theorized that computers would one day become",
-        continuation=" the most powerful machines on the planet.",
-        # llm.c's test: PyTorch's losses, and how far off its C code may be.
-        batch_size=4,
-        seq_len=64,
-        batch_sha256="0e6d4a3dc8e81638826e035e1660b685125c87d5fbe169b0a8b1d084dc2ed7a3",
-        lr=1e-4,
-        weight_decay=0.01,
-        losses=(5.270007, 4.059707, 3.375123, 2.800783, 2.315382, 1.849029, 1.394656, 0.999147, 0.624080, 0.376511),
-        tolerance=1e-2,
+    sha256: str = HUB["gpt2"][2]  # of model.safetensors
+    parameters: int = 124_439_808  # the tied head counted once
+    # The test of GPT-2 in transformers: a prompt, and the same with its greedy continuation.
+    prompt_tokens: tuple[int, ...] = (464, 3290)
+    greedy_tokens: tuple[int, ...] = (
+        *(464, 3290, 373, 1043, 287, 257, 2214, 1474, 262, 16246),
+        *(286, 2688, 290, 2688, 27262, 13, 198, 198, 464, 3290),
     )
+    # picoGPT's README: a prompt and its greedy continuation.
+    prompt: str = "Alan Turing theorized that computers would one day become"
+    continuation: str = " the most powerful machines on the planet."
+    # The test of llm.c: PyTorch's losses on one batch before each AdamW step, and how much its C code may differ.
+    batch_size: int = 4
+    seq_len: int = 64
+    batch_sha256: str = "0e6d4a3dc8e81638826e035e1660b685125c87d5fbe169b0a8b1d084dc2ed7a3"  # see `verify`
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    losses: tuple[float, ...] = (
+        *(5.270007, 4.059707, 3.375123, 2.800783, 2.315382),
+        *(1.849029, 1.394656, 0.999147, 0.624080, 0.376511),
+    )
+    tolerance: float = 1e-2  # nats per token
+
+
+GPT2_124M = Published()
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is known, and what was found here."""
+    """A published value, and what was found here."""
 
     title: str
     expected: str
@@ -86,25 +71,22 @@ class Check:
 
 
 def verify(
-    folder: Path, model: GPT2, tokenizer, batch: Sequence[int], expected: Expected, dtype: torch.dtype
+    folder: Path, model: GPT2, tokenizer: Encoding, batch: Sequence[int], expected: Published, dtype: torch.dtype
 ) -> Iterator[Check]:
-    """Check after check, each as soon as it is done.
+    """Yield one check after the other, each as soon as it is done.
 
     Args:
         folder: where `model` was read from.
-        model: float32, on the device that is to be tried; trained by the last check.
-        batch: B T + 1 token ids, what llm.c trains on.
+        model: float32, on the device that is to be tried; the last check trains it.
+        batch: B T + 1 token ids, see `batch_tokens`.
         dtype: of the matrix products.
     """
 
     def equal(title: str, wanted: object, found: object, show=str) -> Check:
         return Check(title, show(wanted), show(found), wanted == found)
 
-    found = file_sha256(*weight_files(folder))
-    yield equal("sha256 of model.safetensors", expected.sha256, found)
-
-    found = sum(p.numel() for p in model.parameters())
-    yield equal("parameters", expected.parameters, found, "{:,}".format)
+    yield equal("sha256 of model.safetensors", expected.sha256, file_sha256(*weight_files(folder)))
+    yield equal("parameters", expected.parameters, sum(p.numel() for p in model.parameters()), "{:,}".format)
 
     writer = cast_copy(model, dtype)
     new_tokens = len(expected.greedy_tokens) - len(expected.prompt_tokens)
@@ -112,22 +94,19 @@ def verify(
     title = f"greedy continuation of tokens {' '.join(map(str, expected.prompt_tokens))} (transformers)"
     yield equal(title, [*expected.greedy_tokens], [*expected.prompt_tokens, *found])
 
-    prompt = tokenizer.encode_ordinary(expected.prompt)
-    found = tokenizer.decode(continue_greedily(writer, prompt, len(tokenizer.encode_ordinary(expected.continuation))))
+    prompt, continuation = (tokenizer.encode_ordinary(text) for text in (expected.prompt, expected.continuation))
+    found = tokenizer.decode(continue_greedily(writer, prompt, len(continuation)))
     yield equal(f"greedy continuation of {expected.prompt!r} (picoGPT)", expected.continuation, found, repr)
 
     found = hashlib.sha256(",".join(map(str, batch)).encode("ascii")).hexdigest()
     yield equal("sha256 of the batch's token ids (llm.c)", expected.batch_sha256, found)
 
-    row = torch.tensor(batch, device=model.wte.weight.device)  # (B T + 1,)
-    inputs, targets = (ids.view(expected.batch_size, expected.seq_len) for ids in (row[:-1], row[1:]))  # (B, T) each
-    found = train_on(model, inputs, targets, len(expected.losses), expected.lr, expected.weight_decay, dtype)
-    apart = [abs(a - b) for a, b in zip(found, expected.losses, strict=True)]
+    found = train_on(model, batch, expected, dtype)
     yield Check(
         f"losses of {len(found)} AdamW steps, each within {expected.tolerance:g} nats (llm.c)",
         " ".join(f"{loss:.6f}" for loss in expected.losses),
         " ".join(f"{loss:.6f}" for loss in found),
-        all(difference <= expected.tolerance for difference in apart),  # no NaN is
+        all(abs(a - b) <= expected.tolerance for a, b in zip(found, expected.losses)),  # false for NaN
     )
 
 
@@ -137,27 +116,26 @@ def continue_greedily(model: GPT2, prompt: Sequence[int], new_tokens: int) -> li
     return row[len(prompt) :].tolist()
 
 
-def train_on(
-    model: GPT2, inputs: Tensor, targets: Tensor, steps: int, lr: float, weight_decay: float, dtype: torch.dtype
-) -> list[float]:
-    """The losses, in nats per token, before each of `steps` steps on the same batch; `model` is trained in place."""
+def train_on(model: GPT2, batch: Sequence[int], expected: Published, dtype: torch.dtype) -> list[float]:
+    """The losses, in nats per token, before each step on the same batch; trains `model` in place."""
+    row = torch.tensor(batch, device=model.wte.weight.device)  # (B T + 1,)
+    inputs, targets = (ids.view(expected.batch_size, expected.seq_len) for ids in (row[:-1], row[1:]))  # (B, T) each
     gradients = plain_gradients if dtype == torch.float32 else fast_gradients(dtype)
-    optimizer = AdamW(model.parameters(), lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay)
+    optimizer = AdamW(
+        model.parameters(), expected.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=expected.weight_decay
+    )
     losses = []
-    for _ in tqdm(range(steps), desc="AdamW steps", unit="step", leave=False, disable=None):
+    for _ in tqdm(expected.losses, desc="AdamW steps", unit="step", leave=False, disable=None):
         losses.append(gradients(model, inputs, targets))
         optimizer.step()
         optimizer.zero_grad()
     return losses
 
 
-def batch_tokens(text: str, tokenizer, count: int) -> list[int]:
-    """The first `count` token ids of `text` as llm.c makes them: the end of text before each section.
+def batch_tokens(text: str, tokenizer: Encoding, count: int) -> list[int]:
+    """The first `count` token ids of `text` as llm.c makes them: an end-of-text token before each section.
 
-    Sections lie between blank lines. Each keeps the two line ends after it and is encoded apart.
-
-    Raises:
-        ValueError: the text is too short.
+    Blank lines separate the sections. Each section is encoded by itself, with the two line ends after it.
     """
     ids = []
     for section in text.split("\n\n"):
@@ -170,13 +148,16 @@ def batch_tokens(text: str, tokenizer, count: int) -> list[int]:
 
 
 def read_shakespeare(file: Path | None) -> str:
-    """Tiny Shakespeare: from `file`, else from the cache or, the first time, from the network; line ends LF.
+    """Tiny Shakespeare with line ends LF: from `file`, or downloaded once and cached."""
 
-    Raises:
-        FileNotFoundError, ConnectionError, ValueError: with one line on what to do.
-    """
+    def fault(content: bytes) -> str:
+        found = hashlib.sha256(content).hexdigest()
+        return "" if found == SHAKESPEARE_SHA256 else f": its sha256 is {found}, not {SHAKESPEARE_SHA256}"
+
     if file is None:
-        file = cached_shakespeare(cache_folder())
+        elsewhere = f"download {SHAKESPEARE_URL} elsewhere and name the file with --shakespeare FILE"
+        cached = cache_folder() / "tinyshakespeare.txt"
+        file = cached_download(cached, SHAKESPEARE_URL, "Tiny Shakespeare", fault, elsewhere)
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {str(file)!r}; name Tiny Shakespeare with --shakespeare FILE")
     try:
@@ -185,28 +166,8 @@ def read_shakespeare(file: Path | None) -> str:
         raise ValueError(f"{file} is not UTF-8 (byte {error.start}); fetch {SHAKESPEARE_URL} again") from None
 
 
-def cached_shakespeare(cache: Path, url: str = SHAKESPEARE_URL, sha256: str = SHAKESPEARE_SHA256) -> Path:
-    """The downloaded text below `cache`; one plain request if it is not there yet.
-
-    Raises:
-        ConnectionError: not in the cache, and cannot be fetched.
-        ValueError: what came has another sha256.
-    """
-
-    def fault(content: bytes) -> str:
-        found = hashlib.sha256(content).hexdigest()
-        return "" if found == sha256 else f": its sha256 is {found}, not {sha256}"
-
-    elsewhere = f"download {url} elsewhere and name the file with --shakespeare FILE"
-    return cached_download(cache / "tinyshakespeare.txt", url, "Tiny Shakespeare", fault, elsewhere)
-
-
-def load_what_fits(folder: Path, expected: Expected) -> tuple[GPT2, object]:
-    """Model and tokenizer of `folder`, large enough for the checks to be run at all.
-
-    Raises:
-        ValueError, FileNotFoundError: with one line on what to do.
-    """
+def load_what_fits(folder: Path, expected: Published) -> tuple[GPT2, Encoding]:
+    """Model and tokenizer of `folder`, if they are large enough for the checks."""
     _, config, tokenizer = open_model(folder)
     if config.vocab_size <= max(expected.prompt_tokens) or config.block_size < expected.seq_len:
         raise ValueError(

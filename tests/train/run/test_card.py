@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import train.__main__ as train_command
-from evaluate.results import read_result
+from evaluate.results import read_result, runs_of
 from evaluate.table import table
 from train.run.card import model_card
 from train.run.folder import new_folder
@@ -35,7 +35,7 @@ def test_a_run_folder_has_a_card(run):
     # Nothing is known of somebody's model and somebody's text, and nothing is claimed.
     assert card.data.license == "unknown" and card.data.base_model is None and card.data.language is None
     assert "licence is not known" in card.text and "whose it is" in card.text and "No right in that text" in card.text
-    row = next(line for line in table([result]).splitlines() if line.startswith("| 1e-3 |"))
+    row = next(line for line in table(runs_of([result])).splitlines() if line.startswith("| 1e-3 |"))
     assert row in card.text and result["settings"]["model_identity"]["sha256"] in card.text
     continuation = "".join(result["after"]["continuations"][0]["pieces"])
     quoted = "\n".join(line[2:] for line in card.text.splitlines() if line.startswith("> "))

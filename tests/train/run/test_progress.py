@@ -3,12 +3,12 @@
 import io
 import re
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 import train.__main__ as train_command
 from data.settings import Sampling
+from evaluate.results import Run
 from train import sweep
 from train.run import progress as module
 from train.run import run
@@ -24,9 +24,9 @@ class Terminal(io.StringIO):
 
 def measured_in(label: str, samples: list[int]) -> str:
     """The lines of a run of 12 samples, as a pattern."""
-    lines = (rf"{label} sample {n}/12  training \d\.\d\d{left(n)}" for n in samples)
+    lines = (rf"{label} step {n}/12  training \d\.\d\d{left(n)}" for n in samples)
     done = rf"{label} done in \d+ s: training loss \d\.\d{{3}} to \d\.\d{{3}}, held-out \d\.\d{{3}} to \d\.\d{{3}} "
-    done += r"\(lowest \d\.\d{3} at sample \d+\), ratio 0\.\d{3} to 0\.\d{3}"
+    done += r"\(lowest \d\.\d{3} at step \d+\), ratio 0\.\d{3} to 0\.\d{3}"
     return "\n".join([*lines, done]) + "\n"
 
 
@@ -42,7 +42,7 @@ def test_off_a_terminal_there_are_plain_lines(command, model_folder, text_file, 
     for label in ("1e-2, seed 0", "1e-2, seed 1", "1e-3, seed 0", "1e-3, seed 1"):
         assert len(re.findall("^" + measured_in(label, [5, 10, 12]), out, re.MULTILINE)) == 1, out
     assert (
-        len(re.findall(r"^before training: ratio 0\.\d{3}, held-out loss \d\.\d{3}, measured in \d+ s$", out, re.M))
+        len(re.findall(r"^before training: ratio 0\.\d{3}, held-out loss \d\.\d{3}, in \d+ s$", out, re.M))
         == 1
     )
     closed = out[out.index("What the learning rate") :].split(str(tmp_path))[0]
@@ -61,13 +61,13 @@ def test_on_a_terminal_there_is_one_bar_at_a_time(command, model_folder, text_fi
     assert "\n" not in shown and shown.endswith("\r")  # and nothing of them stays
     for title in ("writing before", "measuring before", "training at 1e-2", "measuring at 1e-2", "writing after 1e-2"):
         assert f"\r{title}: " in shown
-    assert "1e-2 done in " in out and " sample 5/12" not in out
+    assert "1e-2 done in " in out and " step 5/12" not in out
 
 
 def test_a_line_says_where_the_run_is_and_how_long_it_takes(monkeypatch, capsys):
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    with Progress("3e-3", 100, done=10) as progress:  # it goes on: the ten samples before were another day
+    with Progress("3e-3", 100, done=10) as progress:  # it continues: the ten steps before were another day
         for loss in (3.0, 3.32):
             progress.trained(loss)
         clock[0] += 2.0
@@ -79,9 +79,9 @@ def test_a_line_says_where_the_run_is_and_how_long_it_takes(monkeypatch, capsys)
         progress.trained(1.0)
         progress.measured({"sample": 100, "held_out_loss": float("inf")})
     assert capsys.readouterr().out.split("\n") == [
-        "3e-3 sample 12/100  training 3.16  held-out 4.42  88 s left",
-        "3e-3 sample 99/100  training 2.00  0 s left",
-        "3e-3 sample 100/100  training 1.00  held-out inf",
+        "3e-3 step 12/100  training 3.16  held-out 4.42  88 s left",
+        "3e-3 step 99/100  training 2.00  0 s left",
+        "3e-3 step 100/100  training 1.00  held-out inf",
         "",
     ]
 
@@ -106,16 +106,16 @@ def test_the_sum_of_a_run():
         "environment": {"seconds": {"before": 50.0, "training": 10.0, "after": 4.0}},
     }
     expected = "3e-3 done in 14 s: training loss 3.861 to 1.946, "
-    held_out = "held-out 3.742 to 5.143 (lowest 3.742 at sample 5), "
-    assert summed_up("3e-3", result) == f"{expected}{held_out}ratio 0.431 to 0.557"
-    assert summed_up("3e-3", result | {"held_out_loss": []}) == f"{expected}ratio 0.431 to 0.557"
+    held_out = "held-out 3.742 to 5.143 (lowest 3.742 at step 5), "
+    assert summed_up(Run(result, "3e-3")) == f"{expected}{held_out}ratio 0.431 to 0.557"
+    assert summed_up(Run(result | {"held_out_loss": []}, "3e-3")) == f"{expected}ratio 0.431 to 0.557"
 
 
 # How often, and by how many texts
 
 
 @pytest.mark.parametrize(
-    ("samples", "measured", "full"),
+    ("steps", "measured", "full"),
     [
         (3, [], []),
         (20, [5, 10, 15], []),
@@ -125,28 +125,11 @@ def test_the_sum_of_a_run():
         (812, [*range(40, 801, 40)], [160, 320, 480, 640, 800]),
     ],
 )
-def test_how_often_a_run_is_measured(monkeypatch, samples, measured, full):
-    """On its way; after the last sample everything is, once. The seconds that it takes are counted."""
-    now = [100.0]
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
-
-    class Yardstick:
-        def finds_sound(self, model):
-            return True
-
-        def checkpoint(self, model, sample, texts):
-            now[0] += 3.0
-            return {"sample": sample, "held_out_loss": 1.0} | ({"kl": 0.1} if texts else {})
-
-    record = {"train_loss": [], "checkpoints": [], "measuring": 0.0}
-    with Progress("", samples) as progress:
-        for _ in range(samples):
-            record["train_loss"].append(1.0)
-            now[0] += 50.0
-            run.measure_on_the_way(Yardstick(), None, record, samples, progress)
-    assert [found["sample"] for found in record["checkpoints"]] == measured
-    assert [found["sample"] for found in record["checkpoints"] if "kl" in found] == full
-    assert record["measuring"] == 3.0 * len(measured)
+def test_how_often_a_run_is_measured(steps, measured, full):
+    """During training; after the last step everything is measured, once."""
+    due = {step: run.texts_due(step, steps) for step in range(1, steps + 1)}
+    assert [step for step, texts in due.items() if texts is not None] == measured
+    assert [step for step, texts in due.items() if texts] == full
 
 
 def test_a_trial_writes_fewer_texts_unless_it_is_told():
@@ -164,4 +147,4 @@ def test_a_trial_writes_fewer_texts_unless_it_is_told():
 def test_a_trial_says_how_it_is_measured(command, model_folder, text_file, tmp_path):
     arguments = ("--model", model_folder, "--text", text_file, *SMALL, "--out", tmp_path / "out")
     _, out, _ = command(train_command.main, *arguments)
-    assert "samples are a trial: it is measured every 5 samples, by 6 texts" in out
+    assert "steps are a trial: it is measured every 5 steps, by 6 texts" in out
