@@ -34,7 +34,7 @@ from train.experiment import experiment
 from train.run import jobs
 from train.run.folder import new_folder
 from train.run.run import notes_on
-from train.loop import Diverged, finetune
+from train.loop import finetune
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
 

@@ -61,7 +61,7 @@ def cases() -> dict:
         "killed while writing": ("chain", lambda: (save_every(2), at_call(data.files, "fsync", 5, KILL))),
         "ctrl-c": ("chain", lambda: at_call(train.loop, "sample_batch", 2, CTRL_C)),
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
-        "killed in the evaluation": ("chain", lambda: at_call(evaluate.baseline.Baseline, "measure", 1, KILL)),
+        "killed in the evaluation": ("chain", lambda: at_call(evaluate.baseline.Baseline, "measure", 2, KILL)),
         "killed before the result": ("chain", lambda: at_call(train.run.outcome, "write_result", 1, KILL)),
         "finished": ("chain", lambda: None),
         "ctrl-c twice": ("twice", lambda: at_call(train.loop, "sample_batch", 3, CTRL_C, CTRL_C)),
