@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +16,8 @@ import train.__main__ as train_command
 from data.settings import Sampling, Training
 from evaluate.loss import text_loss
 from evaluate.measures.copying import extraction
-from evaluate.measures.forgetting import divergence_from_base, weight_change
-from evaluate.measures.reference import write
-from evaluate.measures.variety import perplexity_under
-from evaluate.measures.yardstick import Yardstick
+from evaluate.measures.forgetting import divergence_from_base
 from evaluate.ratio import frequent_token_ratio
-from evaluate.setup import open_setup
-from model.device import Machine
 from model.pretrained import load_pretrained
 from model.sampling import cast_copy, complete, sample_token
 from model.speed.attention import fused_attention
@@ -156,15 +149,13 @@ def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
             found = []
             for measure, waits in (
                 (lambda: text_loss(tuned, tokens, 16), 1),
-                (lambda: perplexity_under(base, texts), 1),
                 (lambda: [means.tolist() for means in divergence_from_base(base, tuned, texts)], 2),
-                (lambda: weight_change(base, tuned), 5),  # a number for each of five parts
                 (lambda: extraction(tuned, tokens, prompt_tokens=5, new_tokens=5).tolist(), 1),
                 (
                     lambda: (
                         frequent_token_ratio(tuned, range(100), sampling, vocab_size=VOCAB, device=tokens.device).shares
                     ),
-                    2,
+                    4,  # texts and probabilities of two groups
                 ),
             ):
                 gpu.waits.clear()
@@ -176,37 +167,19 @@ def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
 
 
 @pytest.mark.parametrize("sampling", [Sampling(70, 5, top_k=9), Sampling(70, 8, temperature=0.7, top_k=0)])
-def test_a_model_that_is_watched_as_it_writes_waits_for_no_token(model_folder, text_file, sampling):
+def test_the_texts_for_the_ratio_wait_for_no_token(model_folder, sampling):
     with Pretended() as gpu:
-        setup = open_setup(model_folder, text_file)
 
         def written(device):
             model = load_pretrained(model_folder).to(device)
             gpu.waits.clear()
-            return write(setup, model, sampling, Machine(device, "float32"), "writing")
+            return frequent_token_ratio(model, range(100), sampling, vocab_size=VOCAB, device=device)
 
         found = written("cuda")
-        assert len(gpu.waits) == 3  # the texts of two groups, and the masses of all
+        assert len(gpu.waits) == 4  # the texts of two groups, and their probabilities
         expected = written("cpu")
-    assert torch.equal(found.texts, expected.texts)
-    np.testing.assert_allclose([found.masses, found.untruncated], [expected.masses, expected.untruncated], rtol=1e-12)
-
-
-def test_no_second_base_model_is_held_while_a_model_is_measured(model_folder, monkeypatch):
-    """In float32 it is as large as the one that is trained."""
-    held = []
-
-    def loaded(folder):
-        model = load_pretrained(folder)
-        held.append(weakref.ref(model))
-        return model
-
-    monkeypatch.setattr("evaluate.measures.yardstick.load_pretrained", loaded)
-    monkeypatch.setattr("evaluate.measures.yardstick.write", lambda *_: None)
-    monkeypatch.setattr("evaluate.measures.yardstick.evaluation", lambda *given: (held[0](), given[3]))
-    reference = SimpleNamespace(setup=SimpleNamespace(folder=model_folder), machine=Machine("cpu"), sampling=None)
-    left, change = Yardstick(reference, None, {}).evaluate(load_pretrained(model_folder), "")
-    assert left is None and set(change.values()) == {0.0}
+    assert torch.equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.untruncated, expected.untruncated, rtol=1e-12)
 
 
 # A run from its first line to its last

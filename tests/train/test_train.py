@@ -17,15 +17,13 @@ from conftest import BLOCK, VOCAB, make_text, official_file, write_model
 import evaluate.__main__ as evaluate_command
 import train.__main__ as train_command
 from data.batches import sample_batch
-from data.settings import Sampling, Training
+from data.settings import Sampling, Settings, Training
 from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.loss import text_loss
-from evaluate.ratio import frequent_token_ratio, ratio_of
-from evaluate.report.closing import closing
-from evaluate.report.titles import FIGURE_FILES
-from evaluate.results import find_results, read_result, write_result
-from evaluate.setup import open_setup
-from model.device import Machine
+from evaluate.baseline import open_baseline
+from evaluate.ratio import frequent_token_ratio
+from evaluate.results import TITLES, find_runs, read_result, write_result
+from evaluate.table import terminal_summary
 from model.pretrained import load_pretrained, read_config, save_pretrained
 from model.sampling import complete
 from train import sweep
@@ -140,9 +138,9 @@ def swept(model_folder, text_file, tmp_path_factory):
 def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_file):
     out, printed = swept
     assert sorted(p.name for p in out.iterdir()) == [
-        *sorted(FIGURE_FILES + ("lr-1e-2", "lr-1e-3", "lr-1e-5", "report.html", "table.md"))
+        *sorted((*TITLES,) + ("lr-1e-2", "lr-1e-3", "lr-1e-5", "report.html", "table.md"))
     ]
-    assert closing(find_results([out])) in printed
+    assert terminal_summary(find_runs([out])) in printed
     results = {}
     for folder in out.glob("lr-*"):
         assert sorted(p.name for p in folder.iterdir()) == [
@@ -410,10 +408,10 @@ def test_the_end_of_text_is_never_written(command, model_folder, text_file, tmp_
     seen = []
 
     def note(*args, **kwargs):
-        seen.append(ratio_of(*args, **kwargs))
+        seen.append(frequent_token_ratio(*args, **kwargs))
         return seen[-1]
 
-    for name in ("MIN_STEPS", "FULL_EVERY"):  # after each of three samples, but for the last
+    for name in ("MIN_STEPS", "FULL_EVERY"):  # after each of three steps but the last
         monkeypatch.setattr(f"train.run.run.{name}", 1)
     monkeypatch.setattr("evaluate.baseline.frequent_token_ratio", note)  # also that of `python -m evaluate`
     trained(command, folder, text_file, tmp_path / "run", "--temperature", 0)
@@ -432,7 +430,7 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
     folder, seen = write_model(tmp_path / "padded", weights, model_folder, vocab_size=VOCAB + 20), []
 
     def note(*args, **kwargs):
-        seen.append(ratio_of(*args, **kwargs))
+        seen.append(frequent_token_ratio(*args, **kwargs))
         return seen[-1]
 
     for name in ("MIN_STEPS", "FULL_EVERY"):
@@ -445,7 +443,8 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
     few = {"batch_size": 2, "seq_len": 8, "sampling": Sampling(sequences=40, new_tokens=5)}
     experiment(1e-6, 1, model=tmp_path / "run", text=text_file, **few)
     assert len(seen) == 6 and all(measured.tokens.max() < VOCAB for measured in seen)
-    notes = notes_on(open_setup(str(folder), str(text_file)), Machine("cpu", "float32"))
+    settings = Settings(str(folder), str(text_file), training=Training(samples=200, seq_len=8), dtype="float32")
+    notes = notes_on(open_baseline(settings))
     assert any("20 rows for tokens that its tokenizer does not know" in said for said in notes)
 
 
@@ -539,7 +538,7 @@ def test_damaged_weights_are_found_before_anything_is_written(command, model_fol
 
 def test_a_figure_that_cannot_be_drawn_loses_nothing(swept, tmp_path, monkeypatch, capsys):
     out = shutil.copytree(swept[0], tmp_path / "swept")
-    for name in ("table.md", "report.html", *FIGURE_FILES):
+    for name in ("table.md", "report.html", *TITLES):
         (out / name).unlink(missing_ok=True)
 
     def broken(results, folder):

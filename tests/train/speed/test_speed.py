@@ -12,9 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from data.batches import sample_batch
 from data.settings import Sampling, Training
 from data.tokenizer import load_tokenizer
+from evaluate.baseline import open_baseline
 from evaluate.ratio import frequent_token_ratio
-from evaluate.setup import open_setup
-from model.device import Machine
 from model.gpt2 import attention
 from model.pretrained import load_pretrained
 from model.sampling import KeyValueCache, cast_copy, complete, evaluating
@@ -262,9 +261,11 @@ def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
 @pytest.mark.parametrize("native", [True, False])
 def test_imitated_bfloat16_is_named(native, model_folder, text_file, monkeypatch):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": native})
-    setup, cpu = open_setup(str(model_folder), str(text_file)), torch.device("cpu")
-    assert any("imitates" in note for note in notes_on(setup, Machine(cpu, torch.bfloat16))) != native
-    assert not notes_on(setup, Machine(cpu, torch.float32))
+    for dtype in ("bfloat16", "float32"):
+        training = Training(samples=200, seq_len=8)
+        settings = Settings(str(model_folder), str(text_file), training=training, device="cpu", dtype=dtype)
+        imitated = dtype == "bfloat16" and not native
+        assert any("imitates" in note for note in notes_on(open_baseline(settings))) == imitated
 
 
 def test_bfloat16_loss_is_the_loss(model_folder, tokens):
