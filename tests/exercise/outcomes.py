@@ -1,8 +1,8 @@
-"""What the experiments of EXERCISES.md come to, each with three seeds: outcomes.md, which the page quotes.
+"""Runs the experiments of EXERCISES.md with three seeds each and writes outcomes.md, which EXERCISES.md quotes.
 
-make demo; python -m tests.exercise.outcomes      all of them, some twenty minutes on two cores; finished runs in runs/try
-                                                  are taken as they are
-python -m tests.exercise.outcomes 4 7             those two alone
+make demo; python -m tests.exercise.outcomes      all of them, twenty minutes on two cores; finished runs in runs/try
+                                                  are not repeated
+python -m tests.exercise.outcomes 4 7             only these two
 """
 
 import os
@@ -22,13 +22,13 @@ LEAD = "Every experiment of ../EXERCISES.md with the seeds 0, 1, 2; made by `pyt
 
 
 def experiments() -> list[tuple[str, str, str]]:
-    """Title, language and lines of each experiment: the first block of code in its section."""
+    """Title, language and lines of each experiment's first block of code."""
     page = (HERE.parent / "EXERCISES.md").read_text(encoding="utf-8")
     return re.findall(r"^## (\d.*)\n(?:(?!## ).*\n)*?```(\w+)\n((?:.*\n)*?)```", page, re.MULTILINE)
 
 
 def sections() -> dict[str, str]:
-    """What outcomes.md says of each title."""
+    """The text of outcomes.md by title."""
     text = OUTCOMES.read_text(encoding="utf-8") if OUTCOMES.is_file() else ""
     return dict(re.findall(r"^## (.*)\n\n((?:(?!## ).*\n?)*)", text, re.MULTILINE))
 
@@ -41,7 +41,7 @@ def output(command: list[str]) -> str:
 
 
 def outcome(language: str, lines: str) -> str:
-    """A sweep's table over its seeds; of any other command what it prints with each of them."""
+    """A sweep's table over its seeds, or what any other command prints with each seed."""
     if language == "python":
         return "\n".join(output([sys.executable, "-c", lines.replace("seed=0", f"seed={seed}")]) for seed in SEEDS)
     if "make demo" not in lines:

@@ -1,4 +1,4 @@
-"""The README's experiment at three learning rates, in small, by the reading path alone: JSON on standard output."""
+"""Runs a small version of the README's experiment at three learning rates; prints losses and ratios as JSON."""
 
 import json
 import sys
