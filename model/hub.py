@@ -124,8 +124,9 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ConnectionError(
             f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); "
-            f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder "
-            "with --model FOLDER; without either, `make demo` or --model lilliput use the small model that is shipped"
+            f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name the "
+            "folder with --model FOLDER; `make demo` and --model lilliput need neither, they use the small model shipped "
+            "with the project"
         ) from None
     if not is_complete(folder):
         raise FileNotFoundError(
