@@ -6,7 +6,6 @@ library today writes one file instead, `tokenizer.json`, with the same two in it
 """
 
 import json
-import re
 from pathlib import Path
 
 import tiktoken
@@ -17,9 +16,6 @@ END_OF_TEXT = "<|endoftext|>"
 # How the text is cut into words before any merging, with a leading space kept on the word: OpenAI's pattern.
 WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
-LONG = 100_000  # blanks in a row
-LONG_BLANKS = re.compile(rf"(?<!\s)\s{{{LONG},}}")
-
 
 def byte_alphabet() -> dict[int, str]:
     """The printable character that stands for each byte, in the order of the first 256 token ids.
@@ -29,18 +25,6 @@ def byte_alphabet() -> dict[int, str]:
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
-class Encoding(tiktoken.Encoding):
-    """tiktoken's own, but that it cuts a run of blanks every LONG: one of a million ends in a panic of the library.
-
-    The tokens of a text without such a run are the same.
-    """
-
-    def encode_ordinary(self, text: str) -> list[int]:
-        cuts = [place for run in LONG_BLANKS.finditer(text) for place in range(run.start() + LONG, run.end(), LONG)]
-        parts = (text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)]))
-        return [token for part in parts for token in super(Encoding, self).encode_ordinary(part)]
 
 
 def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
@@ -67,7 +51,7 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
             "vocab.json and merges.txt, or tokenizer.json, must come from the same GPT-2 model"
         )
     byte_of = {char: byte for byte, char in byte_alphabet().items()}
-    return Encoding(
+    return tiktoken.Encoding(
         name=Path(folder).name,
         pat_str=WORD_PATTERN,
         mergeable_ranks={bytes(byte_of[char] for char in token): rank for token, rank in zip(in_order, ranks)},

@@ -1,4 +1,4 @@
-"""A model that answers: it goes on from a prompt of one's own, token by token.
+"""Continue a prompt with a model, token by token.
 
 python -m model lilliput "My father had a small estate"
 """
@@ -15,20 +15,20 @@ def open_parser() -> Parser:
     parser = Parser(
         prog="python -m model",
         description="Let a model continue a prompt, token by token. <|endoftext|>, which ends a text, is never drawn. "
-        "Each text depends only on --seed and on its number.",
+        "Each text depends only on --seed and its number.",
     )
     parser.add_argument(
         "model", metavar="FOLDER", help="gpt2 and its sizes, lilliput, a model or run folder, or owner/name"
     )
     parser.add_argument(
-        "prompt", nargs="?", help='a text; "": write from the start of a text (default: read standard input)'
+        "prompt", nargs="?", help='the text to continue; "": start a new text (default: read standard input)'
     )
     parser.add_argument(
         "--compare",
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="more models, with the same random numbers (default: none)",
+        help="more models, which get the same random numbers (default: none)",
     )
     parser.add_argument(
         "--texts", type=positive_int, default=1, metavar="N", help="texts to write, each with its own random numbers"
@@ -39,16 +39,12 @@ def open_parser() -> Parser:
     return parser
 
 
-def read_prompt(said: str | None) -> str:
-    """The prompt from the command line, or from standard input, whose last line end is not part of it.
-
-    Raises:
-        ValueError: what came in is not UTF-8.
-    """
-    if said is not None:
-        return said
+def read_prompt(given: str | None) -> str:
+    """Return the prompt `given` on the command line, or else standard input without its last line end."""
+    if given is not None:
+        return given
     if sys.stdin.isatty():
-        print("the prompt, and Ctrl-D on a line of its own:", file=sys.stderr)
+        print("type the prompt, then Ctrl-D on a new line:", file=sys.stderr)
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
@@ -88,14 +84,15 @@ def main() -> None:
         from model.sampling import cast_copy, generate
 
         machine = filled(Machine, vars(args))
-        opened = [open_model(name) for name in names]  # before any weights are read: a name may be wrong
+        opened = [open_model(name) for name in names]  # before any weights are read, as a name may be wrong
         prompt = read_prompt(args.prompt)
         models = [cast_copy(load_pretrained(f).to(machine.device), machine.dtype) for f, _, _ in opened]
         for row in range(args.texts):
             for name, model, (_, config, tokenizer) in zip(names, models, opened):
                 if len(names) * args.texts > 1:
                     print(f"--- {name}" + (f", text {row + 1}" if args.texts > 1 else ""))
-                ids = tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token]  # a text begins where another has ended
+                # Without a prompt: a text begins after the end of another.
+                ids = tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token]
                 if row == 0 and len(ids) > config.block_size:
                     print(f"note: of {len(ids)} tokens {name} sees the last {config.block_size}", file=sys.stderr)
                 steps = generate(

@@ -1,4 +1,4 @@
-"""What the machine has: the device that computes, and the precision that it is fastest in."""
+"""The device that computes, and the precision in which it is fastest."""
 
 from dataclasses import dataclass
 
@@ -6,36 +6,32 @@ import torch
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a `--device` value.
-
-    Raises:
-        ValueError: this machine does not have it.
-    """
+    """Return the device of a `--device` value, after checking that this machine has it."""
     if name == "auto":
-        # Never mps by itself: Apple's GPU has been seen to give wrong GPT-2 results without a word.
+        # mps only on request: Apple's GPU is known to give wrong GPT-2 results without an error.
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
         if device.type not in ("cpu", "cuda", "mps"):  # "meta" holds no numbers
             raise RuntimeError
-    except (RuntimeError, AssertionError):  # torch built without CUDA answers with an AssertionError
+    except (RuntimeError, AssertionError):  # torch built without CUDA raises an AssertionError
         raise ValueError(f"device {name!r} is not available here; use --device cpu or auto") from None
     return device
 
 
 def exact_on(device: torch.device) -> torch.device:
-    """Where float64 is to be had: `device` itself, or the CPU where that is Apple's GPU, which has none."""
+    """Return a device that has float64: `device` itself, or the CPU if it is Apple's GPU, which has none."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of a `--dtype` value: auto, float32 or bfloat16."""
+    """Return the dtype of a `--dtype` value: auto, float32 or bfloat16."""
     return fastest_dtype(device) if name == "auto" else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware is faster with it (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
+    """Return bfloat16 if the hardware is faster with it (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     elif device.type == "cpu":
@@ -48,11 +44,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a model is computed, and in which precision. Names are looked up as it is made.
-
-    Raises:
-        ValueError: this machine does not have the device.
-    """
+    """Where a model is computed, and in which precision; names are resolved when it is created."""
 
     device: torch.device | str = "auto"
     dtype: torch.dtype | str = "auto"  # of the matrix products; weights, moments and updates are always float32

@@ -1,7 +1,7 @@
 """GPT-2, written out: token ids in, next-token logits out.
 
-Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; every module bears the
-name it has in OpenAI's checkpoint, so the file of weights can be read beside this one.
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners". Every module has the name
+that it has in OpenAI's checkpoint, so the file of weights can be read beside this one.
 
 Shape legend
     B  batch: sequences computed together      C  n_embd, the width of the residual stream
@@ -23,7 +23,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]  # a way to compute `
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """What tells one GPT-2 from another. The defaults are GPT-2 124M."""
+    """Sizes and settings of a GPT-2. The defaults are GPT-2 124M."""
 
     vocab_size: int = 50257
     block_size: int = 1024  # longest sequence, in tokens: one learned position each
@@ -35,9 +35,9 @@ class GPT2Config:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v without a look at the future (Vaswani et al. 2017, "Attention Is All You Need").
+    """softmax(q k^T / sqrt(D)) v with a causal mask (Vaswani et al. 2017, "Attention Is All You Need").
 
-    Each position asks with its query; the better a key fits, the more of that position's value it gets.
+    Each position asks with its query; the better a key matches, the larger the weight of that position's value.
     Queries, keys, values and the output are (B, H, T, D) each. `dropout` is the probability that a weight is dropped.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, T): row t asks, column s answers
@@ -47,7 +47,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
 
 
 class CausalSelfAttention(nn.Module):
-    """Every position looks at itself and at what came before, with H heads of width D side by side."""
+    """Every position attends to itself and to earlier positions, with H heads of width D in parallel."""
 
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -68,7 +68,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers and a GELU, on each position by itself; four times as wide in the middle."""
+    """Two linear layers with a GELU between them, four times as wide in the middle; each position separately."""
 
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -77,8 +77,8 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        # OpenAI trained with the tanh approximation. The exact (erf) GELU, PyTorch's default, runs
-        # without complaint and is wrong by up to 5e-4 per unit in every layer.
+        # OpenAI trained with the tanh approximation. The exact (erf) GELU, PyTorch's default, raises no
+        # error and differs by up to 5e-4 per unit in every layer.
         return self.dropout(self.c_proj(F.gelu(self.c_fc(x), approximate="tanh")))
 
 
@@ -100,8 +100,8 @@ class Block(nn.Module):
 class GPT2(nn.Module):
     """`GPT2(config)(tokens)` maps token ids (B, T) to next-token logits (B, T, V).
 
-    The weights start as in GPT-2's own training, drawn from torch's global generator: call
-    `torch.manual_seed` first where they must repeat. `attend` computes `attention`, perhaps in a faster way.
+    The weights are initialised as for GPT-2's own training, from torch's global generator: call
+    `torch.manual_seed` first to make them repeatable. `attend` may be a faster way to compute `attention`.
     """
 
     def __init__(self, config: GPT2Config, attend: Attend = attention):
@@ -137,8 +137,8 @@ class GPT2(nn.Module):
 
     def unembed(self, x: Tensor) -> Tensor:
         """Logits (..., V) of the residual stream `x` (..., C) after `ln_f`."""
-        # The head is the token embedding used backwards (tied): one matrix of V x C, not two. Its
-        # gradient is the sum of both uses. A second, untied copy would make 163,037,184 parameters.
+        # The head is the transposed token embedding (tied): one matrix of V x C, not two. Its gradient
+        # is the sum of both uses. With a second, untied matrix there would be 163,037,184 parameters.
         return F.linear(x, self.wte.weight)
 
     def transform(self, x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ HUB = {
 }
 ON_THE_HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")  # owner/name[@revision]
 
-# A small GPT-2 that comes with the project; its README.md says how it was made.
+# A small GPT-2 that is part of the project; its README.md says how it was made.
 LILLIPUT = Path(__file__).parent / "lilliput"
 
 
@@ -88,9 +88,10 @@ def weight_files(folder: Path) -> list[Path]:
             continue
         if (folder / "pytorch_model.bin").is_file():
             raise ValueError(
-                f"{folder} has its weights in pytorch_model.bin, a pickle, which can run code as it is opened; two lines of "
-                'Python there convert it: weights = torch.load("pytorch_model.bin", weights_only=True); safetensors.torch.'
-                f'save_file({{name: w.clone() for name, w in weights.items()}}, "{WEIGHTS_FILE}", {{"format": "pt"}})'
+                f"{folder} has its weights in pytorch_model.bin, a pickle, which can run code as it is opened; two "
+                'lines of Python there convert it: weights = torch.load("pytorch_model.bin", weights_only=True); '
+                "safetensors.torch.save_file({name: w.clone() for name, w in weights.items()}, "
+                f'"{WEIGHTS_FILE}", {{"format": "pt"}})'
             )
         raise FileNotFoundError(f"{folder} has no {name}; a model folder holds {', '.join(MODEL_FILES)}")
     return [folder / name for name in names]
@@ -122,14 +123,15 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
     except (HTTPError, HFValidationError, OSError, ImportError) as error:  # ImportError: what a SOCKS proxy needs
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ConnectionError(
-            f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); connect "
-            f"to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name their folder with "
-            "--model FOLDER; without either, `make demo` or --model lilliput use the small model that is shipped"
+            f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); "
+            f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name the "
+            "folder with --model FOLDER; `make demo` and --model lilliput need neither, they use the small model shipped "
+            "with the project"
         ) from None
     if not is_complete(folder):
         raise FileNotFoundError(
-            f"{repository} on the hub lacks {WEIGHTS_FILE} or another file; take a model that has {', '.join(MODEL_FILES)} "
-            "(a pytorch_model.bin is not opened: it is a pickle, which can run code)"
+            f"{repository} on the hub lacks {WEIGHTS_FILE} or another file; take a model that has "
+            f"{', '.join(MODEL_FILES)} (a pytorch_model.bin is not opened: it is a pickle, which can run code)"
         )
     return verified(folder, sha256)
 

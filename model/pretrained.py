@@ -1,9 +1,9 @@
 """Reading and writing a model folder, the hub's format: `config.json` and `model.safetensors`.
 
-OpenAI's file and this project's modules have the same names; two things differ. OpenAI's code keeps
-the weight of a linear layer as [in, out] (it calls the layer Conv1D), PyTorch as [out, in]. And its
-file has the causal masks in it, constants that the weights do not need. Other people's files differ
-in a few ways more, which `read_weights` names.
+OpenAI's file and this project's modules use the same names, with two differences. OpenAI's code stores
+the weight of a linear layer as [in, out] (it calls the layer Conv1D), PyTorch as [out, in]. And OpenAI's
+file contains the causal masks, constants that are not needed here. Files from other sources differ
+in a few more ways, which `read_weights` lists.
 """
 
 import json
@@ -25,21 +25,21 @@ from model.hub import WEIGHTS_FILE, model_folder, weight_files
 from model.speed.attention import fused_attention
 from model.speed.empty import empty_model
 
-# Stored [in, out]. attn.c_proj is square, so leaving out its transpose raises no error: the model just writes nonsense.
+# Stored [in, out]. attn.c_proj is square: without its transpose there is no error, but the model writes nonsense.
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 # Causal masks, by name. The same ending without the `attn.` is a parameter: `attn.c_attn.bias`, `ln_1.bias`.
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-# What wrappers put before a name: the hub's library, torch.compile, data parallelism.
+# Prefixes of names that wrappers add: the hub's library, torch.compile, data parallelism.
 PREFIX = re.compile(r"^((transformer|_orig_mod|module)\.)+")
-# Sizes above these are a damaged file's: a model is made before its weights are seen not to fit.
+# Larger sizes mean a damaged file. Checked first, since the model is built before its weights are read.
 MOST_LAYERS, LARGEST = 1000, 10**6
-# A vocabulary may have rows beyond the tokenizer's: tokens that somebody added, or room up to a round number, which
-# makes products faster. A larger difference is another model's tokenizer.
+# A vocabulary may have more rows than the tokenizer has tokens: added tokens, or padding to a round number, which
+# makes products faster. A larger difference means that the tokenizer belongs to another model.
 SPARE_ROWS = 1024
 
 
 def open_model(name_or_folder: str | Path) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
-    """Folder, sizes and tokenizer of a model, once they are known to fit together. Its weights are not read yet."""
+    """Return folder, sizes and tokenizer of a model, after checking that they fit together; weights are not read."""
     folder = model_folder(name_or_folder)
     config, tokenizer = read_config(folder / "config.json"), load_tokenizer(folder)
     if not 0 <= config.vocab_size - tokenizer.n_vocab < SPARE_ROWS:
@@ -60,15 +60,12 @@ def parameter_count(config: GPT2Config) -> int:
 
 
 def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0, attend: Attend = fused_attention) -> GPT2:
-    """The model in a folder, or OpenAI's of that name, in float32 on the CPU, in eval mode.
+    """Load a model in float32 on the CPU, in eval mode.
 
     Args:
-        name_or_folder: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder.
-        dropout: probability for a fine-tune; `config.json`'s own (0.1) is for pretraining and not used.
-
-    Raises:
-        ValueError: a file is damaged, or what it holds is not a GPT-2; the message says which names are off.
-        FileNotFoundError, ConnectionError: as `model_folder`.
+        name_or_folder: as for `model_folder`.
+        dropout: probability for a fine-tune; the value in `config.json` (0.1) is for pretraining and not used.
+        attend: how attention is computed, see gpt2.py.
     """
     folder = model_folder(name_or_folder)
     config = read_config(folder / "config.json", dropout=dropout)
@@ -78,11 +75,7 @@ def load_pretrained(name_or_folder: str | Path, *, dropout: float = 0.0, attend:
 
 
 def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
-    """The sizes in a `config.json`.
-
-    Raises:
-        ValueError: not JSON, a size is missing or impossible, or it asks for something GPT-2 does not have.
-    """
+    """Read the sizes in a `config.json`, and refuse what is not a GPT-2."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(raw, dict):
@@ -107,7 +100,7 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
             )
     if sizes["n_embd"] % sizes["n_head"]:
         raise ValueError(f"{file}: n_embd {sizes['n_embd']} is not a multiple of n_head {sizes['n_head']}")
-    # Variants that transformers can build from the same file; with our GPT-2 they would run and be wrong.
+    # Variants that transformers can build from the same file. This GPT-2 would run with them and give wrong results.
     for key, gpt2s in {
         "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
         "n_inner": (None, 4 * sizes["n_embd"]),
@@ -125,13 +118,10 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
 
 
 def read_weights(files: list[Path], model: GPT2) -> dict[str, Tensor]:
-    """The tensors of a GPT-2 as a state dict for `model`, which only lends its names and shapes.
+    """Read the tensors of a GPT-2 as a state dict for `model`, of which only names and shapes are used.
 
-    Accepts masks, a head that equals `wte` in whatever precision the two are stored, names with any `PREFIX`, and linear
-    layers that are all stored [out, in].
-
-    Raises:
-        ValueError: a file is damaged; tensors are missing, unknown, misshapen, there twice or not finite; another head.
+    Accepts masks, a head that equals `wte`, names with any `PREFIX`, and linear layers that are all stored
+    [out, in]. Refuses tensors that are missing, unknown, stored twice, not finite or of the wrong shape.
     """
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
     found, head, unknown = {}, None, []
@@ -144,7 +134,7 @@ def read_weights(files: list[Path], model: GPT2) -> dict[str, Tensor]:
         elif not MASK.fullmatch(name):
             unknown.append(stored_name)
 
-    # Which way round linear layers lie is told by those that are not square; attn.c_proj fits both ways.
+    # The linear layers that are not square show whether all are transposed; attn.c_proj fits both ways.
     linear = [name for name in found if name.endswith(TRANSPOSED)]
     transposed = not all(found[name].shape == expected[name] for name in linear)
     stored = expected | {name: expected[name][::-1] for name in linear if transposed}
@@ -158,10 +148,10 @@ def read_weights(files: list[Path], model: GPT2) -> dict[str, Tensor]:
     weights = {}
     for name, tensor in found.items():
         tensor = tensor.t() if name in linear and transposed else tensor
-        # A copy: what safetensors hands out may be the file itself, mapped into memory.
+        # A copy, because safetensors may return the file itself, mapped into memory.
         weights[name] = tensor.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     complain(files[0], {"not finite": [name for name, weight in weights.items() if not weight.sum().isfinite()]})
-    if head is not None and not equal_when_rounded(head, found["wte.weight"]):
+    if head is not None and not torch.equal(head.to(torch.float32), weights["wte.weight"]):
         raise ValueError(f"{files[0]}: lm_head.weight differs from wte.weight; GPT-2's head is tied to its embedding")
     return weights
 
@@ -177,11 +167,7 @@ def stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
 
 
 def complain(file: Path, problems: dict[str, list[str]]) -> None:
-    """Say of each problem one example, and how many more there are.
-
-    Raises:
-        ValueError: there is one.
-    """
+    """Raise a ValueError with one example of each problem and the number of others, if there is any problem."""
     said = [
         f"{problem}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         for problem, names in problems.items()
@@ -191,16 +177,8 @@ def complain(file: Path, problems: dict[str, list[str]]) -> None:
         raise ValueError(f"{file} does not fit its config.json as a GPT-2: {'; '.join(said)}")
 
 
-def equal_when_rounded(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal in the coarser one's precision."""
-    if not a.is_floating_point():
-        return False
-    coarser = max(a.dtype, b.dtype, key=lambda dtype: torch.finfo(dtype).eps)
-    return torch.equal(a.to(coarser), b.to(coarser))
-
-
 def what_is_wrong(file: Path) -> str:
-    """A guess, from its first bytes, at what a file is that is no safetensors file."""
+    """Guess from its first bytes what a file is that cannot be read as safetensors."""
     with open(file, "rb") as opened:
         head = opened.read(64).lstrip()
     if head.startswith(b"version https://git-lfs"):
@@ -211,7 +189,7 @@ def what_is_wrong(file: Path) -> str:
 
 
 def hub_config(config: GPT2Config, end_of_text: int) -> dict:
-    """What `config.json` says of a model, in the words of the hub's library.
+    """Return the content of `config.json`, with the names that the hub's library uses.
 
     Args:
         end_of_text: id of `<|endoftext|>`, which begins and ends a text.
@@ -238,13 +216,12 @@ def hub_config(config: GPT2Config, end_of_text: int) -> dict:
 def save_pretrained(model: GPT2, folder: str | Path, *, end_of_text: int, dtype: torch.dtype = torch.float32) -> None:
     """Write `config.json` and `model.safetensors` of `model` to `folder`, in the layout of OpenAI's file.
 
-    The tokenizer's two files, `data.tokenizer.save_tokenizer`'s, make it a whole model folder.
+    With the tokenizer's two files (`data.tokenizer.save_tokenizer`) it is a complete model folder. Each file
+    appears under its name only when it is complete, the weights last.
 
     Args:
         end_of_text: the tokenizer's id of `<|endoftext|>`.
         dtype: how the weights are stored; float16 halves the file, and `load_pretrained` reads both.
-
-    Each file appears under its name only when it is complete, the weights last.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

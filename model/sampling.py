@@ -1,4 +1,4 @@
-"""Sampling: one token after another from the model's own predictions, with a key-value cache.
+"""Sampling: one token after another is drawn from the model's predictions, with a key-value cache.
 
 Shape legend: B sequences, T tokens so far, V vocabulary, H heads, D head width (see gpt2.py).
 """
@@ -21,14 +21,14 @@ from model.speed.packed import PackedLinear, can_pack, pack
 
 
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
-    """Draw one token a row from softmax(logits / temperature), cut to the `top_k` most likely.
+    """Draw one token per row from softmax(logits / temperature), truncated to the `top_k` most likely.
 
     A temperature of 0 takes the most likely token (greedy).
 
     Args:
         logits: (B, V).
-        uniform: (B,) numbers from [0, 1), one a row: where the draw falls in the cumulative distribution
-            over the tokens in the order of their ids.
+        uniform: (B,) random numbers from [0, 1), one per row: the position of the draw in the cumulative
+            distribution over the tokens in the order of their ids.
 
     Returns:
         (B,) token ids.
@@ -38,24 +38,24 @@ def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, t
     ids = None
     if top_k is not None and top_k < logits.shape[-1]:
         logits, ids = most_likely(logits, top_k)  # (B, K) each
-    # float64: in float32 a sum over 50,257 terms is off by about as much as a rare token weighs.
+    # float64: in float32 the error of a sum over 50,257 terms is about the probability of a rare token.
     cumulative = (logits.double() / temperature).softmax(-1).cumsum(-1)  # (B, V) or (B, K)
-    # right=True steps over tokens of probability zero, where the sum stands still.
+    # right=True skips tokens of probability zero, where the sum does not grow.
     place = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)  # (B, 1)
     return (place if ids is None else ids.gather(1, place))[:, 0]  # (B,)
 
 
 def most_likely(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Logits and ids (B, K), in the order of the ids, of each row's k most likely tokens of `logits` (B, V).
+    """Return logits and ids (B, K), ordered by id, of the k most likely tokens in each row of `logits` (B, V).
 
-    Tokens that tie with the k-th stay in, so that no tie is broken by chance: K is k and some room for
-    them, or V. What the row does not need of the room has a logit of -inf.
+    Tokens that tie with the k-th are kept, so that no tie is broken by chance. K is k plus some room for ties,
+    or V; unused room has a logit of -inf.
     """
     K = min(k + 16, logits.shape[-1])
     values, ids = logits.topk(K)
     kth = values[:, k - 1 : k]  # (B, 1)
-    # Where the ties may go on beyond the room, every token is taken. On a GPU always: to ask it whether they do would
-    # be to wait, at each token, until it has done all that it was told to do.
+    # If there may be more ties than room, all tokens are taken. On a GPU always: the check would wait, at each token,
+    # until the GPU has finished its work.
     if logits.device.type != "cpu" or (values[:, -1:] == kth).any():
         values, ids = logits, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
     else:
@@ -65,16 +65,16 @@ def most_likely(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def uniform_numbers(seed: int, first_row: int, rows: int, columns: int) -> Tensor:
-    """(rows, columns) numbers from [0, 1). A row depends on `seed` and its own number alone."""
-    # 2: sampling has a generator of its own, as every purpose has (data/generators.py has the list).
+    """Return (rows, columns) random numbers from [0, 1). Each row depends only on `seed` and its own number."""
+    # 2: each purpose has its own generator; data/generators.py has the list.
     generators = (np.random.default_rng([2, seed, row]) for row in range(first_row, first_row + rows))
     return torch.from_numpy(np.stack([generator.random(columns) for generator in generators]))
 
 
 def cast_copy(model: GPT2, dtype: torch.dtype) -> GPT2:
-    """A copy of `model` for sampling with its weights in `dtype`, or `model` itself if they are.
+    """Return a copy of `model` for sampling with its weights in `dtype`, or `model` itself if it has that dtype.
 
-    Sampling reads every weight once a token, and half as many bytes are read in half the time.
+    Sampling reads every weight once per token, and half as many bytes are read in half the time.
     """
     if model.wte.weight.dtype == dtype:
         return model
@@ -86,15 +86,15 @@ def cast_copy(model: GPT2, dtype: torch.dtype) -> GPT2:
 class KeyValueCache:
     """The keys and values that every layer has computed so far, so that no token is read twice.
 
-    Without it, token number T costs a pass over all T tokens; with it, a pass over one. It holds
+    Without it, token number T needs a pass over all T tokens; with it, a pass over one. It holds
     2 x n_layer x B x T x C numbers: 74 MB for ten sequences of 100 tokens of GPT-2 124M.
-    Make it in eval mode: it holds the layers as they are then, packed where that is possible.
+    Create it in eval mode: it keeps the layers as they are then, packed where possible.
     """
 
     def __init__(self, model: GPT2, batch_size: int, length: int):
         config, weight = model.config, model.wte.weight
         shape = (config.n_layer, 2, batch_size, config.n_head, length, config.n_embd // config.n_head)
-        # Float32 at least: a score rounded to bfloat16 would double what the rounding of all else costs the logits.
+        # Float32 at least: scores rounded to bfloat16 would double the rounding error of the logits.
         dtype = torch.promote_types(weight.dtype, torch.float32)
         self.store = torch.empty(shape, dtype=dtype, device=weight.device)
         self.filled = 0  # tokens read
@@ -105,24 +105,24 @@ class KeyValueCache:
             self.blocks, self.head = model.h, partial(F.linear, weight=head)
 
     def read(self, model: GPT2, tokens: Tensor) -> Tensor:
-        """Read the next `tokens` (B, T), the first time any number, then one; returns the logits (B, V) after the last."""
+        """Read the next `tokens` (B, T), any number at first and then one; return the logits (B, V) after the last."""
         start, self.filled = self.filled, self.filled + tokens.shape[1]
         x = model.embed(tokens, start)  # (B, T, C)
         for block, store in zip(self.blocks, self.store):
             x = block(x, partial(self.attend, store, start))  # (B, T, C)
-        return self.head(model.ln_f(x[:, -1]))  # (B, V); in bfloat16 less a number of its own for each row
+        return self.head(model.ln_f(x[:, -1]))  # (B, V); in bfloat16 minus one number per row, see centred.py
 
     def attend(self, store: Tensor, start: int, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-        """Attention (B, H, T, D) of the tokens from `start` on to all that were read; their `k` and `v` go to `store`.
+        """Store `k` and `v`, and return the attention (B, H, T, D) of the tokens from `start` on to all tokens so far.
 
-        `dropout` is 0 in eval mode.
+        `dropout` is 0, since the model is in eval mode.
         """
         keys, values = store[..., : self.filled, :]  # (B, H, filled, D) each
         keys[:, :, start:] = k
         values[:, :, start:] = v
         if start == 0:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        # One token, and it may see all there is. PyTorch's kernel is made for many: two products take half its time.
+        # One token, which sees all others. Two products take half the time of PyTorch's kernel, which is made for many.
         scores = q.to(store.dtype) @ keys.mT / math.sqrt(q.shape[-1])  # (B, H, 1, filled)
         return (scores.softmax(-1) @ values).to(q.dtype)
 
@@ -144,8 +144,8 @@ def eval_mode(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
 def evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Switch dropout and gradients off inside; afterwards the model is in the mode it was in.
 
-    A tensor made inside (torch's inference mode) can be read anywhere, but not be changed in place or take part in
-    gradients outside; a copy of it can.
+    A tensor created inside (torch's inference mode) can be read anywhere. Outside it cannot be changed in place or
+    take part in gradients; a copy of it can.
     """
     with eval_mode(model), torch.inference_mode():
         yield
@@ -165,21 +165,21 @@ def generate(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Continue every row of `tokens` by `new_tokens` tokens, one step at a time.
 
-    The random numbers of a row depend on `seed` and the row's number alone: a batch gives the same
-    rows as its parts would, and two models are given the same random numbers.
+    The random numbers of a row depend only on `seed` and the row's number: a batch gives the same
+    rows as its parts would, and all models get the same random numbers.
 
     Args:
         model: a `GPT2`, or anything else that maps token ids (B, T) to logits (B, T, V).
-        tokens: (B, T) prompts of equal length, T >= 1. Of a row longer than the model's context, the
-            model sees the last `block_size` tokens.
+        tokens: (B, T) prompts of equal length, T >= 1. If a row is longer than the model's context, the
+            model sees its last `block_size` tokens.
         temperature: 1 samples from the model's distribution as it is, 0 takes the most likely token.
-        top_k: sample among the k most likely tokens (and those that tie with the k-th); None for all.
+        top_k: sample among the k most likely tokens and those that tie with the k-th; None: among all.
         first_row: number of the first row, for a batch that is part of a larger one.
         banned: token ids that are never drawn.
-        use_cache: False recomputes everything for each token, as a model that is not a `GPT2` always does.
+        use_cache: False recomputes everything for each token, which is always done for a model that is not a `GPT2`.
 
     Yields:
-        for each new token, the token ids drawn (B,) and the logits (B, V) that they were drawn from, in the
+        for each new token, the drawn token ids (B,) and the logits (B, V) from which they were drawn, in the
         model's dtype, with banned tokens at -inf.
     """
     B, T = tokens.shape
@@ -187,8 +187,8 @@ def generate(
     exact = exact_on(tokens.device)
     uniform = uniform_numbers(seed, first_row, B, new_tokens).to(exact)
     banned = torch.tensor(banned, dtype=torch.long, device=tokens.device)
-    # The last token drawn is never read, hence - 1. Positions are learned and absolute: once the
-    # window has to slide, every token changes its position and no cached key is right any more.
+    # The last token drawn is never read, hence - 1. Positions are learned and absolute: when the window
+    # slides, every token changes its position and the cached keys are no longer valid.
     cached = use_cache and block_size is not None and T + new_tokens - 1 <= block_size
     with eval_mode(model):
         cache = KeyValueCache(model, B, T + new_tokens - 1) if cached else None
@@ -198,7 +198,7 @@ def generate(
                     logits = cache.read(model, tokens[:, cache.filled :])  # (B, V)
                 else:
                     window = tokens if block_size is None else tokens[:, -block_size:]
-                    logits = model(window)[:, -1].clone()  # (B, V) that are not the model's own
+                    logits = model(window)[:, -1].clone()  # (B, V), not the model's own memory
                 logits.index_fill_(1, banned, -torch.inf)
                 drawn = sample_token(logits.to(exact), uniform[:, i], temperature=temperature, top_k=top_k)  # (B,)
                 drawn = drawn.to(tokens.device)

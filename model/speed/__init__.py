@@ -1,7 +1,7 @@
-"""The same writing in less time. Everything here can be left out but for the seconds, and the rounding of the head.
+"""Faster stand-ins, which change nothing but the time and the rounding.
 
 attention.py  attention in one kernel
-packed.py     weights in the order that products of few rows want
+packed.py     weights stored in the order that products of few rows need
 centred.py    a head that loses little to bfloat16
-empty.py      a model without memory, to read weights into
+empty.py      a model without memory, into which weights are loaded
 """

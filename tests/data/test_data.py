@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -91,17 +90,6 @@ def test_encode_then_decode_returns_every_byte(tokenizer_folder):
         assert tokenizer.decode(tokens) == text
         assert tokenizer.eot_token not in tokens
     assert tokenizer.decode_bytes(range(256)) == bytes(byte_alphabet())
-
-
-def test_a_run_of_blanks_is_cut_and_no_other_text(tokenizer_folder, monkeypatch):
-    """Short runs for long ones: what is cut, and that nothing is lost; a million blanks end no process."""
-    tokenizer = load_tokenizer(tokenizer_folder)
-    plain = super(type(tokenizer), tokenizer).encode_ordinary
-    assert tokenizer.decode(tokenizer.encode_ordinary(million := "the" + "\n" * 1_000_000 + "king")) == million
-    monkeypatch.setattr("data.tokenizer.LONG", 4)
-    monkeypatch.setattr("data.tokenizer.LONG_BLANKS", re.compile(r"(?<!\s)\s{4,}"))
-    for text, parts in (("a   b", ["a   b"]), ("a    b", ["a    b"]), ("a \n  \t   \n b", ["a \n  ", "\t   ", "\n b"])):
-        assert tokenizer.encode_ordinary(text) == [token for part in parts for token in plain(part)], parts
 
 
 def test_words_are_cut_as_gpt2_cuts_them():

@@ -175,7 +175,7 @@ def test_in_shards_and_with_one_tokenizer_file(server, shelf, model_folder, tmp_
 def in_shards(model_folder, folder) -> None:
     """The weights of `model_folder` in two files, as those of a large model."""
     tensors = list(load_file(model_folder / "model.safetensors").items())
-    parts = {"model-00002-of-00002.safetensors": dict(tensors[::2]), "model-00001-of-00002.safetensors": dict(tensors[1::2])}
+    parts = {f"model-0000{2 - i}-of-00002.safetensors": dict(tensors[i::2]) for i in range(2)}
     folder.mkdir()
     for name, part in parts.items():
         save_file(part, folder / name)
