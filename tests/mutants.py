@@ -434,38 +434,15 @@ TABLE = {
             ("model.embed(inputs).to(torch.bfloat16)", "model.embed(inputs)", "the residual stream stays float32"),
             ("(len(inputs[part]) / B)", "(1 / len(range(0, B, micro_batch or B)))", "all parts weigh alike"),
             (" and not model.config.dropout", "", "attention forgets its dropout in bfloat16"),
+            (".triu(1)", ".triu(2)", "a position sees the next one"),
+            (".triu(1)", ".triu()", "the first position sees nothing"),
+            ("alpha=1 / math.sqrt(q.shape[-1])", "alpha=1.0", "scores are not divided"),
+            ("    k = k - k.mean(-2, keepdim=True)\n", "", "what all keys have in common is rounded with every score"),
             ("block(x, self.attend)", "block(x)", "PyTorch's attention, whose products are slow in bfloat16"),
         ],
         "test_device_path.py": [
             ('x.device.type == "cpu" and ', "", "a GPU attends a window at a time"),
             ("losses.append(loss.detach())", "losses.append(loss.detach().cpu())", "each part of a batch waits for a GPU"),
-        ],
-    },
-    "train/speed/window_attention.py": {
-        "train/speed/test_speed.py": [
-            (".triu(1)", ".triu(2)", "a position sees the next one"),
-            (".triu(1)", ".triu()", "the first position sees nothing"),
-            ("alpha=1 / math.sqrt(q.shape[-1])", "alpha=1.0", "scores are not divided"),
-            ("return k - k.mean(-2, keepdim=True)", "return k", "what all keys have in common is rounded with every score"),
-            (" * p / math.sqrt(q.shape[-1])", " * p", "the gradient of the scores is not divided"),
-            ("(dp - (p * dp).sum(-1, keepdim=True))", "dp", "the gradient of a softmax whose weights are free"),
-            ("ds.mT @ q", "ds @ q", "keys learn from the positions they asked, not from those that asked them"),
-            ("p.mT @ dy", "p @ dy", "values learn from the positions they see"),
-        ],
-    },
-    "train/speed/memory.py": {
-        "train/speed/test_memory.py": [
-            ("* 14 *", "* 40 *", "a batch is refused that would fit"),
-            ("min(training.micro_batch or B,", "min(B,", "--micro-batch does not help against a refusal"),
-        ],
-    },
-    "train/speed/adamw.py": {
-        "train/speed/test_speed.py": [
-            ('self.PIECE if p.device.type == "cpu" else p.numel()', "self.PIECE",
-             "on a GPU launches for every piece of a tensor"),
-            ("(p, g, m, v))", "(p, g, v, m))", "the moments change places"),
-            ("(p.detach(), *others)", "(p, *others)", "a kernel for each matrix"),
-            ("dynamic=True", "dynamic=False", "a kernel for each shape, step and rate"),
         ],
     },
     "train/lasting/run.py": {
@@ -700,8 +677,6 @@ TABLE = {
             ("(steps - start))", "steps)", "the rate does not fall to zero"),
             ("if not (loss.isfinite() and length.isfinite()):", "if not loss.isfinite():", "a model of no numbers is written"),
             ("clip_grad_norm_(model.parameters(), recipe.clip)", "clip_grad_norm_(model.parameters(), 1e9)", "gradients of any length"),
-            ("if p.dim() == 2:", "if True:", "biases and norms decay"),
-            ("1 - self.lr * self.decay_of_matrices", "1 - self.decay_of_matrices", "decay without the rate"),
             ("record = keeper.restore()", "record = None", "a state that is there is not gone on from"),
             ('if "identity" not in info:', "if False:", "a state of an earlier version ends in a traceback"),
             (" / math.log(2)", "", "nats are called bits"),
