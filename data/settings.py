@@ -1,4 +1,4 @@
-"""Every setting of a fine-tune, of its evaluation and of a pretraining, once: name, type, default, unit, help and check.
+"""All settings of a fine-tune, its evaluation and a pretraining: name, type, default, unit, help and check of each.
 
 `flags.py` makes the commands' flags from these fields. Only light modules are imported here, see there.
 """
