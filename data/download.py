@@ -1,4 +1,4 @@
-"""One polite download: asked for once, checked, then kept in the cache."""
+"""Downloads a file once, checks it and keeps it in a cache."""
 
 import os
 import urllib.request
@@ -12,31 +12,25 @@ USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: below `XDG_CACHE_HOME`, or `~/.cache` where that is not set.
-
-    Raises:
-        FileNotFoundError: nor is there a home folder, as in some containers.
-    """
+    """The folder for downloads, in `XDG_CACHE_HOME` or, if that is not set, in `~/.cache`."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gulliver"
-    except RuntimeError:
+    except RuntimeError:  # some containers have no home folder
         raise FileNotFoundError(
             "downloads are kept in the home folder, and there is none; set XDG_CACHE_HOME to a folder"
         ) from None
 
 
-def cached_download(file: Path, url: str, title: str, fault: Callable[[bytes], str], elsewhere: str) -> Path:
-    """`file`, made by one plain request to `url` if it is not there yet.
+def cached_download(name: str, url: str, title: str, fault: Callable[[bytes], str], elsewhere: str) -> Path:
+    """The file `name` in the cache; if it is missing, one request to `url` downloads it.
 
     Args:
-        title: what is fetched, in the words of an error.
-        fault: what is wrong with the bytes that came, as it follows on "is not `title`"; empty if nothing is.
-        elsewhere: what to do where it cannot be had here.
-
-    Raises:
-        ConnectionError: not there, and cannot be fetched.
-        ValueError: something else came; it is not kept.
+        title: what is downloaded, for error messages.
+        fault: returns what is wrong with the downloaded bytes, to follow "is not `title`", or "". Wrong bytes are not
+            kept.
+        elsewhere: what the user can do if the download fails, for error messages.
     """
+    file = cache_folder() / name
     if file.is_file():
         return file
     try:
@@ -45,7 +39,7 @@ def cached_download(file: Path, url: str, title: str, fault: Callable[[bytes], s
             content = response.read()
     except (OSError, HTTPException) as error:
         socks = any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values())
-        reason = f"{error}; a SOCKS proxy is set, and no use is made of it here" if socks else error
+        reason = f"{error}; a SOCKS proxy is set, which Python's urllib does not use" if socks else error
         raise ConnectionError(f"cannot fetch {title} ({reason}); {elsewhere}") from None
     if found := fault(content):
         raise ValueError(f"what {url} sent is not {title}{found}; {elsewhere}")

@@ -1,33 +1,35 @@
-"""Project Gutenberg's frame around a book, as it has been since 1991: found, cut off, and said where it is in doubt.
+"""Project Gutenberg's frame around a book, its header and footer, in all forms since 1991.
 
-Today's is `*** START OF THE PROJECT GUTENBERG EBOOK TITLE ***` and the same with END, of one line or two. Older ones say
-ETEXT, have no stars, or end their legal "small print" with a line of its own and the book with "End of ...".
+Today's is `*** START OF THE PROJECT GUTENBERG EBOOK TITLE ***` and the same with END, on one line or two. Older frames
+say ETEXT, have no stars, or have a line of their own at the end of the "small print" and "End of ..." after the book.
 """
 
 import re
 
 GUTENBERG = r"(?:THE |THIS )?PROJECT GUTENBERG(?:'S|’S)?\b"
-REST = r"(?:[^*\n]*(?:\n[^*\n]+)?\*\*\*|[^\n]*)"  # to the stars, at the end of this line or the next; or the line
+REST = r"(?:[^*\n]*(?:\n[^*\n]+)?\*\*\*|[^\n]*)"  # up to the stars on this line or the next, or the whole line
 START = re.compile(
     rf"^[ \t]*(?:\*\*\* ?)?START OF {GUTENBERG}{REST}|^[ \t]*\*END\*? ?THE SMALL PRINT![^\n]*",
     re.IGNORECASE | re.MULTILINE,
 )
 END = re.compile(rf"^[ \t]*(?:\*\*\* ?)?END OF {GUTENBERG}[^\n]*", re.IGNORECASE | re.MULTILINE)
-HEAD, FOOT, CLOSE = 30_000, 30_000, 500  # characters; a header has some 1,000 to 12,000, a footer some 19,000
+HEAD, FOOT = 30_000, 30_000  # characters that are searched; a header has 1,000 to 12,000, a footer some 19,000
+CLOSE = 500  # characters between two end markers of one footer
 
 
 def cut_frame(text: str) -> tuple[str, list[str]]:
-    """`text`, whose lines end in LF, without header, footer and blank lines at both ends; and notes on what is in doubt.
+    """Returns `text` without header, footer and blank lines at both ends, and notes for the reader about doubtful cuts.
 
-    A header ends in the first HEAD characters, a footer begins in the last FOOT: what looks like one elsewhere is kept,
-    since it may be quoted, or be between two books.
+    The lines of `text` end in LF. Only a header in the first HEAD characters and a footer in the last FOOT are cut off:
+    elsewhere a marker may be quoted, or stand between two books.
     """
     starts = list(START.finditer(text, 0, HEAD))
-    # A header may have two lines, of its small print and of stars; where a book ends between them they are two books'.
+    # One header may have two markers, one after the small print and one with stars. With an end marker between them
+    # they belong to two books.
     header = starts[: 2 if len(starts) > 1 and not END.search(text, starts[0].end(), starts[1].start()) else 1]
     first = header[-1].end() if header else 0
     ends = [found.start() for found in END.finditer(text, max(first, len(text) - FOOT))]
-    # A footer may have two as well, close together.
+    # One footer may have two markers, close together.
     last = next((end for end in ends if ends[-1] - end < CLOSE), len(text))
     notes = []
     if bool(starts) != bool(ends):

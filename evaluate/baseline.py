@@ -28,7 +28,14 @@ from evaluate.measures.continuations import (
     decode_pieces,
     pick_prompts,
 )
-from evaluate.measures.copying import SourceIndex, copied_runs, copied_share, extraction, longest_copied, min_copy_length
+from evaluate.measures.copying import (
+    SourceIndex,
+    copied_runs,
+    copied_share,
+    extraction,
+    longest_copied,
+    min_copy_length,
+)
 from evaluate.measures.forgetting import divergence_from_base, logits_of
 from evaluate.ratio import Ratio, bootstrap_interval, frequent_token_ratio, most_frequent_tokens, share_among
 from evaluate.results import EvalPoint, Evaluation

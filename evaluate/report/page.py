@@ -13,10 +13,10 @@ from pathlib import Path
 from data.settings import RATINGS_FILE
 from evaluate.rate.contest import read_ratings
 from evaluate.rate.outcome import preferences
-from evaluate.template import fill
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, RESULT_FILE, TITLES, Run, describe, find_runs, lr_label
 from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
+from evaluate.template import fill
 from evaluate.verdicts import FITS_BEST, RULES, NotMade, conclusion, judge
 from model.hub import file_sha256
 

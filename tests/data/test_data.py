@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -286,6 +287,10 @@ def test_what_a_reader_should_know_of_a_text_is_noted(tmp_path):
             assert note in found
     (tmp_path / "text.txt").write_text("We read <html> and sailed.", encoding="utf-8")
     assert not load_book(tmp_path / "text.txt").notes
+    half = f"{HEADER}*** START OF THE PROJECT GUTENBERG EBOOK X ***\n{BODY}"
+    (tmp_path / "text.txt").write_text(half, encoding="utf-8")
+    assert "only the start of a frame" in load_book(tmp_path / "text.txt").notes[0]
+    assert not load_book(tmp_path / "text.txt", raw=True).notes
 
 
 def test_a_text_may_come_from_a_pipe():
@@ -352,12 +357,12 @@ def gutenberg():
     server.server_close()
 
 
-def test_the_book_is_fetched_once_and_cached_byte_for_byte(gutenberg, tmp_path):
+def test_the_book_is_fetched_once_and_cached_byte_for_byte(gutenberg):
     for _ in range(2):
-        file = cached_gulliver(tmp_path / "cache", gutenberg.url)
+        file = cached_gulliver(gutenberg.url)
     assert file.read_bytes() == FRAMED.encode("utf-8")
     assert len(gutenberg.requests) == 1 and "gulliver" in gutenberg.requests[0]
-    book = load_book("gulliver", cache=tmp_path / "cache")
+    book = load_book("gulliver")
     assert book.text.startswith("A VOYAGE") and book.name == "gulliver"
     assert "not the file of 2023" in book.notes[0]  # another edition is a note, not an error
 
@@ -365,7 +370,7 @@ def test_the_book_is_fetched_once_and_cached_byte_for_byte(gutenberg, tmp_path):
 def test_a_page_that_is_not_the_book_is_not_kept(gutenberg, tmp_path):
     gutenberg.page = b"<html>You are a robot</html>"
     with pytest.raises(ValueError, match="not the book .no Project Gutenberg markers.*--text FILE"):
-        cached_gulliver(tmp_path / "cache", gutenberg.url)
+        cached_gulliver(gutenberg.url)
     assert not (tmp_path / "cache").exists()
 
 
@@ -373,16 +378,17 @@ def test_a_book_that_comes_without_its_length(gutenberg, tmp_path):
     """In chunks, of which the end is marked; or until the connection ends, and then the book's own end must be there."""
     gutenberg.chunked, gutenberg.missing = True, 10
     with pytest.raises(ConnectionError, match="cannot fetch the book .*IncompleteRead"):
-        cached_gulliver(tmp_path / "cache", gutenberg.url)
+        cached_gulliver(gutenberg.url)
     gutenberg.chunked, gutenberg.missing, whole = False, None, gutenberg.page
     gutenberg.page = whole[: whole.index(b"*** END")]
     with pytest.raises(ValueError, match="sent is not the book .it breaks off.*--text FILE"):
-        cached_gulliver(tmp_path / "cache", gutenberg.url)
+        cached_gulliver(gutenberg.url)
     assert not (tmp_path / "cache").exists()
     gutenberg.page = whole
-    assert cached_gulliver(tmp_path / "one", gutenberg.url).read_bytes() == whole
+    assert cached_gulliver(gutenberg.url).read_bytes() == whole
+    shutil.rmtree(tmp_path / "cache")
     gutenberg.chunked, gutenberg.missing = True, 0
-    assert cached_gulliver(tmp_path / "two", gutenberg.url).read_bytes() == whole
+    assert cached_gulliver(gutenberg.url).read_bytes() == whole
 
 
 def test_where_downloads_are_kept(monkeypatch, tmp_path):
@@ -400,16 +406,16 @@ def test_where_downloads_are_kept(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "gulliver"
 
 
-def test_the_book_without_network(tmp_path, monkeypatch):
+def test_the_book_without_network(monkeypatch):
     with pytest.raises(ConnectionError, match="cannot fetch the book .*refused.*--text FILE"):
-        cached_gulliver(tmp_path, "http://127.0.0.1:9/pg829.txt")
+        cached_gulliver("http://127.0.0.1:9/pg829.txt")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with pytest.raises(ConnectionError, match="a SOCKS proxy is set, and no use is made of it here.; .*--text FILE"):
-        cached_gulliver(tmp_path, "http://127.0.0.1:9/pg829.txt")
+    with pytest.raises(ConnectionError, match="a SOCKS proxy is set, which Python.s urllib does not use.; .*--text FILE"):
+        cached_gulliver("http://127.0.0.1:9/pg829.txt")
 
 
 def test_a_book_that_breaks_off_is_not_kept(gutenberg, tmp_path):
     gutenberg.missing = 10
     with pytest.raises(ConnectionError, match="cannot fetch the book .*10 more expected.*--text FILE"):
-        cached_gulliver(tmp_path / "cache", gutenberg.url)
+        cached_gulliver(gutenberg.url)
     assert not (tmp_path / "cache").exists()

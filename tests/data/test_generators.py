@@ -17,7 +17,7 @@ def test_a_generator_is_numpys_own():
 
 
 def test_no_two_purposes_share_a_generator():
-    """In the whole tree: each purpose is drawn for in one place, the bootstrap in two that never meet."""
+    """In the whole tree: each purpose has one place that draws for it."""
     assert len(set(PURPOSES.values())) == len(PURPOSES)
     drawn, others = [], []
     for file in (file for room in ("data", "model", "train", "evaluate") for file in (ROOT / room).rglob("*.py")):
@@ -26,7 +26,7 @@ def test_no_two_purposes_share_a_generator():
                 drawn.append(ast.unparse(node.args[0]))
             elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
                 others.append((file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])))
-    assert sorted(drawn) == sorted([*(PURPOSES.keys() - {"SAMPLING"}), "BOOTSTRAP"])
+    assert sorted(drawn) == sorted(PURPOSES.keys() - {"SAMPLING"})
     assert sorted(others) == [
         ("data/generators.py", "[purpose, *seed]"),
         ("model/sampling.py", f"[{generators.SAMPLING}, seed, row]"),

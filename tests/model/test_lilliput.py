@@ -72,7 +72,7 @@ def test_the_demo_with_a_handful_of_samples(command, tmp_path):
     assert code == 0, err
     assert "lilliput is the small model that is shipped, not GPT-2" in printed
     caption = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8").splitlines()[0]
-    assert "lilliput (" in caption and "million parameters) on voyage; 2 samples" in caption
+    assert "lilliput (" in caption and "million parameters) on voyage; 2 steps" in caption
     runs = sorted((tmp_path / "demo").glob("lr-*/result.json"))
     assert len(runs) == 3
     for run in runs:

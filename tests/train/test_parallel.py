@@ -14,12 +14,12 @@ import torch
 
 import train.__main__ as train_command
 from train import sweep
-from train.run import jobs as sweeping
-from train.run.lock import locked
-from train.run.folder import Job
-from train.run.signals import ending_in_one_line
-from train.run.checkpoint import Checkpointer
 from train.parallel import own_device, part_of, processes
+from train.run import jobs as sweeping
+from train.run.checkpoint import Checkpointer
+from train.run.folder import Job
+from train.run.lock import locked
+from train.run.signals import ending_in_one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--batch-size", 5, "--seq-len", 16, "--samples", 4, "--dtype", "float32")
@@ -60,7 +60,7 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
         timeout=120,
     )
     printed = done.stdout
-    assert done.returncode == 0 and "[default0]:going on from sample 2 of 4" in printed, printed
+    assert done.returncode == 0 and "[default0]:continuing from step 2 of 4" in printed, printed
     assert len(re.findall(r"1e-2 +\d", printed)) == 1 and "[default1]" not in printed
     one, two = (json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
@@ -118,6 +118,7 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
     """Each begins at its own place; the first waits for a run that another has, and takes it if it is left."""
 
     def walk(rank: int, holder_dies: bool = False) -> list[str]:
+        monkeypatch.setenv("RANK", str(rank))
         jobs = [Job(1.0, i, tmp_path / f"{rank}{holder_dies}" / str(i), {}) for i in range(3)]
         seen, held = [], {jobs[2].folder}
 
@@ -137,11 +138,11 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
 
         monkeypatch.setattr(sweeping, "locked", locked)
         monkeypatch.setattr("train.parallel.time.sleep", sleep)
-        monkeypatch.setattr(sweeping, "begin", lambda *_: "start")
+        monkeypatch.setattr(sweeping, "begin", lambda _: None)
         monkeypatch.setattr(
-            sweeping, "run", lambda plan, start, job, signals: (seen.append(str(job.seed)), finish(job))
+            sweeping, "run", lambda baseline, job, signals: (seen.append(str(job.seed)), finish(job))
         )
-        sweeping.work(None, jobs, None, rank)
+        sweeping.work(None, jobs, None)
         return seen
 
     assert walk(0) == ["0", "1", "waits"]
@@ -166,7 +167,7 @@ def test_who_waits_says_for_whom_every_half_minute_and_hears_signals(tmp_path, m
     monkeypatch.setattr(sweeping, "locked", lambda folder: contextlib.nullcontext(False))
     monkeypatch.setattr("train.parallel.time.sleep", sleep)
     with pytest.raises(SystemExit) as end, ending_in_one_line() as signals:
-        sweeping.work(None, jobs, signals, 0)
+        sweeping.work(None, jobs, signals)
     printed, err = capsys.readouterr()
     assert end.value.code == 143 and err == "\nstopped by SIGTERM\n" and len(seconds) == 61
     assert printed == 3 * "waiting for 1e-3 (pid 12 on node3), 1e-4 (another process)\n"

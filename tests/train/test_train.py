@@ -19,8 +19,8 @@ import train.__main__ as train_command
 from data.batches import sample_batch
 from data.settings import Sampling, Settings, Training
 from data.tokenizer import copy_tokenizer, load_tokenizer
-from evaluate.loss import text_loss
 from evaluate.baseline import open_baseline
+from evaluate.loss import text_loss
 from evaluate.ratio import frequent_token_ratio
 from evaluate.results import TITLES, find_runs, read_result, write_result
 from evaluate.table import terminal_summary
@@ -29,10 +29,10 @@ from model.sampling import complete
 from train import sweep
 from train.adamw import AdamW
 from train.experiment import experiment
+from train.loop import Diverged, finetune
 from train.run import jobs
 from train.run.folder import new_folder
 from train.run.run import notes_on
-from train.loop import finetune
 
 SMALL = ("--batch-size", 8, "--seq-len", 16, "--eval-sequences", 12, "--eval-tokens", 10)
 
@@ -103,7 +103,12 @@ def test_evaluation_on_the_way_changes_no_training_number(model_folder, tokens):
 
 
 def test_a_loss_that_is_no_number_stops_the_loop(model_folder, tokens):
-    losses = finetune(load_pretrained(model_folder), tokens, 1e30, Training(samples=20, batch_size=2, seq_len=8))
+    model, losses = load_pretrained(model_folder), []
+    with pytest.raises(Diverged):
+        for loss in finetune(
+            model, tokens, AdamW(model.parameters(), 1e30), Training(samples=20, batch_size=2, seq_len=8)
+        ):
+            losses.append(loss)
     assert 1 <= len(losses) < 20 and all(map(math.isfinite, losses))
 
 

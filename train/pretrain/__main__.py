@@ -1,16 +1,15 @@
-"""A vocabulary and a small GPT-2 from nothing but a corpus."""
+"""A vocabulary and a small GPT-2 from a corpus."""
 
 import argparse
 from pathlib import Path
 
 from data.flags import Parser, add_flags, filled, positive_int
-from data.settings import Settings
+from data.settings import Recipe, Settings
 from train.run.signals import ending_in_one_line
-from train.pretrain.recipe import Recipe
 
 
 def corpus_path(text: str) -> Path:
-    if not text:  # a Path of "" is the present folder
+    if not text:  # Path("") is the current folder
         raise argparse.ArgumentTypeError("no corpus is named; give one, as in: make lilliput CORPUS=books.jsonl.xz")
     return Path(text)
 
@@ -35,8 +34,8 @@ def open_parser() -> Parser:
 def main() -> None:
     parser = open_parser()
     args = parser.parse_args()
-    work = args.out / "work"  # tokens and state: needed to go on, not part of the model
-    with parser.errors_in_one_line(), ending_in_one_line():  # the next start goes on from the last state
+    work = args.out / "work"  # tokens and state: an interrupted training needs them, the model does not
+    with parser.errors_in_one_line(), ending_in_one_line():
         from model.device import device_of  # only now, see data/flags.py
         from train.pretrain.corpus import prepare_corpus
         from train.pretrain.pretraining import check_corpus, check_state, make_model
@@ -46,15 +45,7 @@ def main() -> None:
         check_state(work, recipe)
         corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
         check_corpus(corpus, recipe)
-        make_model(
-            args.out,
-            work,
-            corpus,
-            recipe,
-            device,
-            evaluate_every=args.evaluate_every,
-            evaluate_tokens=args.evaluate_tokens,
-        )
+        make_model(args.out, work, corpus, recipe, device, args.evaluate_every, args.evaluate_tokens)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Learning a byte-level BPE vocabulary (Sennrich et al. 2016; on bytes, Radford et al. 2019).
 
-Start from the 256 bytes. Join the pair of neighbours that is most frequent in the corpus into a new
-token, everywhere; repeat until the vocabulary is full. No merge crosses the border of a word.
+Start from the 256 bytes. Join the most frequent pair of neighbours in the corpus into a new token everywhere; repeat
+until the vocabulary is full. Pairs do not cross the border of a word.
 
-Two things make it fast: the same words come again and again, so each distinct word is kept once with
-its count (150 million characters hold some 250 thousand); and a merge touches only the words
-that contain the pair, so an index from pairs to words spares looking at the others.
+Two things make it fast. Each distinct word is kept once, with its count: 150 million characters have some 250 thousand
+distinct words. And an index from pairs to words finds the words that a merge changes.
 """
 
 import heapq
@@ -29,14 +28,11 @@ def count_words(texts: Iterable[str]) -> Counter[bytes]:
 def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes, bytes]]:
     """Learn the merges of a vocabulary of `vocab_size` tokens: 256 bytes, the merges, `<|endoftext|>`.
 
-    Among equally frequent pairs the one whose bytes come first is joined first, so the result does
-    not depend on the order of the texts.
+    Of equally frequent pairs the one whose bytes come first is joined first, so that the result does not depend on the
+    order of the texts.
 
     Returns:
         `vocab_size - 257` pairs of byte strings, in the order in which they were joined.
-
-    Raises:
-        ValueError: the vocabulary is too small for the bytes, or the words have no more pairs to join.
     """
     if vocab_size < 257:
         raise ValueError(
@@ -50,7 +46,7 @@ def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes,
         for pair in zip(word, word[1:]):
             pair_counts[pair] += counts[i]
             words_with[pair].add(i)
-    # A heap of (-count, pair). A count that changed is pushed anew; the old entry is known by its wrong count.
+    # A heap of (-count, pair). A changed count is pushed again; an old entry is recognised by its wrong count.
     heap = [(-count, pair) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
 

@@ -1,4 +1,4 @@
-"""A corpus: a folder of `.txt` files, or a `.jsonl` or `.jsonl.xz` file with one text a line; read, and made tokens."""
+"""A corpus (a folder of `.txt` files, or a `.jsonl` or `.jsonl.xz` file with one text a line), read and tokenized."""
 
 import json
 import lzma
@@ -10,18 +10,15 @@ from tqdm import tqdm
 
 from data.generators import HELD_OUT_TEXTS, generator
 from data.tokenizer import load_tokenizer, save_tokenizer
-from train.run.folder import differences
+from evaluate.results import write_json
 from train.pretrain.bpe import count_words, train_bpe
+from train.run.folder import differences
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
-    """(name, text) of every text in `path`, in the order of the file or of the files' names.
+    """Yield (name, text) of every text in `path`, in the order of the lines or of the file names.
 
     A line of a `.jsonl` file is an object with `text` and, for the name, `id`.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: a text is not UTF-8, a line is not such an object, or there is no text at all.
     """
     path = Path(path)
     if path.is_dir():
@@ -50,18 +47,13 @@ def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
 
 
 def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: int, seed: int) -> dict:
-    """Learn the vocabulary and tokenize the corpus, once: a second call finds the files in `folder`.
+    """Learn the vocabulary and tokenize the corpus into `folder`; a second call uses the files that are there.
 
-    Whole texts are held out, drawn by `seed`; the vocabulary is learned without them too. Each text
-    starts with `<|endoftext|>`.
-
-    Raises:
-        ValueError: the files in `folder` were made of something else, or the corpus cannot be used.
-        FileNotFoundError: there is no corpus.
+    The held-out texts are drawn by `seed`; the vocabulary is learned without them. Each text starts with
+    `<|endoftext|>`. The tokens go to `train.npy` and `held_out.npy`, the vocabulary to `vocab.json` and `merges.txt`.
 
     Returns:
-        names of the texts on both sides and the bytes and tokens of each; the tokens themselves go
-        to `train.npy` and `held_out.npy`, and the vocabulary to `vocab.json` and `merges.txt`.
+        the names of the training and of the held-out texts, with the bytes and tokens of both.
     """
     summary_file = folder / "corpus.json"
     made_of = {"corpus": corpus.name, "vocab_size": vocab_size, "held_out_texts": held_out_texts, "seed": seed}
@@ -80,12 +72,12 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
     words = count_words(texts[name] for name in tqdm(sides["train"], "counting words", unit="text", disable=None))
     save_tokenizer(folder, train_bpe(words, vocab_size))
     summary = made_of | {side: tokenize(side, {n: texts[n] for n in names}, folder) for side, names in sides.items()}
-    summary_file.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    write_json(summary_file, summary)
     return summary
 
 
 def tokenize(side: str, texts: dict[str, str], folder: Path) -> dict:
-    """Write the tokens of `texts` to `folder`, which has the tokenizer; returns names, bytes and tokens of them."""
+    """Write the tokens of `texts` to `folder`, which has the tokenizer; returns their names, bytes and tokens."""
     tokenizer = load_tokenizer(folder)
     rows = [
         np.array([tokenizer.eot_token, *tokenizer.encode_ordinary(text)], dtype=np.uint16)

@@ -1,14 +1,12 @@
-"""Pretraining: a vocabulary and a small GPT-2 from nothing but a corpus of texts.
+"""Pretraining: train a GPT-2 with random weights on a corpus.
 
     python -m train.pretrain --corpus books.jsonl.xz --out model/lilliput
 
-This is how a model such as Lilliput comes to be; fine-tuning (loop.py) starts where this ends.
-What differs from the fine-tune is what a model with random weights needs: a learning rate that
-warms up and then falls, gradients cut to a length, and a decay that spares biases and norms.
+Fine-tuning (loop.py) starts where this ends. Random weights need more than the fine-tune: a learning rate that warms
+up and then falls, clipped gradients, and a weight decay of matrices only.
 """
 
 import dataclasses
-import json
 import math
 import sys
 import time
@@ -21,16 +19,16 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from data.batches import sample_batch
+from data.settings import Recipe
 from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.loss import text_loss
+from evaluate.results import write_json
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
 from model.speed.attention import fused_attention
 from train.adamw import AdamW
-from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
-from train.run.checkpoint import load_checkpoint
 from train.pretrain.corpus import refuse_changes
-from train.pretrain.recipe import Recipe
+from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer, load_checkpoint
 from train.speed.chunked_loss import chunked_next_token_loss
 from train.speed.step import keep_memory
 
@@ -38,12 +36,12 @@ COOLDOWN = 0.44  # of the steps, at the end
 
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear from peak / warmup up to `peak`, flat, and in the last 44 % of `steps` down to 0, steeply at first.
+    """Rises linearly from peak / warmup to `peak`, stays there, and falls to 0 in the last 44 % of `steps`.
 
-    Warm-up because the second moments are a poor guess at first (Goyal et al. 2017 for the idea). Flat until
-    late, as good as a cosine all along, so that a longer training begins as a shorter one does; down as
-    1 - sqrt(share of the way) (both Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond
-    Fixed Training Durations").
+    The warm-up is for the second moments, which are poor estimates at first (Goyal et al. 2017 for the idea). A
+    constant rate that falls as 1 - sqrt(share of the fall done) is as good as a cosine, and a longer training begins
+    like a shorter one (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations").
     """
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -52,7 +50,7 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 
 
 def check_state(work: Path, recipe: Recipe) -> None:
-    """Raise a ValueError where `work` has the state of a pretraining by another recipe, or a damaged one."""
+    """Raise a ValueError if the state in `work` is damaged or of another recipe."""
     file = work / CHECKPOINT_FILE
     if file.is_file():
         info = load_checkpoint(file)[1]
@@ -62,7 +60,7 @@ def check_state(work: Path, recipe: Recipe) -> None:
 
 
 def check_corpus(corpus: dict, recipe: Recipe) -> None:
-    """Raise a ValueError where one side of the corpus is shorter than a window."""
+    """Raise a ValueError if the training or the held-out texts are shorter than a window."""
     for side in ("train", "held_out"):
         if corpus[side]["tokens"] <= recipe.block_size:
             raise ValueError(
@@ -77,18 +75,16 @@ def make_model(
     corpus: dict,
     recipe: Recipe,
     device: torch.device,
-    *,
     evaluate_every: int,
     evaluate_tokens: int,
 ) -> None:
-    """Pretrain a fresh model on what `prepare_corpus` has left in `work`, and write it and its record to `out`.
-
-    It goes on from the state in `work` if there is one.
+    """Train a new model on the tokens in `work`, or continue from the state there; write model and record to `out`.
 
     Args:
-        corpus: the summary of `prepare_corpus`.
-        evaluate_every: steps from one held-out loss, and state, to the next.
-        evaluate_tokens: how much of the held-out texts it reads.
+        work: the folder that `prepare_corpus` has filled.
+        corpus: the summary that `prepare_corpus` returned.
+        evaluate_every: steps between two held-out losses, and between two saved states.
+        evaluate_tokens: number of held-out tokens that are measured.
     """
     tokens = torch.from_numpy(np.load(work / "train.npy").astype(np.int32))
     held_out = torch.from_numpy(np.load(work / "held_out.npy").astype(np.int32))[:evaluate_tokens]
@@ -98,67 +94,64 @@ def make_model(
     model = GPT2(config, fused_attention).to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokens):,} training tokens", flush=True)
     tokenizer = load_tokenizer(work)
-    words = held_out[held_out != tokenizer.eot_token]  # `<|endoftext|>` stands for no byte of the text
+    words = held_out[held_out != tokenizer.eot_token]  # `<|endoftext|>` is no part of a text
     held_out_bytes = len(tokenizer.decode_bytes(words.tolist()))
     optimizer = AdamW(
         model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, matrices_only=True
     )
-    keeper = Checkpointer(work / CHECKPOINT_FILE, model, optimizer, dataclasses.asdict(recipe))
-    record = pretrain(tokens, held_out, held_out_bytes, recipe, keeper, evaluate_every)
+    checkpointer = Checkpointer(work / CHECKPOINT_FILE, model, optimizer, dataclasses.asdict(recipe))
+    record = pretrain(tokens, held_out, held_out_bytes, recipe, checkpointer, evaluate_every)
     copy_tokenizer(work, out)
     save_pretrained(model, out, end_of_text=tokenizer.eot_token, dtype=torch.float16)
+    cpu = f"{torch.get_num_threads()} CPU cores with {torch.backends.cpu.get_cpu_capability()}"
     summary = {
         "settings": dataclasses.asdict(recipe),
         "corpus": corpus,
         "tokens_seen": recipe.steps * recipe.batch_size * recipe.block_size,
-        "machine": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU cores with {torch.backends.cpu.get_cpu_capability()}",
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "torch": torch.__version__,
     } | record
-    (out / "training.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    write_json(out / "training.json", summary)
     print(f"the model is in {out}")
 
 
 def pretrain(
-    tokens: Tensor, held_out: Tensor, held_out_bytes: int, recipe: Recipe, keeper: Checkpointer, evaluate_every: int
+    tokens: Tensor, held_out: Tensor, held_out_bytes: int, recipe: Recipe, checkpointer: Checkpointer, evaluate_every: int
 ) -> dict:
-    """Train the keeper's model in place; go on from its state if there is one.
+    """Train the checkpointer's model in place, from its saved state if there is one.
 
     Args:
-        tokens, held_out: token ids, one long row each.
-        held_out_bytes: of the text that `held_out` stands for.
+        tokens, held_out: (N,) token ids each.
+        held_out_bytes: length of the text that `held_out` encodes.
 
     Returns:
-        the record: `train_loss` (nats per token, mean over each stretch of `evaluate_every` steps),
-        `held_out_loss` (nats per token), `held_out_bits_per_byte`, each a list of [step, value], and
-        `seconds` of training.
+        the record: `train_loss` (nats per token, mean since the last entry), `held_out_loss` (nats per token) and
+        `held_out_bits_per_byte`, each a list of [step, value]; and `seconds` of training.
     """
-    model, optimizer = keeper.model, keeper.optimizer
-    record = keeper.restore()
+    model, optimizer = checkpointer.model, checkpointer.optimizer
+    record = checkpointer.restore()
     if record is None:
         record = {"train_loss": [], "held_out_loss": [], "held_out_bits_per_byte": [], "seconds": 0.0}
     else:
-        print(f"going on from step {optimizer.steps} in {keeper.file}", flush=True)
+        print(f"going on from step {optimizer.steps} in {checkpointer.file}", flush=True)
     began = time.monotonic() - record["seconds"]
-    stretch = []
-    steps = range(optimizer.steps, recipe.steps)
-    first, total = optimizer.steps, recipe.steps
-    progress = tqdm(steps, "pretraining", unit="step", initial=first, total=total, mininterval=2, disable=None)
+    losses, first = [], optimizer.steps
+    steps = range(first, recipe.steps)
+    progress = tqdm(steps, "pretraining", recipe.steps, unit="step", initial=first, mininterval=2, disable=None)
     for step in progress:
         optimizer.lr = learning_rate(step, recipe.steps, recipe.warmup, recipe.lr)
-        stretch.append(training_step(model, optimizer, tokens, recipe, step))
+        losses.append(training_step(model, optimizer, tokens, recipe, step))
         done = step + 1
         if done % evaluate_every == 0 or done == recipe.steps:
             with training_precision(model, recipe):
                 held_out_loss = text_loss(model, held_out.to(model.wte.weight.device), recipe.block_size)
             bits_per_byte = held_out_loss * (len(held_out) - 1) / math.log(2) / held_out_bytes
-            training_loss, stretch = sum(stretch) / len(stretch), []
+            training_loss, losses = sum(losses) / len(losses), []
             record["train_loss"].append([done, training_loss])
             record["held_out_loss"].append([done, held_out_loss])
             record["held_out_bits_per_byte"].append([done, bits_per_byte])
             record["seconds"] = time.monotonic() - began
-            keeper.save(record)
+            checkpointer.save(record)
             progress.write(
                 f"step {done}: training loss {training_loss:.4f} nats, "
                 f"held-out {held_out_loss:.4f} nats per token, {bits_per_byte:.4f} bits per byte",
@@ -168,18 +161,14 @@ def pretrain(
 
 
 def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe, step: int) -> float:
-    """One batch and one update; returns the batch's loss in nats per token.
-
-    Raises:
-        ValueError: before the update, where the loss or the gradient is not finite: no step can lead back.
-    """
+    """Train on one batch; returns its loss before the step, in nats per token."""
     device = model.wte.weight.device
     inputs, targets = sample_batch(tokens, recipe.batch_size, recipe.block_size, recipe.seed, step)  # (B, T) each
     with training_precision(model, recipe):
         loss = chunked_next_token_loss(model, inputs.to(device), targets.to(device))
     loss.backward()
-    # All gradients are scaled by one factor where their joint length is over the limit: one bad batch then cannot
-    # throw the model far (Pascanu et al. 2013).
+    # If the norm of all gradients together is over the limit, one factor scales them down, so that one bad batch cannot
+    # move the weights far (Pascanu et al. 2013).
     length = clip_grad_norm_(model.parameters(), recipe.clip)
     if not (loss.isfinite() and length.isfinite()):
         raise ValueError(
@@ -192,5 +181,5 @@ def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe,
 
 
 def training_precision(model: GPT2, recipe: Recipe) -> torch.autocast:
-    """Within it the matrix products are made in bfloat16, unless the recipe says float32."""
+    """A context in which matrix products are in bfloat16, unless the recipe says float32."""
     return torch.autocast(model.wte.weight.device.type, torch.bfloat16, enabled=not recipe.float32)

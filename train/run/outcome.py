@@ -15,8 +15,8 @@ from model.device import Machine
 from model.gpt2 import GPT2
 from model.pretrained import save_pretrained
 from train.run.card import CARD_FILE, model_card
-from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
 from train.run.checkpoint import CHECKPOINT_FILE
+from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
 
 
 def result_of(

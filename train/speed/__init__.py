@@ -1,6 +1,5 @@
-"""The same training step in less time. Everything here can be left out: loop.py and adamw.py give the same numbers.
+"""The same training step in less time. loop.py gives the same numbers without these files.
 
-step.py                products in bfloat16, a batch in parts, memory kept between steps; start here
-window_attention.py    attention in bfloat16 on the CPU, a window at a time
-chunked_loss.py        the cross-entropy without ever holding all logits
+step.py            products in bfloat16, attention by windows, a batch in parts, memory kept between steps; start here
+chunked_loss.py    the cross-entropy without a tensor of all logits
 """

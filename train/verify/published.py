@@ -12,7 +12,7 @@ import torch
 from tiktoken import Encoding
 from tqdm import tqdm
 
-from data.download import cache_folder, cached_download
+from data.download import cached_download
 from model.gpt2 import GPT2
 from model.hub import HUB, file_sha256, weight_files
 from model.pretrained import load_pretrained, open_model
@@ -156,8 +156,7 @@ def read_shakespeare(file: Path | None) -> str:
 
     if file is None:
         elsewhere = f"download {SHAKESPEARE_URL} elsewhere and name the file with --shakespeare FILE"
-        cached = cache_folder() / "tinyshakespeare.txt"
-        file = cached_download(cached, SHAKESPEARE_URL, "Tiny Shakespeare", fault, elsewhere)
+        file = cached_download("tinyshakespeare.txt", SHAKESPEARE_URL, "Tiny Shakespeare", fault, elsewhere)
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {str(file)!r}; name Tiny Shakespeare with --shakespeare FILE")
     try:

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import data.files  # noqa: E402
 import evaluate.baseline  # noqa: E402
 import train.__main__ as command  # noqa: E402
+import train.loop  # noqa: E402
 import train.run.checkpoint  # noqa: E402
 import train.run.outcome  # noqa: E402
 import train.run.run  # noqa: E402
-import train.loop  # noqa: E402
 
 
 def at_call(module, name: str, call: int, *numbers: int) -> None:

@@ -21,12 +21,11 @@ from data.tokenizer import load_tokenizer
 from model.pretrained import load_pretrained
 from train import sweep
 from train.adamw import AdamW
-from train.run.lock import locked
-from train.run.folder import new_folder
-from train.run.signals import Interrupted, Signals, ending_in_one_line
-from train.run.checkpoint import Checkpointer, is_due
-from train.run.checkpoint import load_checkpoint, save_checkpoint
 from train.loop import Diverged, finetune, plain_gradients
+from train.run.checkpoint import Checkpointer, is_due, load_checkpoint, save_checkpoint
+from train.run.folder import new_folder
+from train.run.lock import locked
+from train.run.signals import Interrupted, Signals, ending_in_one_line
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)

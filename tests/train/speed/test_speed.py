@@ -10,7 +10,7 @@ from conftest import VOCAB, make_text
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.batches import sample_batch
-from data.settings import Sampling, Training
+from data.settings import Sampling, Settings, Training
 from data.tokenizer import load_tokenizer
 from evaluate.baseline import open_baseline
 from evaluate.ratio import frequent_token_ratio
@@ -19,11 +19,10 @@ from model.pretrained import load_pretrained
 from model.sampling import KeyValueCache, cast_copy, complete, evaluating
 from model.speed.centred import centred_head
 from train.adamw import AdamW
-from train.run.run import notes_on
 from train.loop import finetune, plain_gradients
+from train.run.run import notes_on
 from train.speed.chunked_loss import head_cross_entropy
-from train.speed.step import bfloat16_loss, fast_gradients
-from train.speed.window_attention import window_attention
+from train.speed.step import bfloat16_loss, fast_gradients, window_attention
 
 # AdamW
 
@@ -179,17 +178,17 @@ def test_memory_is_flat_in_samples(model_folder, tokens, gradients):
 
     model = load_pretrained(model_folder)
     optimizer = AdamW(model.parameters(), lr=1e-3)
-    for _ in finetune(model, tokens, optimizer, Training(samples=5, batch_size=2, seq_len=8), gradients):
+    for _ in finetune(model, tokens, optimizer, Training(samples=3, batch_size=2, seq_len=8), gradients):
         alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
-    assert alive == [alive[0]] * 5
+    assert alive == [alive[0]] * 3
 
 
 def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
-    """A hundred steps; weights stay float32."""
+    """Forty steps; weights stay float32."""
     curves = {}
     for dtype in (torch.float32, torch.bfloat16):
         model = load_pretrained(model_folder)
-        settings = Training(samples=100, batch_size=8, seq_len=16)
+        settings = Training(samples=40, batch_size=8, seq_len=16)
         optimizer = AdamW(model.parameters(), lr=3e-3, piece=1 << 18)
         curves[dtype] = np.array(list(finetune(model, tokens, optimizer, settings, fast_gradients(dtype))))
         assert all(p.dtype == torch.float32 for p in model.parameters())
