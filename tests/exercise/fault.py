@@ -13,7 +13,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evaluate.report.drawing import Figure
+from matplotlib.figure import Figure
+
 from evaluate.report.plots import style_of
 from evaluate.results import lr_label
 from tests.exercise.copies import MARK, ROOT, copy_project
