@@ -190,7 +190,9 @@ def test_the_numbers_of_a_run(tmp_path):
     result["checkpoints"].insert(1, {"sample": 5, "held_out_loss": 4.5})  # only the loss was measured
     [run] = find_runs([write_runs(tmp_path, result)])
     assert run.last_loss == pytest.approx((1.1 + 1.2 + 1.3 + 1.4) / 4) and run.minutes == 2.0 and run.kl == 0.05
-    assert run.lowest_held_out == [10, 4.2] and run.path("sample", "kl") == [(0, 0.5), (10, 0.42), (20, 0.43), (30, 0.42)]
+    assert run.lowest_held_out == [10, 4.2]
+    assert run.path("held_out_loss", "sample") == [(5.0, 0), (4.5, 5), (4.2, 10), (4.3, 20), (4.2, 30)]
+    assert [step for step, _ in run.path("sample", "kl")] == [0, 10, 20, 30]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_the_numbers_of_a_run(tmp_path):
         ({"model": "gpt2-xl"}, r"different models \(gpt2, gpt2-xl\)"),
         ({"text_sha256": "0badcafe"}, r"different texts \(gulliver, sha256 0badcafe, gulliver, sha256 cdcdcdcd\)"),
         ({"raw_text": True}, r"different texts \(gulliver, sha256 cdcdcdcd, gulliver, sha256 cdcdcdcd, as served\)"),
-        ({"batch_size": 8, "top_k": 50}, "differ in more than learning rate and seed: batch_size, top_k; compare others"),
+        ({"batch_size": 8, "top_k": 50}, "in more than learning rate and seed: batch_size, top_k; compare others"),
         ({}, "is a second run at 1e-4 with seed 0; name runs that differ"),
     ],
 )
@@ -213,7 +215,8 @@ def test_runs_that_share_no_table_are_refused_in_one_line(sweep, tmp_path, chang
 
 def test_runs_that_differ_in_place_or_machine_share_a_table(sweep, tmp_path):
     moved = result_of(1e-3)
-    moved["settings"] |= {"text": "./elsewhere/gulliver.txt", "device": "cuda", "micro_batch": 4, "text_notes": ["a note"]}
+    moved["settings"] |= {"text": "./elsewhere/gulliver.txt", "text_notes": ["a note"]}  # the same content
+    moved["settings"] |= {"device": "cuda", "dtype": "bfloat16", "micro_batch": 4}
     assert len(find_runs([sweep, write_runs(tmp_path / "other", moved)])) == 4
     longer = result_of(1e-2, samples=200)
     with pytest.raises(ValueError, match="learning rate and seed: samples;"):
@@ -294,7 +297,7 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, model_folder,
         banned=[VOCAB - 1],
     )
     low, high = expected.ratio_ci
-    assert own[3] == f"{expected.ratio:.3f} ({low:.3f} to {high:.3f})" and own[4] == f"{expected.untruncated.mean():.3f}"
+    assert own[3:5] == [f"{expected.ratio:.3f} ({low:.3f} to {high:.3f})", f"{expected.untruncated.mean():.3f}"]
     assert row(run, "--top-k", 0)[2] == "5 x 4 tokens, temperature 0.5, top-k off, seed 2, float32"
     flags = ("--text", text_file, "--eval-sequences", 5, "--eval-tokens", 4, "--top-k", 3, "--temperature", 0.5)
     assert row(model_folder, *flags, "--seed", 2)[1:] == own[1:]
