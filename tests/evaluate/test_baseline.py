@@ -21,7 +21,7 @@ from model.gpt2 import GPT2
 from model.pretrained import load_pretrained
 from model.sampling import complete
 
-SAMPLING = Sampling(sequences=20, new_tokens=9, top_k=7, temperature=0.8, seed=3)
+SAMPLING = Sampling(sequences=20, new_tokens=9, top_k=7, temperature=0.9, seed=3)
 
 
 @pytest.fixture
@@ -78,6 +78,7 @@ def test_what_does_not_fit_together_is_refused_in_one_line(settings, tmp_path):
     for refused, words in (
         (changed(settings, seq_len=BLOCK + 1), f"--seq-len {BLOCK + 1} is over the model's context of {BLOCK} tokens"),
         (dataclasses.replace(settings, text=short), "a window needs 17; use a longer text"),
+        (changed(settings, holdout=0.999), "tokens to train on, a window needs 17"),
         (changed(settings, holdout=1e-4), "leaves nothing to predict"),
         (dataclasses.replace(settings, general_text=short), "fewer than a window of --seq-len 16"),
     ):
@@ -241,7 +242,7 @@ def test_of_a_long_text_a_part_is_measured_during_training_and_all_before_and_af
     assert baseline.book_evaluation["texts"] == 3 == baseline.before["distinct_texts"]
 
 
-def test_a_point_measures_the_first_of_the_same_texts(baseline):
+def test_a_point_measures_the_first_of_the_same_texts(baseline, monkeypatch):
     tuned = moved(baseline)
     found = baseline.point(tuned, 5, 4)
     assert set(found) == {"sample", "held_out_loss", "kl", "copied", "continuations"} and found["sample"] == 5
@@ -251,6 +252,10 @@ def test_a_point_measures_the_first_of_the_same_texts(baseline):
     # Two of the prompts, with the random numbers that they have after training as well.
     assert found["continuations"] == baseline.continuations(tuned)[:2]
     assert set(baseline.point(tuned, 5, 0)) == {"sample", "held_out_loss"}
+    seen = []
+    monkeypatch.setattr(module, "copied_share", lambda texts, *_: seen.append(texts) or np.zeros(4))
+    baseline.point(tuned, 5, 4)
+    assert torch.equal(seen[0], baseline.write(tuned, "").tokens[:4, 1:])  # the first that it would write in the end
 
 
 def test_a_point_changes_no_training_number(settings):
