@@ -226,19 +226,11 @@ def terminal_summary(runs: list[Run]) -> str:
     def wrapped(text: str) -> str:
         return textwrap.fill(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
 
-    columns = [column for column in columns_of(runs) if column.short]
-    rows = [["", *(column.short for column in columns)]]
-    for row in rows_of(runs):
-        cells = [column.cell(row)[0] for column in columns]
-        rows.append([row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
-    lines = [gap.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join(
         [
             wrapped(f"What the learning rate does to a fine-tune: {describe(runs)}."),
             "",
-            *lines,
+            *aligned(rows_of(runs), [column for column in columns_of(runs) if column.short]),
             "",
             wrapped(notes(runs)),
             "",
@@ -247,6 +239,19 @@ def terminal_summary(runs: list[Run]) -> str:
             *samples_of(runs, wrapped),
         ]
     )
+
+
+def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
+    """The table for a terminal, without the last of `columns` if it would be wider than WIDTH."""
+    lines = [["", *(column.short for column in columns)]]
+    for row in rows:
+        cells = [column.cell(row)[0] for column in columns]
+        lines.append([row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    if sum(widths) + len(widths) - 1 > WIDTH:
+        return aligned(rows, columns[:-1])
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
+    return [gap.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
 
 
 def samples_of(runs: list[Run], wrapped: Callable[[str], str]) -> list[str]:

@@ -148,7 +148,7 @@ def copies(run: Run) -> Found | None:
 def memorised(run: Run) -> Found | None:
     mine, base = run.after["extraction"], run.before["extraction"]
     if mine["training_ci"] is None or mine["held_out_ci"] is None:
-        raise NotMeasured("the text is too short for extraction")
+        raise NotMeasured("too little text for extraction was trained on or held out")
     if mine["training_ci"][0] <= max(mine["held_out_ci"][1], base["training_ci"][1]):
         return None
     return Found(

@@ -10,32 +10,27 @@ import json
 import sys
 from pathlib import Path
 
-from evaluate.report.chance import over_seeds
-from evaluate.report.titles import FIGURE_FILE, HELD_OUT_FILE
-from evaluate.results import Result, describe, find_results, lr_label
-from evaluate.table import TABLE_FILE
+from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, TABLE_FILE, Run, describe, find_runs, lr_label
+from evaluate.table import over_seeds
 
 DEMO = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "demo"
 
 
-def continuations(results: list[Result]) -> list[dict]:
+def continuations(runs: list[Run]) -> list[dict]:
     """To each prompt what the base model, each rate and the book write."""
-    columns = {
-        "base": results[0]["before"],
-        **{lr_label(r["lr"]): r["after"] for r in results},
-        "book": results[0]["book"],
-    }
+    first = runs[0]
+    columns = {"base": first.before, **{lr_label(run.lr): run.after for run in runs}, "book": first.result["book"]}
     return [
         {"number": i, "prompt": prompt}
         | {name: "".join(written["continuations"][i]["pieces"]) for name, written in columns.items()}
-        for i, prompt in enumerate(results[0]["prompts"])
+        for i, prompt in enumerate(first.result["prompts"])
     ]
 
 
-def nearer(results: list[Result]) -> str:
+def nearer(runs: list[Run]) -> str:
     """In how many seeds the ratio of the largest rate ends nearer to the book's than that of the smallest."""
-    off = {(r["lr"], r["seed"]): abs(r["after"]["ratio"] - r["book_ratio"]) for r in results}
-    large, small = (choose(r["lr"] for r in results) for choose in (max, min))
+    off = {(run.lr, run.seed): abs(run.after["ratio"] - run.result["book_ratio"]) for run in runs}
+    large, small = (choose(run.lr for run in runs) for choose in (max, min))
     seeds = [seed for lr, seed in off if lr == large]
     count = sum(off[large, seed] < off[small, seed] for seed in seeds)
     return f"Nearer to the book's ratio than {lr_label(small)} with the same seed: {lr_label(large)} in {count} of {len(seeds)}."
@@ -44,10 +39,10 @@ def nearer(results: list[Result]) -> str:
 def seeds_page(folders: list[Path]) -> str:
     lines = ["The demo with other orders of the batches, each rate with the same ones; made by `python -m tests.demo`."]
     for folder in folders:
-        results = find_results([folder])
-        environment = results[0]["environment"]
-        lines += ["", f"## {environment['dtype']}", "", f"{describe(results)}; {environment['device_name']}.", ""]
-        lines += [*over_seeds(results), nearer(results)]
+        runs = find_runs([folder])
+        environment = runs[0].result["environment"]
+        lines += ["", f"## {environment['dtype']}", "", f"{describe(runs)}; {environment['device_name']}.", ""]
+        lines += [*over_seeds(runs), nearer(runs)]
     return "\n".join(lines) + "\n"
 
 
@@ -55,7 +50,7 @@ def main() -> None:
     demo, *seeds = map(Path, sys.argv[1:])
     for name in (TABLE_FILE, FIGURE_FILE, HELD_OUT_FILE):
         (DEMO / name).write_bytes((demo / name).read_bytes())
-    shown = json.dumps(continuations(find_results([demo])), indent=1, ensure_ascii=False)
+    shown = json.dumps(continuations(find_runs([demo])), indent=1, ensure_ascii=False)
     (DEMO / "continuations.json").write_text(shown + "\n", encoding="utf-8")
     if seeds:
         (DEMO / "seeds.md").write_text(seeds_page(seeds), encoding="utf-8")

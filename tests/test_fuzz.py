@@ -20,7 +20,7 @@ import train.sweep
 import train.verify.__main__
 from evaluate.results import read_result, write_result
 from model.pretrained import load_pretrained, read_config
-from tests.evaluate.test_evaluate import fake_result
+from tests.evaluate.handmade import result_of
 from train.run.checkpoint import load_checkpoint, save_checkpoint
 
 INPUTS = 100  # of every file
@@ -85,7 +85,7 @@ def read_or_refused_in_one_line(file, contents, read) -> int:
 
 
 def test_any_result(tmp_path):
-    result, random = fake_result(1e-4, [4.0, 3.0]), np.random.default_rng(0)
+    result, random = result_of(), np.random.default_rng(0)
     write_result(tmp_path, result)
     file = tmp_path / "result.json"
     whole = file.read_bytes()

@@ -13,8 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evaluate.report.drawing import Figure
-from evaluate.report.plots import style_of
+from evaluate.report.plots import Figure, style_of
 from evaluate.results import lr_label
 from tests.exercise.copies import MARK, ROOT, copy_project
 from tests.mutants import FAULTS, Fault, put_in

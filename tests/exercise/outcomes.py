@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evaluate.report.chance import over_seeds
-from evaluate.results import describe, find_results
+from evaluate.results import describe, find_runs
+from evaluate.table import over_seeds
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -49,10 +49,10 @@ def outcome(language: str, lines: str) -> str:
     output(["bash", "-ec", lines.replace("--out ", f"--seeds {len(SEEDS)} --no-save-model --out ")])
     written = []
     for folder in re.findall(r"--out (\S+)\"", lines):
-        results = find_results([ROOT / folder])
-        environment = results[0]["environment"]
+        runs = find_runs([ROOT / folder])
+        environment = runs[0].result["environment"]
         machine = f"{environment['dtype']}, {environment['device_name']}"
-        written += [f"{folder}: {describe(results)}; {machine}.", "", *over_seeds(results)]
+        written += [f"{folder}: {describe(runs)}; {machine}.", "", *over_seeds(runs)]
     return "\n".join(written)
 
 

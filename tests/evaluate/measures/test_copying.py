@@ -10,9 +10,8 @@ from evaluate.measures.copying import (
     copied_runs,
     copied_share,
     extraction,
-    least_copy,
     longest_copied,
-    novelty,
+    min_copy_length,
 )
 from model.gpt2 import GPT2, GPT2Config
 from model.sampling import complete
@@ -59,32 +58,22 @@ def test_every_piece_of_a_short_source_is_found(source):
         ]
 
 
-@pytest.mark.parametrize("least", [1, 3, 7])
-def test_runs_and_shares_against_their_definition(source_and_texts, least):
+@pytest.mark.parametrize("min_length", [1, 3, 7])
+def test_runs_and_shares_against_their_definition(source_and_texts, min_length):
     source, texts = source_and_texts
     index = SourceIndex(source)
-    shares = copied_share(torch.tensor(texts), index, least)
+    shares = copied_share(torch.tensor(texts), index, min_length)
     found = 0
     for text, share in zip(texts.tolist(), shares):
-        pieces = [(i, j) for i in range(25) for j in range(i + least, 26) if stands_in(text[i:j], source.tolist())]
+        pieces = [(i, j) for i in range(25) for j in range(i + min_length, 26) if stands_in(text[i:j], source.tolist())]
         whole = [(i, j) for i, j in pieces if (i - 1, j) not in pieces and (i, j + 1) not in pieces]
-        runs = copied_runs(torch.tensor(text), index, least)
+        runs = copied_runs(torch.tensor(text), index, min_length)
         assert [(start, start + n) for start, n, _ in runs] == whole
         for start, n, place in runs:
             assert text[start : start + n] == source[place : place + n].tolist()
         assert share == pytest.approx(len({k for i, j in pieces for k in range(i, j)}) / 25, abs=1e-15)
         found += len(runs)
     assert found > 0
-
-
-def test_novelty_against_its_definition(source_and_texts):
-    source, texts = source_and_texts
-    expected = []
-    for n in range(1, 11):
-        grams = [text[i : i + n] for text in texts.tolist() for i in range(25 - n + 1)]
-        expected.append(sum(not stands_in(gram, source.tolist()) for gram in grams) / len(grams))
-    assert novelty(torch.tensor(texts), SourceIndex(source)) == pytest.approx(expected, abs=1e-15)
-    assert novelty(texts, SourceIndex(source), [4, 2]) == pytest.approx([expected[3], expected[1]], abs=1e-15)
 
 
 def test_runs_by_hand():
@@ -110,17 +99,10 @@ def test_thirteen_is_the_least():
     assert longest_copied(torch.stack([twelve, thirteen]), index) == (1, 0, 13, 40)
 
 
-def test_novelty_by_hand():
-    """Source 1 2 3 4 5. Of the text's tokens 9 alone is new; of its pairs 3 9 and 9 1; of its triples all but 1 2 3."""
-    index = SourceIndex(np.array([1, 2, 3, 4, 5]))
-    assert novelty(torch.tensor([[1, 2, 3, 9, 1]]), index, (1, 2, 3, 6)) == [1 / 5, 2 / 4, 2 / 3]
-
-
 def test_a_run_does_not_go_from_one_text_to_the_next():
     index = SourceIndex(torch.arange(50))
     texts = torch.arange(10, 30).view(2, 10)  # together one passage of the source
     assert copied_share(texts, index, 13).tolist() == [0.0, 0.0] and longest_copied(texts, index) == (0, 0, 10, 10)
-    assert novelty(texts, index, range(1, 20)) == [0.0] * 10  # and no text has a run of 11
 
 
 def test_the_book_itself_and_nothing_of_it():
@@ -128,10 +110,10 @@ def test_the_book_itself_and_nothing_of_it():
     source = rng.integers(50_000, size=2000)
     index = SourceIndex(source)
     parrot = np.stack([source[i : i + 60] for i in (0, 700, 1940)])  # from the first token, to the last
-    assert copied_share(parrot, index).tolist() == [1.0] * 3 and novelty(parrot, index) == [0.0] * 10
+    assert copied_share(parrot, index).tolist() == [1.0] * 3
     assert [copied_runs(text, index) for text in parrot] == [[(0, 60, 0)], [(0, 60, 700)], [(0, 60, 1940)]]
     other = rng.integers(50_000, 60_000, size=(3, 60))
-    assert copied_share(other, index).tolist() == [0.0] * 3 and novelty(other, index) == [1.0] * 10
+    assert copied_share(other, index).tolist() == [0.0] * 3
     assert longest_copied(other, index)[2] == 0 and copied_runs(other[0], index) == []
 
 
@@ -215,13 +197,14 @@ def test_what_counts_as_a_copy_is_what_the_author_does_not_do():
     """1,000 held-out tokens, of which runs of 20, 16 and 12 stand in the source: one in a hundred may."""
     source = np.arange(5000)
     index, held_out = SourceIndex(source), np.arange(10_000, 11_000)
-    assert least_copy(torch.tensor(held_out), index) == 13
+    assert min_copy_length(torch.tensor(held_out), index) == 13
     held_out[100:112] = source[300:312]
-    assert least_copy(torch.tensor(held_out), index) == 13  # 12 tokens are no run of 13
+    assert min_copy_length(torch.tensor(held_out), index) == 13  # 12 tokens are no run of 13
     held_out[500:516] = source[700:716]
-    assert least_copy(torch.tensor(held_out), index) == 17  # 16 of 1,000 are too many
+    assert min_copy_length(torch.tensor(held_out), index) == 17  # 16 of 1,000 are too many
     held_out[800:820] = source[100:120]
-    assert least_copy(torch.tensor(held_out), index) == 21
-    assert least_copy(torch.tensor(np.append(held_out, np.arange(20_000, 21_000))), index) == 17  # 20 of 2,000: enough
-    assert least_copy(torch.tensor(source[:400]), index) == 401  # all of it
-    assert least_copy(torch.tensor([], dtype=torch.long), index) == 13
+    assert min_copy_length(torch.tensor(held_out), index) == 21
+    longer = np.append(held_out, np.arange(20_000, 21_000))
+    assert min_copy_length(torch.tensor(longer), index) == 17  # 20 of 2,000 are few enough
+    assert min_copy_length(torch.tensor(source[:400]), index) == 401  # all of it
+    assert min_copy_length(torch.tensor([], dtype=torch.long), index) == 13

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluate.measures import forgetting
-from evaluate.measures.forgetting import divergence_from_base, weight_change
+from evaluate.measures.forgetting import divergence_from_base
 from model.gpt2 import GPT2, GPT2Config
 from model.sampling import cast_copy
 
@@ -80,7 +80,6 @@ def test_the_base_model_itself(texts):
     kl, increase = divergence_from_base(model, model, texts)
     assert kl.tolist() == increase.tolist() == [0.0] * 7  # with dropout they would not be
     assert model.training
-    assert set(weight_change(model, model).values()) == {0.0}
 
 
 def test_both_models_are_left_as_they_were(texts):
@@ -135,11 +134,6 @@ def test_the_rows_of_one_call_are_limited(monkeypatch, length, batch_size, sizes
     assert seen == sizes
 
 
-def test_a_text_of_one_token_is_refused():
-    with pytest.raises(ValueError, match="two tokens or more"):
-        divergence_from_base(make_model(0), make_model(1), torch.zeros(3, 1, dtype=torch.long))
-
-
 def test_bfloat16_rounds_the_weights_and_not_the_logits(texts):
     """All logits lie around -60, as GPT-2's do: rounded to bfloat16 they would have steps of 1/4."""
     base, tuned = make_model(0), make_model(0)
@@ -153,52 +147,3 @@ def test_bfloat16_rounds_the_weights_and_not_the_logits(texts):
     assert kl.dtype == np.float64
     np.testing.assert_allclose(kl, expected, rtol=0.5)
     assert expected.max() < 2e-3  # a step of 1/4 alone would add more than that
-
-
-def test_weight_change_by_hand():
-    base = make_model(0)
-    tuned = make_model(0)
-    with torch.no_grad():
-        base.wpe.weight.zero_()
-        base.wpe.weight[2, 3] = 4.0
-        tuned.wpe.weight.copy_(base.wpe.weight)
-        tuned.wpe.weight[0, 0] = 3.0  # ||change|| 3, ||base|| 4
-        tuned.ln_f.weight.copy_(base.ln_f.weight * 1.5)
-        tuned.ln_f.bias.copy_(base.ln_f.bias * 1.5)
-        for parameter in tuned.h[1].parameters():
-            parameter.mul_(-1)  # twice its own length away
-    change = weight_change(base, tuned)
-    assert list(change) == ["wte", "wpe", "h.0", "h.1", "ln_f"]
-    assert change == pytest.approx({"wte": 0.0, "wpe": 0.75, "h.0": 0.0, "h.1": 2.0, "ln_f": 0.5}, rel=1e-6)
-    tuned.h[0].mlp.c_fc.bias.data[5] += 1.0
-    size = math.sqrt(sum((p.detach().double().numpy() ** 2).sum() for p in base.h[0].parameters()))
-    assert weight_change(base, tuned)["h.0"] == pytest.approx(1 / size, rel=1e-6)
-
-
-def test_the_base_model_itself_has_changed_nowhere():
-    assert set(weight_change(make_model(0), make_model(0)).values()) == {0.0}
-
-
-def test_weight_change_in_chunks_and_in_float64(monkeypatch):
-    """A change far below what float32 can add to the rest, and parts that no chunk divides."""
-    base, tuned = make_model(0), make_model(1)
-    whole = weight_change(base, tuned)
-    monkeypatch.setattr(forgetting, "CHUNK", 7)
-    assert weight_change(base, tuned) == pytest.approx(whole, rel=1e-12)
-    with torch.no_grad():
-        tuned.wte.weight.copy_(base.wte.weight)
-        tuned.wte.weight[0, 0] += 1000.0
-        tuned.wte.weight[1:] += 2**-10
-    a, b = (m.wte.weight.detach().double().numpy() for m in (base, tuned))
-    expected = np.linalg.norm(b - a) / np.linalg.norm(a)
-    assert weight_change(base, tuned)["wte"] == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_part_of_zeros_ends_no_run():
-    """A result file holds numbers only, and of nothing everything is an infinite share."""
-    base, tuned = make_model(0), make_model(0)
-    for model in (base, tuned):
-        torch.nn.init.zeros_(model.wpe.weight)
-    assert weight_change(base, tuned)["wpe"] == 0.0
-    torch.nn.init.ones_(tuned.wpe.weight)
-    assert 1e3 < weight_change(base, tuned)["wpe"] < np.inf

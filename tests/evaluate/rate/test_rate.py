@@ -12,13 +12,15 @@ from collections import Counter
 
 import pytest
 
+from data.settings import RATINGS_FILE
 from evaluate.rate.__main__ import main
 from evaluate.rate.contest import FEW, QUESTIONS, Comparison, draw_comparisons, open_contest, pairs_for_a_verdict
 from evaluate.rate.contest import read_ratings, sha256
 from evaluate.rate.outcome import cell, preferences, wilson_interval
-from evaluate.rate.session import readable
-from evaluate.results import Result, find_results, write_result
-from data.settings import RATINGS_FILE
+from evaluate.results import find_runs, runs_of
+from evaluate.table import readable
+from tests.evaluate import handmade
+from tests.evaluate.handmade import write_runs
 
 WORDS = ["ship", "island", "rope", "captain", "harbour", "wind", "giant", "horse", "letter", "crown", "\x1b[31m", "\n"]
 
@@ -63,7 +65,7 @@ def test_of_several_seeds_the_lowest_that_has_an_outcome():
     diverged = result_of(1e-3, seed=0) | {"after": None}
     results = [diverged, result_of(1e-3, seed=2), result_of(1e-3, seed=1), result_of(1e-5, seed=0)]
     for order in itertools.permutations(results):
-        texts = open_contest(sorted(order, key=lambda result: -result["lr"])).texts
+        texts = open_contest(runs_of(order)).texts
         assert list(texts) == ["base", "1e-3", "1e-5", "book"]
         assert texts["1e-3"][0] == "".join(continuations("after 0.001 1", 4)[0]["pieces"])
 
@@ -73,12 +75,12 @@ def test_of_several_seeds_the_lowest_that_has_an_outcome():
 
 def rating(left, right, letters, prompt=0, rater="anna"):
     """Of the texts of `result_of(1e-3)`."""
-    line = open_contest([result_of(1e-3)]).without_names(Comparison(prompt, left, right))
+    line = open_contest(runs_of([result_of(1e-3)])).without_names(Comparison(prompt, left, right))
     return line | {"rater": rater, "answers": dict(zip(QUESTIONS, letters if len(letters) == 3 else 3 * letters))}
 
 
 def rows(*ratings):
-    found = preferences([result_of(1e-3)], [*ratings])
+    found = preferences(runs_of([result_of(1e-3)]), [*ratings])
     assert found["untold"] == "" and len(found["titles"]) == 4
     return {name: cells for name, *cells in found["rows"]}
 
@@ -105,17 +107,17 @@ def test_several_raters_of_one_comparison_are_one_comparison():
     ratings = [rating("base", "book", letter, rater=name) for name, letter in zip("abcd", "rrrl")]
     ratings.append(rating("book", "base", "l", rater="e"))  # the same two texts the other way round
     assert rows(*ratings)["book"][0] == cell([1.0, 1.0, 1.0, 0.0, 1.0], 1)
-    found = preferences([result_of(1e-3)], ratings)
+    found = preferences(runs_of([result_of(1e-3)]), ratings)
     assert found["lead"].startswith("1 different comparisons") and "Raters: a, b, c, d, e." in found["lead"]
 
 
 def test_a_text_that_two_participants_wrote_counts_for_both():
     twin = result_of(1e-5)
     twin["after"] = twin["before"]  # a learning rate that changed nothing
-    contest = open_contest([twin])
+    contest = open_contest(runs_of([twin]))
     line = {"rater": "anna", "answers": dict.fromkeys(QUESTIONS, "l")}
     line |= contest.without_names(Comparison(0, "1e-5", "book"))
-    found = {name: cells for name, *cells in preferences([twin], [line])["rows"]}
+    found = {name: cells for name, *cells in preferences(runs_of([twin]), [line])["rows"]}
     assert found["base"] == found["1e-5"] == [cell([1.0], 1)] * 3 and found["book"] == [cell([0.0], 1)] * 3
 
 
@@ -142,26 +144,10 @@ def continuations(name, prompts):
 
 
 def result_of(lr, seed=0, prompts=4):
-    model = {"model": "tiny", "model_name": "tiny", "model_identity": {"parameters": 1000}}
-    text = {"text_name": "text", "text_sha256": "0f", "raw_text": False}
-    return dict.fromkeys(Result.__required_keys__) | {
-        "lr": lr,
-        "samples": 2,
-        "seed": seed,
-        "before": {"continuations": continuations("before", prompts)},
-        "after": {"continuations": continuations(f"after {lr} {seed}", prompts)},
-        "book": {"continuations": continuations("the author", prompts)},
-        "prompts": [f"Prompt number {i}: the wind" for i in range(prompts)],
-        "settings": model | text | {"batch_size": 2, "seq_len": 8},
-    }
-
-
-def write_runs(folder, *results):
-    for result in results:
-        run = folder / f"run-{result['lr']}-{result['seed']}"
-        run.mkdir(parents=True, exist_ok=True)
-        write_result(run, result)
-    return folder
+    result = handmade.result_of(lr, seed, prompts=[f"Prompt number {i}: the wind" for i in range(prompts)])
+    for when, name in (("before", "before"), ("after", f"after {lr} {seed}"), ("book", "the author")):
+        result[when]["continuations"] = continuations(name, prompts)
+    return result
 
 
 @pytest.fixture
@@ -196,7 +182,7 @@ ANNA = ("--pairs", 12, "--rater", "anna")
 def test_a_sitting_and_its_ratings(runs, typed):
     code, out, err = typed(KEYS, runs, *ANNA)
     assert code == 0 and err == "" and "12 of 12 answered and saved. Add --results" in out
-    contest = open_contest(find_results([runs]))
+    contest = open_contest(find_runs([runs]))
     order = draw_comparisons(["base", "1e-3", "1e-5", "book"], 4, 12, seed=0)
     assert letters(saved(runs)) == ["".join(KEYS[i : i + 3]) for i in range(0, 36, 3)]
     for found, (prompt, left, right) in zip(saved(runs), order, strict=True):
@@ -213,7 +199,7 @@ def test_what_is_shown_is_blind_and_on_its_side(runs, typed, monkeypatch):
     file = (runs / RATINGS_FILE).read_text(encoding="utf-8")
     for name in ("base", "book", "before:", "after", "1e-", "e-05", "0.001", "run-", "author", "\x1b"):
         assert name not in out + err + file
-    contest = open_contest(find_results([runs]))
+    contest = open_contest(find_runs([runs]))
     screens = re.split(r"-+ \d+ of 12 -+", out)[1:]
     for screen, comparison in zip(screens, draw_comparisons(contest.texts, 4, 12), strict=True):
         split = [row.partition("|") for row in screen.split("\n") if "|" in row]
@@ -283,7 +269,7 @@ def test_raters_do_not_disturb_one_another(runs, typed):
     code, out, err = typed([], runs, "--results")
     assert code == 0 and err == "" and "Raters: anna, berta." in out and "A verdict needs 24 pairs" in out
     assert "other texts" not in out
-    for row in preferences(find_results([runs]), saved(runs))["rows"]:
+    for row in preferences(find_runs([runs]), saved(runs))["rows"]:
         assert f"\n| {' | '.join(row)} |\n" in out
         assert sum(map(int, row[1].split("; ")[1].split(" / "))) == 2 * 6  # 12 pairs of 4 participants, two raters
 
@@ -297,11 +283,6 @@ def test_ratings_of_changed_texts_are_left_out_and_asked_again(runs, typed):
     assert "other texts now: 6.\n" in out and "| 1e-5 | – | – | – |" in out and "6 different comparisons" in out
     _, out, _ = typed(3 * 6 * ["t"], runs, *ANNA)
     assert "12 comparisons, 6 of them answered" in out and "12 of 12 answered" in out
-
-
-def test_lines_are_joined_and_the_terminal_is_safe():
-    assert readable(" the\nisland, \n \n\nand\tthe\x1b[2J\x07 ship\r\n") == "the island,\n\nand the [2J ship"
-    assert readable("\n\n") == ""
 
 
 def page_data(html):
@@ -332,7 +313,7 @@ def test_the_page_is_blind_and_its_answers_are_understood(runs, typed, tmp_path)
     downloaded.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     typed(KEYS, runs, "--rater", "berta", "--pairs", 12, "--seed", 3)  # the same answers in the terminal
     assert saved(runs) == lines
-    contest = open_contest(find_results([runs]))
+    contest = open_contest(find_runs([runs]))
     for shown, comparison in zip(data["comparisons"], draw_comparisons(contest.texts, 4, 12, seed=3), strict=True):
         texts = [contest.prompts[comparison.prompt], *contest.texts_of(comparison)]
         assert [*shown["texts"].values()] == [*map(readable, texts)]

@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from test_report import continuation, result_of, sweep
 
 from evaluate.report.page import write_report
+from tests.evaluate.handmade import continuation, result_of, write_runs
 
 if os.name == "nt":
     pytest.skip("the pipe to the browser needs file descriptors", allow_module_level=True)
@@ -47,7 +47,7 @@ def page(tmp_path_factory):
         result = result_of(lr, checkpoints=steps)
         result["after"]["continuations"] = [text, text]
         results.append(result)
-    return write_report([sweep(folder / "sweep", results)], folder / "page.html")
+    return write_report([write_runs(folder / "sweep", *results)], folder / "page.html")
 
 
 def test_five_columns_of_texts_stand_side_by_side(browser, page):
@@ -71,7 +71,7 @@ def test_the_page_does_not_scroll_sideways(browser, page, width):
     wide = 'Array.from(document.querySelectorAll(".wide"), part => part.scrollWidth - part.clientWidth)'
     assert width > 390 or max(browser.run(wide)) <= 0
     images = browser.run("Array.from(document.images, image => [image.clientWidth, image.naturalWidth])")
-    assert len(images) == 6 and all(300 < shown < drawn for shown, drawn in images)
+    assert len(images) == 5 and all(300 < shown < drawn for shown, drawn in images)
 
 
 def test_texts_begin_early_and_figures_come_first(browser, page):
@@ -122,10 +122,10 @@ def test_a_heading_of_the_table_leads_to_its_definition(browser, page):
     assert not browser.run('document.getElementById("meaning").open')
     browser.run("""new Promise(done => {
       addEventListener("hashchange", done, {once: true});
-      document.querySelector('th a[href="#divergence"]').click();
+      document.querySelector('th a[href="#copied"]').click();
     }).then(() => 0)""")
     assert browser.run('document.getElementById("meaning").open')
-    assert browser.run(f'{SEEN}(document.getElementById("divergence"))')
+    assert browser.run(f'{SEEN}(document.getElementById("copied"))')
 
 
 def test_dark_is_dark_and_print_shows_what_is_closed(browser, page):

@@ -1,0 +1,109 @@
+"""Results made by hand, as a run of 100 steps leaves them, for the tests of tables, figures, verdicts and the page."""
+
+from pathlib import Path
+
+from evaluate.results import lr_label, write_result
+
+STEPS = 100
+WORDS = ["My", " father", " was", " a", " mercer", "\n", "at", " Bideford", ".", "\n", "\n", "I", " sailed"]
+
+
+def continuation(copies=()) -> dict:
+    return {"pieces": WORDS, "frequent": [word in (" was", " a", ".") for word in WORDS], "copies": list(copies)}
+
+
+def evaluation(ratio=0.5, **changes) -> dict:
+    kl = {"kl": 0.05, "kl_ci": [0.04, 0.06], "loss_increase": 0.05, "loss_increase_ci": [0.03, 0.07]}
+    return {
+        "ratio": ratio,
+        "ratio_ci": [ratio - 0.02, ratio + 0.02],
+        "shares": [ratio - 0.1, ratio + 0.1] * 50,
+        "untruncated_ratio": ratio - 0.03,
+        "untruncated_ratio_ci": [ratio - 0.05, ratio - 0.01],
+        "texts": ["a text", "a second text"],
+        "copied": 0.001,
+        "copied_ci": [0.0, 0.002],
+        "longest_copy": {"tokens": 41, "passage": "the longest", "position": 7},
+        "distinct_2": 0.7,
+        "distinct_texts": 9,
+        "extraction": {"training": 0.06, "training_ci": [0.05, 0.07], "held_out": 0.06, "held_out_ci": [0.05, 0.07]},
+        "held_out": {"loss": 4.0},
+        "forgetting": {"base_texts": kl},
+        "continuations": [continuation(), continuation()],
+        "seconds": 30.0,
+    } | changes
+
+
+def result_of(lr=1e-4, seed=0, **changes) -> dict:
+    """A run on which no rule has anything to say; `changes` are of the result."""
+    points = [[0, 4.0], [50, 4.0], [100, 4.0]]
+    book = {"ratio": 0.531, "copied": 0.0, "copied_ci": [0.0, 0.0], "longest_copy": {"tokens": 14}, "distinct_2": 0.77}
+    return {
+        "lr": lr,
+        "samples": STEPS,
+        "seed": seed,
+        "train_loss": [4.0] * STEPS,
+        "held_out_loss": points,
+        "checkpoints": [{"sample": s, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0} for s, loss in points],
+        "diverged": None,
+        "before": evaluation(),
+        "after": evaluation(),
+        "book": book | {"continuations": [continuation(), continuation()]},
+        "prompts": ["I had\nupon", "another prompt"],
+        "shown": {"temperature": 0.8, "top_k": 40},
+        "least_copy": 13,
+        "book_ratio": 0.558,
+        "book_tokens": 10_000,
+        "held_out_tokens": 1000,
+        "settings": {
+            "model": "gpt2",
+            "model_name": "gpt2",
+            "model_identity": {"name": "gpt2", "parameters": 124_439_808, "sha256": "ab" * 32},
+            "text": "gulliver",
+            "text_name": "gulliver",
+            "text_sha256": "cd" * 32,
+            "text_notes": [],
+            "raw_text": False,
+            "batch_size": 16,
+            "seq_len": 256,
+            "temperature": 1.0,
+            "top_k": 0,
+            "lr": lr,
+            "seed": seed,
+        },
+        "identity": {},
+        "environment": {"python": "3.11.2", "seconds": {"before": 30.0, "training": 60.0, "after": 30.0}},
+    } | changes
+
+
+def with_losses(result: dict, losses: list[float]) -> dict:
+    """`result` with these losses on held-out text, one every ten steps; KL is a tenth of them."""
+    points = [[10 * i, loss] for i, loss in enumerate(losses)]
+    checkpoints = [{"sample": step, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0} for step, loss in points]
+    changes = {"held_out_loss": points, "checkpoints": checkpoints}
+    for when, loss in (("before", losses[0]), ("after", losses[-1])):
+        changes[when] = result[when] and result[when] | {"held_out": {"loss": loss}}
+    return result | changes
+
+
+def nothing_held_out(result: dict) -> dict:
+    changes = {"held_out_loss": [], "held_out_tokens": 0, "book": {"continuations": result["book"]["continuations"]}}
+    changes["checkpoints"] = [{"sample": 0, "kl": 0.0, "copied": 0.0}]
+    for when in ("before", "after"):
+        none = {"held_out": None, "extraction": result[when]["extraction"] | {"held_out": None, "held_out_ci": None}}
+        changes[when] = result[when] | none
+    return result | changes
+
+
+def diverged(lr=1.0, losses=(4.0, 9.0), seed=0) -> dict:
+    result = with_losses(result_of(lr, seed, train_loss=list(losses)), [4.0])
+    return result | {"after": None, "diverged": {"sample": len(losses), "what": "loss"}}
+
+
+def write_runs(folder: Path, *results: dict) -> Path:
+    """A sweep folder with these results."""
+    for result in results:
+        run = folder / f"lr-{lr_label(result['lr'])}-{result['seed']}"
+        run.mkdir(parents=True, exist_ok=True)
+        write_result(run, result)
+    return folder

@@ -1,0 +1,230 @@
+"""The figures, read back from their axes, and the command that draws them."""
+
+import os
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from evaluate import plot as plot_command
+from evaluate.report import plots
+from evaluate.results import COPYING_FILE, FIGURE_FILE, FINAL_FILE, FORGETTING_FILE, HELD_OUT_FILE, TITLES, runs_of
+from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses, write_runs
+
+FALLING = [5 - 0.1 * i for i in range(40)]
+TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
+OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, FORGETTING_FILE, COPYING_FILE]  # the valley would be a single dot
+
+
+def drawn(panel, *results) -> Axes:
+    ax, runs = Figure().subplots(), runs_of([*results])
+    panel(ax, runs, plots.style_of([run.lr for run in runs]))
+    return ax
+
+
+def legend(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def run(lr=1e-3, losses=TURNS, training=FALLING, **changes) -> dict:
+    return with_losses(result_of(lr, train_loss=training, **changes), losses)
+
+
+def files(folder, *results) -> list[str]:
+    return [file.name for file in plots.plot_all(runs_of([*results]), folder)]
+
+
+def test_every_learning_rate_has_its_colour_in_every_figure():
+    alone = plots.style_of([1e-5])[1e-5]
+    assert plots.style_of([1e-4, 1e-5, 1e-6])[1e-5] == alone == plots.style_of([1e-2, 1e-5, 3e-4])[1e-5]
+    styles = plots.style_of([1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6]).values()
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 6
+    assert plots.style_of([1e-3, 1e-4, 1e-3, 1e-4]) == plots.style_of([1e-3, 1e-4])  # two seeds of each
+    assert len({style["color"] for style in plots.style_of([1e-4, 1.1e-4, 1.2e-4]).values()}) == 3
+
+
+def test_a_run_that_exploded_leaves_the_others_their_scale():
+    """The base model's loss is 5: what is above 10 is off the scale."""
+    calm = run(1e-4, [5.0, 4.5, 4.2, 4.1, 4.0])
+    wild = run(1e2, [5.0, 9e5, 8e5, 7e5, 6e5], [5.0] + [9e5] * 39)
+    just = run(1e-2, [5.0, 9.0, 9.5, 9.8, 9.9], [5.0] + [9.9] * 39)
+    results = [wild, with_losses(diverged(1e1, [5.0, 9.0]), [5.0]), just, calm]
+    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_final_held_out, plots.plot_forgetting):
+        ax = drawn(panel, *results)
+        assert ax.get_ylim()[1] < 13 and ax.get_ylim()[0] < 4.1, panel
+        ax.figure.draw_without_rendering()
+        shown = [*legend(ax), *(text.get_text() for text in ax.texts)]
+        assert any(text.startswith("1e2") and "off the scale" in text for text in shown), panel
+        assert not any(text.startswith("1e-2") and "off" in text for text in shown), panel
+        # Above the panel it can hide nothing.
+        assert ax.get_legend().get_window_extent().y0 >= ax.bbox.y1
+    ax = drawn(plots.plot_final_held_out, *results)
+    crosses = {line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "x"}
+    assert crosses == {1e1, 1e2} and {"1e1\ndiverged", "1e2\noff the scale"} == {text.get_text() for text in ax.texts}
+    assert drawn(plots.plot_held_out, calm).get_ylim()[1] < 5.2  # where nothing exploded nothing is cut
+
+
+def test_the_running_mean_is_centred():
+    """And it begins at the true first value."""
+    assert plots.smooth([0.0, 3.0, 6.0, 0.0], 3).tolist() == [0.0, 3.0, 3.0, 3.0]
+    assert plots.smooth([9.0, 0.0, 0.0, 6.0, 0.0, 0.0], 5).tolist() == [9.0, 3.0, 3.0, 1.2, 1.5, 2.0]
+    assert plots.smooth([1.0, 2.0], 1).tolist() == [1.0, 2.0]
+
+
+def test_the_figure_shows_the_numbers():
+    after = {1e-4: 0.55, 1e-5: 0.52, 1e-6: 0.501}
+    training = {lr: [4 - 100 * lr * i for i in range(40)] for lr in after}
+    results = [run(lr, training=training[lr], after=evaluation(ratio)) for lr, ratio in after.items()]
+    colours = [style["color"] for style in plots.style_of(list(after)).values()]
+    ax = drawn(plots.plot_loss, *results)
+    lines = [line for line in ax.get_lines() if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in lines] == ["1e-4", "1e-5", "1e-6"]
+    for line, colour, losses in zip(lines, colours, training.values()):
+        np.testing.assert_allclose(line.get_ydata(), plots.smooth(losses, 3))
+        assert line.get_xdata().tolist() == list(range(1, 41)) and line.get_color() == colour
+        assert any(np.array_equal(raw.get_ydata(), losses) for raw in ax.get_lines())
+    ax = drawn(plots.plot_ratio, *results)
+    assert [bar.get_height() for bar in ax.patches] == [0.5, 0.55, 0.5, 0.52, 0.5, 0.501]
+    assert [bar.get_facecolor()[:3] for bar in ax.patches[1::2]] == [to_rgb(colour) for colour in colours]
+    assert any(np.allclose(line.get_ydata(), 0.558) for line in ax.get_lines())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1e-4", "1e-5", "1e-6"]
+
+
+def test_of_several_seeds_the_bar_is_the_mean():
+    ax = drawn(plots.plot_ratio, run(after=evaluation(0.5)), run(after=evaluation(0.6), seed=1))
+    assert [bar.get_height() for bar in ax.patches] == [0.5, pytest.approx(0.55)]
+    dots = [line.get_ydata().tolist() for line in ax.get_lines() if line.get_marker() == "o"]
+    assert dots == [[0.5, 0.6]] and [text.get_text() for text in ax.texts] == ["0.500", "0.550"]
+
+
+def test_error_bars_reach_from_low_to_high():
+    before, after = evaluation(0.4, ratio_ci=[0.3, 0.41]), evaluation(0.5, ratio_ci=[0.45, 0.6])
+    ax = drawn(plots.plot_ratio, result_of(before=before, after=after))
+    spans = [bars.get_segments()[0][:, 1].tolist() for bars in ax.collections]
+    assert spans == [pytest.approx([0.3, 0.41]), pytest.approx([0.45, 0.6])]
+
+
+def test_a_ratio_with_top_k_bears_a_mark_that_can_be_compared_with_the_book():
+    result = result_of(before=evaluation(0.5, untruncated_ratio=0.4), after=evaluation(0.65, untruncated_ratio=0.55))
+    ax = drawn(plots.plot_ratio, result)
+    assert not [line for line in ax.get_lines() if line.get_marker() == "d"] and "without top-k" not in legend(ax)
+    result["settings"]["top_k"] = 50
+    ax = drawn(plots.plot_ratio, result)
+    marks = [line.get_xydata()[0].tolist() for line in ax.get_lines() if line.get_marker() == "d"]
+    assert marks == [[-0.2, 0.4], [0.2, 0.55]]
+    assert "without top-k" in legend(ax) and "the book: 0.558" in legend(ax)
+
+
+def test_held_out_losses():
+    result = run()
+    training, measured = drawn(plots.plot_held_out, result).get_lines()
+    assert measured.get_xydata().tolist() == result["held_out_loss"]
+    np.testing.assert_allclose(training.get_ydata(), plots.smooth(FALLING, 3))
+    assert training.get_color() == measured.get_color()
+
+
+def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
+    """From 5.0 the best falls by 0.8: the closer panel ends 0.8 above, and its ring is at the lowest."""
+    ax = drawn(plots.plot_turn, run(1e-2, [5.0, 6.0, 7.0, 7.5, 8.0]), run(1e-4))
+    low, high = ax.get_ylim()
+    assert high == pytest.approx(5.8) and 4.0 < low < 4.2
+    rings = [line.get_xydata().tolist() for line in ax.get_lines() if line.get_markersize() == 13]
+    assert rings == [[[20, 4.2]]]  # the other is lowest before it begins
+    flat = drawn(plots.plot_turn, run(losses=[5.0, 5.0, 5.01, 5.02, 5.02]))
+    assert flat.get_ylim()[1] == pytest.approx(5.1)  # where nothing falls it does not magnify the noise
+
+
+def test_paths_of_learning_and_forgetting():
+    ax = drawn(plots.plot_forgetting, run())
+    path, end, base = (line.get_xydata() for line in ax.get_lines())
+    np.testing.assert_allclose(path, [(loss, loss / 10) for loss in TURNS])
+    assert end.tolist() == [path[-1].tolist()] and base.tolist() == [[5.0, 0.0]]
+
+
+def test_the_share_of_copies_begins_at_zero_and_its_length_is_that_of_the_runs():
+    results = [run(1e-3), run(1e-4, least_copy=17)]
+    for point, share in zip(results[0]["checkpoints"], (0.0, 0.0, 0.1, 0.2, 0.4)):
+        point["copied"] = share
+    ax = drawn(plots.plot_copying, *results)
+    assert ax.get_ylim()[0] == 0 and "runs of 17 or more" in ax.get_legend().get_title().get_text()
+    assert ax.get_lines()[0].get_ydata() == pytest.approx([0, 0, 10, 20, 40])
+    assert {"1e-3", "1e-4", "base model", "the book, held out"} == set(legend(ax))
+
+
+def test_ticks_stand_where_something_was_measured():
+    result, ticks = run(losses=[5.0, 4.5, 4.2, 4.3, 4.6, 4.5, 4.4], training=[5.0] * 66), {}
+    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_turn, plots.plot_copying):
+        ticks[panel] = drawn(panel, result).get_xticks().tolist()
+    assert ticks.pop(plots.plot_loss) == [1, 20, 40, 60]
+    assert all(found == [0, 10, 20, 30, 40, 50, 60] for found in ticks.values())
+    ax = Figure().subplots()
+    plots.ticks_on(ax, range(0, 90, 33))
+    assert ax.get_xticks().tolist() == [0, 33, 66]
+
+
+def test_the_legend_says_how_lines_are_smoothed():
+    short = diverged(1e-2, [5.0, 9.0, 7.0, 8.0])  # it ended early and is smoothed as the other is
+    for panel, words in ((plots.plot_loss, "mean of 3 steps"), (plots.plot_held_out, "training, mean of 3")):
+        ax = drawn(panel, short, run())
+        assert words in legend(ax)
+        lines = [line.get_ydata() for line in ax.get_lines() if len(line.get_xdata()) == 4]
+        assert any(np.allclose(line, [5.0, 7.0, 8.0, 7.5]) for line in lines)
+
+
+# The files
+
+
+def test_a_figure_without_numbers_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(Figure, "savefig", lambda *_: None)
+    assert files(tmp_path, run()) == OF_ONE
+    assert files(tmp_path, run(), nothing_held_out(result_of())) == OF_ONE
+    assert files(tmp_path, run(), run(1e-4)) == list(TITLES) and FINAL_FILE in TITLES
+    assert files(tmp_path, nothing_held_out(result_of())) == [FIGURE_FILE]
+    assert files(tmp_path, diverged(losses=()), run()) == OF_ONE
+    assert files(tmp_path, diverged()) == files(tmp_path, diverged(losses=())) == [FIGURE_FILE]
+
+
+def test_a_texts_name_is_no_formula(tmp_path):
+    result = run()
+    result["settings"]["text_name"] = "cost_$5_and_$6"
+    figure, _ = plots.new_figure(runs_of([result]), "Title", 1)
+    figure.savefig(tmp_path / "figure.png")
+    assert "cost_$5_and_$6" in figure.get_supxlabel()
+
+
+def test_nothing_that_draws_is_loaded_before_it_draws():
+    work = "train.run.jobs, evaluate.baseline, evaluate.report.page, model.__main__"
+    code = f"import {work}, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_plot_command_needs_files_alone(tmp_path):
+    """There is no model in these folders, nor anywhere else."""
+    # A notebook's backend, which is not installed here, and a home that cannot be written to: figures are files.
+    odd = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "HOME": "/proc/nowhere"}
+    command = [sys.executable, "-m", "evaluate.plot", str(write_runs(tmp_path / "runs", nothing_held_out(result_of())))]
+    done = subprocess.run([*command, "--out", tmp_path / "new" / "folder"], capture_output=True, text=True, env=odd)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "new" / "folder" / FIGURE_FILE
+    assert done.stdout == f"{file}\n"
+    picture = matplotlib.image.imread(file)
+    assert picture.shape[:2] == (1560, 1120) and picture[..., :3].std() > 0.05
+
+
+def test_plot_command_says_what_is_wrong(command, tmp_path):
+    code, _, err = command(plot_command.main, tmp_path)
+    assert code == 2 and err.count("\n") == 1 and "no result.json" in err
+    other = result_of(1e-3)
+    other["settings"]["batch_size"] = 8
+    folder = write_runs(tmp_path / "mixed", result_of(), other)
+    code, _, err = command(plot_command.main, folder, "--out", tmp_path / "new")
+    assert code == 2 and "differ in more than learning rate and seed: batch_size" in err
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    code, _, err = command(plot_command.main, folder / "lr-1e-4-0", "--out", tmp_path / "file")
+    assert code == 2 and err.startswith("error:") and err.count("\n") == 1

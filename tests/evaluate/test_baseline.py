@@ -1,0 +1,329 @@
+"""The evaluation as a whole: each number in its place, from the right texts and the right model."""
+
+import dataclasses
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import BLOCK, VOCAB, make_text
+
+from data.settings import Sampling, Settings, Training
+from data.tokenizer import load_tokenizer
+from evaluate import baseline as module
+from evaluate.baseline import Baseline, distinct, open_baseline
+from evaluate.loss import text_loss
+from evaluate.measures.continuations import decode_pieces, pick_prompts
+from evaluate.results import Evaluation
+from model.gpt2 import GPT2
+from model.pretrained import load_pretrained
+from model.sampling import complete
+
+SAMPLING = Sampling(sequences=20, new_tokens=9, top_k=7, temperature=0.9, seed=3)
+
+
+@pytest.fixture
+def settings(model_folder, text_file):
+    training = Training(seq_len=16, holdout=0.2)
+    machine = {"device": "cpu", "dtype": "float32"}
+    return Settings(str(model_folder), str(text_file), training=training, sampling=SAMPLING, **machine)
+
+
+@pytest.fixture
+def baseline(settings):
+    return open_baseline(settings)
+
+
+def changed(settings: Settings, **changes) -> Settings:
+    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **changes))
+
+
+def moved(baseline: Baseline, by: float = 0.05) -> GPT2:
+    """A model at some distance from the base model."""
+    model, draws = load_pretrained(baseline.folder), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(by * torch.randn(p.shape, generator=draws))
+    return model
+
+
+# What is opened
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.2])
+def test_the_end_of_the_text_is_held_out(settings, text_file, holdout):
+    baseline = open_baseline(changed(settings, holdout=holdout))
+    tokens = load_tokenizer(baseline.folder).encode_ordinary(text_file.read_text(encoding="utf-8").rstrip())
+    kept = len(tokens) - round(holdout * len(tokens))
+    assert baseline.training_tokens.tolist() == tokens[:kept] and baseline.held_out_tokens.tolist() == tokens[kept:]
+    assert baseline.banned == [VOCAB - 1]
+
+
+def test_the_frequent_tokens_are_a_hundred(settings, tmp_path):
+    """In a text of more than 100 kinds of token, so that some are not among them."""
+    order = np.random.default_rng(0).permutation(np.arange(33, 127))
+    text = "".join(chr(i) * n for i, n in zip(order, range(1, 95))) + "".join(map(chr, range(0x100, 0x180)))
+    (tmp_path / "many.txt").write_text(text, encoding="utf-8")
+    baseline = open_baseline(dataclasses.replace(settings, text=str(tmp_path / "many.txt")))
+    counts = np.bincount(baseline.tokens.numpy(), minlength=VOCAB)
+    assert (counts > 0).sum() > 101 and len(baseline.frequent) == 100
+    assert 1 > baseline.book_ratio == pytest.approx(np.sort(counts)[-100:].sum() / counts.sum(), abs=1e-12)
+
+
+def test_what_does_not_fit_together_is_refused_in_one_line(settings, tmp_path):
+    (tmp_path / "short.txt").write_text("a ship; a small man", encoding="utf-8")
+    short = str(tmp_path / "short.txt")
+    for refused, words in (
+        (changed(settings, seq_len=BLOCK + 1), f"--seq-len {BLOCK + 1} is over the model's context of {BLOCK} tokens"),
+        (dataclasses.replace(settings, text=short), "a window needs 17; use a longer text"),
+        (changed(settings, holdout=0.999), "tokens to train on, a window needs 17"),
+        (changed(settings, holdout=1e-4), "leaves nothing to predict"),
+        (dataclasses.replace(settings, general_text=short), "fewer than a window of --seq-len 16"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            open_baseline(refused)
+        assert "\n" not in str(error.value)
+
+
+# What is measured
+
+
+def test_the_base_model_has_forgotten_nothing(settings, text_file, tmp_path):
+    (tmp_path / "other.txt").write_text(make_text(300, seed=9), encoding="utf-8")
+    before = open_baseline(dataclasses.replace(settings, general_text=str(tmp_path / "other.txt"))).before
+    zero = {"kl": 0.0, "kl_ci": (0.0, 0.0), "loss_increase": 0.0, "loss_increase_ci": (0.0, 0.0)}
+    assert before["forgetting"] == {"base_texts": zero, "general": zero}
+    assert before.keys() == Evaluation.__required_keys__
+    json.dumps(before, allow_nan=False)
+
+
+def test_every_number_of_another_model(settings, tmp_path):
+    """Against NumPy, plain counting, and full passes in float64."""
+    (tmp_path / "other.txt").write_text(make_text(300, seed=9), encoding="utf-8")
+    baseline = open_baseline(dataclasses.replace(settings, general_text=str(tmp_path / "other.txt")))
+    other, base = moved(baseline), load_pretrained(baseline.folder)
+    found, written = baseline.evaluate(other, ""), baseline.write(other, "").tokens
+    new = written[:, 1:].numpy()
+    assert found["shares"] == pytest.approx(np.isin(new, baseline.frequent).mean(1))
+    assert found["ratio"] == pytest.approx(np.mean(found["shares"]))
+    assert found["texts"] == [baseline.tokenizer.decode(row) for row in written[:8].tolist()]
+    pairs = [pair for row in new.tolist() for pair in zip(row, row[1:])]
+    assert found["distinct_2"] == len(set(pairs)) / len(pairs) and found["distinct_texts"] == 20
+    with torch.no_grad():
+        base, other = base.double(), other.double()
+        logits = other(written[:, :-1]).index_fill(2, torch.tensor(baseline.banned), -torch.inf)
+        own = logits.softmax(-1)[..., baseline.frequent].sum(-1)
+        assert found["untruncated_ratio"] == pytest.approx(own.mean().item(), rel=1e-4)
+        general = baseline.tokens.new_tensor(baseline.tokenizer.encode_ordinary(make_text(300, seed=9)))
+        general = general[: len(general) // 16 * 16].view(-1, 16)[:64]
+        for name, texts in (("base_texts", baseline.base_ratio.tokens), ("general", general)):
+            log_p, log_q = (m(texts[:, :-1]).log_softmax(-1) for m in (base, other))
+            kl = (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+            increase = (log_p - log_q).gather(2, texts[:, 1:, None]).mean().item()
+            assert found["forgetting"][name]["kl"] == pytest.approx(kl, rel=1e-4) and kl > 0.01
+            assert found["forgetting"][name]["loss_increase"] == pytest.approx(increase, rel=1e-3)
+        windows = baseline.held_out_tokens[: (len(baseline.held_out_tokens) - 1) // 16 * 16 + 1]
+        losses = [-other(w[None, :-1]).log_softmax(-1)[0].gather(1, w[1:, None]) for w in windows.unfold(0, 17, 16)]
+    held_out = baseline.held_out_loss(moved(baseline), len(windows))
+    assert held_out == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+    assert found["held_out"]["loss"] == pytest.approx(held_out, abs=0.1)  # with the last, shorter window
+
+
+def test_a_parrot_is_caught(baseline):
+    """Texts cut out of the training text are copied throughout; the same tokens in another order are not."""
+    assert baseline.min_copy_length > 30  # in a language of six nouns and verbs, that long a run says nothing
+    baseline.__dict__["min_copy_length"] = 13
+    parrot = baseline.training_tokens[: 40 * 30].view(40, 30)
+    found = baseline.measures_of_texts(parrot)
+    assert found["copied"] == 1.0 and found["copied_ci"] == (1.0, 1.0)
+    passage = baseline.tokenizer.decode(parrot[0].tolist())
+    assert found["longest_copy"] == {"tokens": 30, "passage": passage, "position": 0}
+    jumble = baseline.training_tokens[torch.randperm(1200, generator=torch.Generator().manual_seed(1))].view(40, 30)
+    assert baseline.measures_of_texts(jumble)["copied"] == 0.0
+
+
+def test_extraction_is_asked_of_both_parts(baseline, monkeypatch):
+    """A model that knows the training text alone."""
+
+    def extraction(model, tokens, *, seed, banned):
+        assert (seed, banned) == (3, [VOCAB - 1])
+        return np.full(4, float(torch.equal(tokens, baseline.training_tokens)))
+
+    monkeypatch.setattr(module, "extraction", extraction)
+    expected = {"training": 1.0, "training_ci": (1.0, 1.0), "held_out": 0.0, "held_out_ci": (0.0, 0.0)}
+    assert baseline.extraction_of(baseline.base) == expected
+    monkeypatch.undo()
+    baseline = open_baseline(changed(baseline.settings, holdout=0.01))  # too short for a prompt and what follows it
+    found = baseline.extraction_of(baseline.base)
+    assert found["held_out"] is found["held_out_ci"] is None and 0 <= found["training"] <= 1
+
+
+def test_the_book_is_measured_on_what_was_held_out(baseline):
+    book = baseline.book_evaluation
+    texts = baseline.held_out_tokens[: len(baseline.held_out_tokens) // 9 * 9].view(-1, 9)
+    assert book["texts"] == len(texts) > 20
+    assert book["ratio"] == pytest.approx(np.isin(texts.numpy(), baseline.frequent).mean())
+    assert book["distinct_2"] == distinct(texts[:20], 2)  # as many texts as a model writes
+    prompts, following = baseline.passages
+    passages = torch.cat([prompts, following], 1)
+    windows = baseline.held_out_tokens.unfold(0, passages.shape[1], 1)
+    assert all((windows == passage).all(1).any() for passage in passages)
+    for tokens, shown in zip(following.tolist(), book["continuations"], strict=True):
+        assert "".join(shown["pieces"]) == baseline.tokenizer.decode(tokens)
+        assert shown["frequent"] == [token in baseline.frequent for token in tokens]
+
+
+def test_without_a_held_out_part(settings):
+    baseline = open_baseline(changed(settings, holdout=0.0))
+    assert baseline.before["held_out"] is baseline.before["extraction"]["held_out"] is None
+    assert baseline.book_evaluation.keys() == {"continuations"} and baseline.min_copy_length == 13
+    assert "held_out_loss" not in baseline.first_point and baseline.before["distinct_texts"] == 20
+
+
+def test_distinct_against_plain_counting():
+    assert distinct(torch.tensor([[1, 2, 1, 2], [1, 2, 3, 3]]), 2) == 4 / 6  # no pair from one text into the next
+    texts = torch.tensor(np.random.default_rng(2).integers(4, size=(5, 30)))
+    for n in (1, 2, 3):
+        grams = [tuple(text[i : i + n]) for text in texts.tolist() for i in range(30 - n + 1)]
+        assert distinct(texts, n) == pytest.approx(len(set(grams)) / len(grams), abs=1e-15)
+    assert distinct(torch.full((4, 20), 7), 2) == 1 / 76 and distinct(torch.arange(80).view(4, 20), 2) == 1.0
+    assert distinct(torch.zeros(3, 1, dtype=torch.long), 2) == 1.0  # no pair, none twice
+
+
+def test_the_seconds_include_the_writing(baseline, monkeypatch):
+    """By a clock that only writing (100 s) and extraction (10 s) move on."""
+    clock = [0.0]
+
+    def takes(seconds, work):
+        def call(*args, **kwargs):
+            clock[0] += seconds
+            return work(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(module, "frequent_token_ratio", takes(100, module.frequent_token_ratio))
+    monkeypatch.setattr(module, "extraction", takes(5, module.extraction))  # on both parts of the book
+    assert baseline.before["seconds"] == 110
+    assert baseline.evaluate(moved(baseline), "")["seconds"] == 110 and clock == [220.0]
+
+
+def test_a_loss_that_is_not_finite(baseline):
+    model = moved(baseline)
+    assert baseline.is_finite(model)
+    with torch.no_grad():
+        model.ln_f.bias[0] = math.nan
+    assert not baseline.is_finite(model)
+
+
+# During training
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.2])
+def test_before_and_after_are_points_too(settings, holdout):
+    """By all the texts; the base model's has no distance from itself."""
+    baseline = open_baseline(changed(settings, holdout=holdout))
+    assert baseline.first_point == baseline.point(baseline.base, 0, 20) and baseline.first_point["kl"] == 0.0
+    tuned = moved(baseline)
+    after = baseline.evaluate(tuned, "")
+    assert baseline.point_of(tuned, 7, after) == (found := baseline.point(tuned, 7, 20))
+    assert found["kl"] > 0.01 and baseline.point_of(tuned, 7, after | {"copied": 0.5})["copied"] == 0.5
+
+
+def test_of_a_long_text_a_part_is_measured_during_training_and_all_before_and_after(baseline, monkeypatch):
+    monkeypatch.setattr(module, "POINT_HELD_OUT", 100)
+    monkeypatch.setattr(module, "BOOK_TEXTS", 3)
+    part, whole = (text_loss(baseline.base, baseline.held_out_tokens[:most], 16) for most in (100, None))
+    assert part != whole and baseline.before["held_out"]["loss"] == pytest.approx(whole, abs=1e-6)
+    assert baseline.first_point == (first := baseline.point(baseline.base, 0, 20))
+    assert first["held_out_loss"] == pytest.approx(part, abs=1e-6)
+    assert baseline.book_evaluation["texts"] == 3 == baseline.before["distinct_texts"]
+
+
+def test_a_point_measures_the_first_of_the_same_texts(baseline, monkeypatch):
+    tuned = moved(baseline)
+    found = baseline.point(tuned, 5, 4)
+    assert set(found) == {"sample", "held_out_loss", "kl", "copied", "continuations"} and found["sample"] == 5
+    with torch.no_grad():
+        log_p, log_q = (m(baseline.base_ratio.tokens[:4, :-1]).log_softmax(-1) for m in (baseline.base, tuned))
+    assert found["kl"] == pytest.approx((log_p.exp() * (log_p - log_q)).sum(-1).mean().item(), rel=1e-4)
+    # Two of the prompts, with the random numbers that they have after training as well.
+    assert found["continuations"] == baseline.continuations(tuned)[:2]
+    assert set(baseline.point(tuned, 5, 0)) == {"sample", "held_out_loss"}
+    seen = []
+    monkeypatch.setattr(module, "copied_share", lambda texts, *_: seen.append(texts) or np.zeros(4))
+    baseline.point(tuned, 5, 4)
+    assert torch.equal(seen[0], baseline.write(tuned, "").tokens[:4, 1:])  # the first that it would write in the end
+
+
+def test_a_point_changes_no_training_number(settings):
+    """Neither weights nor gradients, nor dropout, nor the random numbers of the next step."""
+    baseline = open_baseline(changed(settings, dropout=0.5))
+    model, inputs = baseline.fresh_model().train(), baseline.tokens[None, :16]
+    model(inputs).sum().backward()
+    before = [(p.clone(), p.grad.clone()) for p in model.parameters()]
+    torch.manual_seed(1)
+    expected = model(inputs)
+    torch.manual_seed(1)
+    baseline.point(model, 5, 4)
+    assert model.training and torch.equal(model(inputs), expected)
+    assert all(torch.equal(p, a) and torch.equal(p.grad, b) for p, (a, b) in zip(model.parameters(), before))
+
+
+# Prompts and what is shown
+
+
+def test_prompts_begin_lines_and_are_spread_over_the_text(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    text = make_text(2000)
+    tokens = torch.tensor(tokenizer.encode_ordinary(text))
+    prompts, continuations = pick_prompts(tokens, tokenizer)
+    assert prompts.shape == (12, 32) and continuations.shape == (12, 60)
+    lines = text.split("\n")
+    for prompt, continued in zip(prompts.tolist(), continuations.tolist()):
+        passage = tokenizer.decode(prompt + continued)
+        assert passage in text and passage.split("\n")[0] in lines
+    places = [text.index(tokenizer.decode(row)) for row in torch.cat([prompts, continuations], 1).tolist()]
+    assert places == sorted(places) and places[0] < 0.2 * len(text) and places[-1] > 0.8 * len(text)
+
+
+@pytest.mark.parametrize("count", [2, 3, 40, 92, 93])
+def test_a_short_text_has_short_prompts(count, tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    tokens = torch.tensor(tokenizer.encode_ordinary(make_text(200)))[:count]
+    prompts, continuations = pick_prompts(tokens, tokenizer)
+    assert len(prompts) >= 1 and prompts.shape[1] >= 1 and continuations.shape[1] >= 1
+    whole = torch.cat([prompts, continuations], 1)
+    assert any(torch.equal(whole[0], tokens[i : i + whole.shape[1]]) for i in range(count))
+
+
+def test_pieces_are_whole_characters(tokenizer_folder):
+    tokenizer = load_tokenizer(tokenizer_folder)
+    text = "a Ł and € and 𝄞, then"
+    tokens = tokenizer.encode_ordinary(text)
+    pieces = decode_pieces(tokenizer, tokens)
+    assert len(pieces) == len(tokens) and "".join(pieces) == text
+    broken = decode_pieces(tokenizer, tokens[: tokens.index(tokenizer.encode_ordinary("€")[0]) + 1])
+    assert "".join(broken).startswith("a Ł and ") and "�" in broken[-1]
+
+
+def test_the_shown_texts_have_a_sampling_of_their_own(baseline):
+    """Whatever the ratio's texts are drawn with, these are drawn among the 40 likeliest, at temperature 0.8."""
+    prompts, following = baseline.passages
+    baseline.__dict__["passages"] = prompts[:, :10], following[:, :14]
+    shown = ["".join(found["pieces"]) for found in baseline.continuations(baseline.base)]
+    rows = complete(baseline.base, prompts[:, :10], 14, temperature=0.8, top_k=40, seed=3, banned=[VOCAB - 1])
+    assert shown == ["".join(decode_pieces(baseline.tokenizer, row)) for row in rows[:, 10:].tolist()]
+
+
+def test_copied_runs_are_shown_with_the_passage_around_them(baseline):
+    baseline.__dict__["min_copy_length"] = 13
+    copy = baseline.training_tokens[100:115]
+    found = baseline.continuation(torch.cat([torch.tensor([VOCAB - 2]), copy]))
+    [shown] = found["copies"]
+    assert (shown["start"], shown["tokens"]) == (1, 15) and baseline.tokenizer.decode(copy.tolist()) in shown["passage"]
+    first = baseline.index.matches(copy[None])[1][0, 0]  # the passage may stand in several places
+    around = baseline.training_tokens[max(0, first - 12) : first + 15 + 12]
+    assert shown["passage"] == baseline.tokenizer.decode(around.tolist())

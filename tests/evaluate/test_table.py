@@ -1,0 +1,178 @@
+"""One list of columns as Markdown and in a terminal, in 80 columns whatever the numbers."""
+
+import pytest
+
+from evaluate.results import runs_of
+from evaluate.table import COLUMNS, columns_of, number, over_seeds, readable, table, terminal_summary
+from evaluate.verdicts import conclusion
+from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses
+
+FALLING = [5 - 0.02 * i for i in range(100)]
+TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
+
+
+def rows(lines: list[str]) -> dict[str, dict[str, str]]:
+    """The Markdown table in `lines`: {row: {title: cell}}."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    return {row[0]: dict(zip(cells[0], row)) for row in cells[2:]}
+
+
+def table_of(*results) -> tuple[dict, str]:
+    text = table(runs_of([*results]))
+    return rows(text.split("\n\n")[1].split("\n")), text
+
+
+def test_the_table():
+    general = {"general": {"loss_increase": 0.125, "loss_increase_ci": [0.1, 0.15]}}
+    after = evaluation(0.55, forgetting=evaluation()["forgetting"] | general)
+    found, text = table_of(with_losses(result_of(1e-3, train_loss=FALLING, after=after), TURNS), result_of(1e-4))
+    assert text.startswith("What the learning rate does to a fine-tune: gpt2 (124 million parameters) on gulliver; ")
+    assert "; 100 steps of 16 x 256 tokens, seed 0.\n" in text and "The whole book's own ratio is 0.558.\n" in text
+    assert list(found) == ["base model", "1e-3", "1e-4", "the book, held-out part"]
+    assert found["1e-3"] == {
+        "model": "1e-3",
+        "training loss": "3.110",
+        "held-out loss": "4.600",
+        "lowest held-out loss (step)": "4.200 (20)",
+        "ratio": "0.550 (0.530 to 0.570)",
+        "distinct-2": "0.700",
+        "copied (%)": "0.1 (0.0 to 0.2)",
+        "longest copy (tokens)": "41",
+        "extraction (%)": "6.0 (5.0 to 7.0)",
+        "extraction, held-out (%)": "6.0 (5.0 to 7.0)",
+        "moved by (nats)": "0.050 (0.040 to 0.060)",
+        "forgot (nats)": "0.125 (0.100 to 0.150)",
+        "minutes": "2.0",
+    }
+    assert found["base model"]["training loss"] == "5.000" and found["base model"]["minutes"] == "–"
+    book = found["the book, held-out part"]
+    assert [book[title] for title in ("ratio", "distinct-2", "longest copy (tokens)")] == ["0.531", "0.770", "14"]
+    assert book["training loss"] == book["extraction (%)"] == book["moved by (nats)"] == "–"
+
+
+def test_every_sentence_of_the_conclusion_is_in_table_and_terminal():
+    runs = runs_of([result_of(1e-3), diverged()])
+    text, shown = table(runs), " ".join(terminal_summary(runs).split())
+    assert all(f"- {sentence}\n" in text and f"- {sentence}" in shown for sentence in conclusion(runs))
+
+
+def test_columns_without_numbers_are_left_out():
+    assert len(columns_of(runs_of([result_of()]))) == len(COLUMNS) - 2  # no general text, no top-k
+    found, _ = table_of(nothing_held_out(result_of()))
+    titles = ["model", "training loss", "ratio", "distinct-2", "copied (%)", "longest copy (tokens)", "extraction (%)"]
+    assert list(found["1e-4"]) == [*titles, "moved by (nats)", "minutes"]
+    assert found["the book"]["ratio"] == "0.558" and found["the book"]["copied (%)"] == "–"
+    mixed, _ = table_of(result_of(1e-3), nothing_held_out(result_of(1e-4)))
+    assert mixed["1e-3"]["held-out loss"] == "4.000" and mixed["1e-4"]["held-out loss"] == "–"
+
+
+@pytest.mark.parametrize("how, words", [({"top_k": 50}, "top-k 50"), ({"temperature": 0.7}, "temperature 0.7")])
+def test_a_ratio_of_truncated_texts_stands_beside_one_without(how, words):
+    """Drawn among few tokens it exceeds the book's 0.558; by the model's own probabilities it is below it."""
+    result = result_of(after=evaluation(0.65, untruncated_ratio=0.55))
+    assert "ratio without top-k" not in table_of(result)[0]["1e-4"]
+    result["settings"] |= how
+    found, text = table_of(result)
+    assert found["1e-4"]["ratio"] == "0.650 (0.630 to 0.670)"
+    assert found["1e-4"]["ratio without top-k"] == "0.550 (0.600 to 0.640)"
+    said = f"The texts were drawn with {words}, so their ratio cannot be compared with the book's"
+    assert said in text and said in " ".join(terminal_summary(runs_of([result])).split())
+
+
+def test_a_diverged_run_has_no_numbers():
+    found, _ = table_of(result_of(1e-3), diverged())
+    assert found["1e0"]["training loss"] == "diverged after step 2: no model"
+    assert set(list(found["1e0"].values())[2:]) == {""}
+    found, _ = table_of(diverged(losses=()))  # nothing was ever trained
+    assert found["1e0"]["held-out loss"] == "diverged after step 0: no model"
+    assert "training loss" not in found["1e0"] and found["base model"]["held-out loss"] == "4.000"
+
+
+def test_a_loss_over_a_part_says_so():
+    assert "During training" not in table(runs_of([result_of()]))
+    part = result_of(held_out_tokens=50_000, held_out_on_the_way=8192)
+    assert "During training the held-out loss is that of the first 8,192 of 50,000 tokens" in table(runs_of([part]))
+
+
+def test_what_exploded_has_no_thousandths():
+    assert [number(x) for x in (None, 0.1234, 9999.0, 193594.142)] == ["–", "0.123", "9999.000", "193,594"]
+
+
+def test_over_the_seeds_the_verdicts_are_counted():
+    """Ratios 0.50 and 0.52: mean 0.51, standard deviation 0.02 / sqrt(2); an interval is 3.92 of them wide."""
+    made = [result_of(1e-3, seed, train_loss=FALLING, after=evaluation(r)) for seed, r in enumerate((0.5, 0.52))]
+    first, second = (with_losses(result, [5.0, 4.5, 4.2 + seed, 4.6]) for seed, result in enumerate(made))
+    second["after"] |= {"copied": 0.003, "copied_ci": [0.0021, 0.004]}
+    found = rows(over_seeds(runs_of([first, second, result_of(1e-4)])))
+    assert list(found) == ["1e-3"]  # of 1e-4 there is one
+    cells = found["1e-3"]
+    assert cells["seeds"] == "2" and cells["ratio"] == "0.510 sd 0.014 (0.500 to 0.520)"
+    assert cells["sd of the ratio's writing"] == "0.010" and cells["copied (%)"] == "0.2 sd 0.1 (0.1 to 0.3)"
+    assert cells["lowest held-out loss (step)"] == "4.350 sd 0.212 (4.200 to 4.500)"
+    assert cells["held-out loss"] == "4.600 sd 0.000 (4.600 to 4.600)" and "minutes" not in cells
+    assert cells["verdicts (seeds)"] == "learns 2/2; over-fits 2/2; copies 1/2"
+    other = result_of(1e-4)
+    assert "fits best" not in "".join(over_seeds(runs_of([first, second, other, other | {"seed": 1}])))
+    assert over_seeds(runs_of([first])) == []
+    text = table(runs_of([first, second]))
+    assert "seeds 0, 1.\n" in text and "\n".join(over_seeds(runs_of([first, second]))).strip() in text
+    one_left = rows(over_seeds(runs_of([first, diverged(1e-3, seed=1)])))["1e-3"]
+    assert one_left["ratio"] == "0.500" and "diverged 1/2" in one_left["verdicts (seeds)"]
+    none_left = rows(over_seeds(runs_of([diverged(), diverged(seed=1)])))["1e0"]
+    assert none_left["ratio"] == none_left["sd of the ratio's writing"] == "–"
+
+
+# In a terminal
+
+
+def written(text: str) -> list[dict]:
+    return [{"pieces": [text[:3], text[3:]]}, {"pieces": ["no such prompt"]}]
+
+
+def test_the_terminals_table_and_texts():
+    results = [result_of(3e-3, after=evaluation(0.557, continuations=written("x" * 10 + " word" * 100)))]
+    results.append(diverged(3e-1))
+    for result in results:
+        result["prompts"][0] = "I had\n\x1b[2Jupon my back."
+    lines = terminal_summary(runs_of(results)).split("\n")
+    assert lines[3:8] == [
+        "           training held-out lowest (step) ratio distinct-2 copied % moved min",
+        "base model    4.000    4.000             – 0.500      0.700      0.1 0.050   –",
+        "3e-1       diverged        –     4.000 (0)     –          –        –     – 2.0",
+        "3e-3          4.000    4.000     4.000 (0) 0.557      0.700      0.1 0.050 2.0",
+        "the book          –        –             – 0.531      0.770      0.0     –   –",
+    ]
+    few = terminal_summary(runs_of([nothing_held_out(result_of())])).split("\n")
+    assert few[3] == "            training  ratio  distinct-2  copied %  moved  min"  # there is room
+    assert lines[-6] == 'After "I had [2Jupon my back."'
+    assert lines[-5] == "base      My father was a mercer at Bideford. I sailed"
+    assert lines[-4] == "3e-3      xxxxxxxxxx word word word word word word word word word word word word"
+    assert lines[-2].endswith(" word ...") and lines[-1].startswith("the book  My father")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"after": None},
+        {"after": None, "train_loss": []},
+        {"train_loss": [10.905, 123456.7]},
+        {"after": evaluation(held_out={"loss": 98765.4}, forgetting={"base_texts": {"kl": 54321.0}})},
+        {"after": evaluation(continuations=written("long" * 100))},
+        {"after": evaluation(continuations=written("\x1b[2J\r\n" + "a line\n" * 40))},
+        {"after": evaluation(continuations=written(""))},
+    ],
+)
+def test_nothing_is_wider_than_the_terminal(changes):
+    results = [result_of(lr, seed, **changes) for lr in (2.5e-10, 1e30) for seed in (8, 10)]
+    text = terminal_summary(runs_of(results))
+    assert max(map(len, text.split("\n"))) <= 80
+    assert not set(text) & {"\r", "\x1b", "\t"}
+    shown = [row for row in text.split("\n")[:12] if row.startswith(("2.5e-10, seed ", "1e30, seed "))]
+    assert len(shown) == 4 and all(("diverged" in row) == (changes.get("after", "") is None) for row in shown)
+    assert "ratio" in text.split("\n")[3]
+
+
+def test_lines_are_joined_and_the_terminal_is_safe():
+    assert readable(" the\nisland, \n \n\nand\tthe\x1b[2J\x07 ship\r\n") == "the island,\n\nand the [2J ship"
+    assert readable("\n\n") == ""
