@@ -59,7 +59,6 @@ TABLE = {
             (".triu(1)", ".triu(2)", "attention written out: it sees one token of the future"),
             (".triu(1)", ".triu()", "attention written out: no token sees itself"),
             (".softmax(-1)  #", ".softmax(-2)  #", "attention written out: softmax over the queries"),
-            ("is_causal=True", "is_causal=False", "attention is not causal: it sees the future"),
             ("y.transpose(1, 2).flatten(2)", "y.reshape(len(y), y.shape[2], -1)", "heads merged without the transpose"),
             ("z.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)",
              "z.view(B, self.n_head, T, C // self.n_head)", "heads split without the transpose"),
@@ -94,6 +93,9 @@ TABLE = {
             ("self.attn(self.ln_1(x), attend)", "self.attn(self.ln_1(x))", "what was read is forgotten"),
         ],
     },
+    "model/speed/attention.py": {
+        "model/test_gpt2.py": [("is_causal=True", "is_causal=False", "attention is not causal: it sees the future")],
+    },
     "model/sampling.py": {
         "model/test_sampling.py": [
             ("logits.argmax(-1)", "logits.argmin(-1)", "greedy takes the least likely"),
@@ -127,7 +129,6 @@ TABLE = {
             ("logits.index_fill_(1, banned, -torch.inf)", "pass", "banned tokens are drawn"),
             ("model.eval()", "pass", "dropout while writing"),
             ("model.train()", "pass", "training mode is not put back"),
-            ("tokens.clone()", "tokens", "the caller cannot change what was written"),
         ],
         "train/speed/test_speed.py": [
             ("centred_head(weight, weight.dtype)", "weight", "logits of -100 are rounded to bfloat16 as they are"),
@@ -185,13 +186,12 @@ TABLE = {
             ("optimizer.zero_grad()", "pass", "gradients add up from step to step"),
             ("yield loss", "yield next_token_loss(model, inputs, targets).item()",
              "the loss is measured after the step"),
-            ("settings.seq_len, settings.seed, sample)", "settings.seq_len, 0, sample)", "the seed is ignored"),
-            ("settings.seed, sample)", "settings.seed, 0)", "every sample has the same batch"),
+            ("settings.seq_len, settings.seed, step)", "settings.seq_len, 0, step)", "the seed is ignored"),
+            ("settings.seed, step)", "settings.seed, 0)", "every step has the same batch"),
             ("if not (math.isfinite(loss) and math.isfinite(length)):", "if False:",
              "goes on after a loss of inf"),
             ("model.eval()", "pass", "the model is left in training mode"),
             ("model.train()", "pass", "no dropout although the model has one"),
-            ("lr, weight_decay=settings.weight_decay)", "lr)", "weight decay is not passed on"),
         ],
         "train/run/test_interruption.py::test_a_gradient_that_is_no_number_stops_the_loop_before_the_step": [
             ("(math.isfinite(loss) and math.isfinite(length))", "math.isfinite(loss)", "a step with a gradient of inf"),
@@ -207,13 +207,12 @@ TABLE = {
     },
     "train/experiment.py": {
         "train/test_experiment.py": [
-            ("tokens[: len(tokens) - held_out]", "tokens", "the held-out text is trained on"),
-            ("vocab_size=tokenizer.n_vocab, banned=banned", "vocab_size=tokenizer.n_vocab", "banned ids are drawn"),
-            ("frequent, sampling, vocab", "frequent, Sampling(), vocab", "the sampling settings are ignored"),
-            ("lr, training)", "lr, Training(samples=samples))", "further settings are ignored"),
-            ("dropout=training.dropout", "dropout=0.0", "dropout is ignored"),
+            ("baseline.training_tokens", "baseline.tokens", "the held-out text is trained on"),
+            ("sampling=sampling, ", "", "the sampling settings are ignored"),
+            ("Training(samples, **fields)", "Training(samples)", "further settings are ignored"),
+            ("weight_decay=training.weight_decay", "weight_decay=0.01", "weight decay is not passed on"),
             ("torch.manual_seed(training.seed)", "pass", "dropout does not repeat"),
-            (" if len(losses) == samples else None", "", "a diverged model is measured"),
+            ("    losses, after = [], None\n", "    losses, after = [], before\n", "a diverged model has a ratio"),
         ],
     },
     "evaluate/ratio.py": {
