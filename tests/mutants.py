@@ -404,9 +404,9 @@ def draw(number: int, seed: int, room: str = "") -> list[Fault]:
     random.Random(seed).shuffle(faults)
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
-        if (fault.file, fault.old.strip(), fault.new.strip()) not in EQUIVALENT:
-            kinds.setdefault(fault.breaks, []).append(fault)
-    return [fault for turn in zip_longest(*kinds.values()) for fault in turn if fault][:number]
+        kinds.setdefault(fault.breaks, []).append(fault)
+    drawn = [fault for turn in zip_longest(*kinds.values()) for fault in turn if fault]
+    return [fault for fault in drawn if (fault.file, fault.old.strip(), fault.new.strip()) not in EQUIVALENT][:number]
 
 
 def run_tests(folder: Path, tests: str, *options: str, limit: int = TIME_LIMIT) -> tuple[int | None, str]:
