@@ -200,7 +200,9 @@ class Baseline:
         copied = copied_share(texts, self.index, self.min_copy_length)  # (S,)
         _, _, length, position = longest_copied(texts, self.index)
         # distinct-2 falls as texts are added: models and book are compared over equally many.
-        count = self.sampling.sequences if self.book_texts is None else min(self.sampling.sequences, len(self.book_texts))
+        count = (
+            self.sampling.sequences if self.book_texts is None else min(self.sampling.sequences, len(self.book_texts))
+        )
         passage = self.tokenizer.decode(self.training_tokens[position : position + length].tolist())
         return {
             "copied": float(copied.mean()),

@@ -3,8 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -138,69 +136,30 @@ def run_label(lr: float, seed: int, several_seeds: bool) -> str:
     return lr_label(lr) + (f", seed {seed}" if several_seeds else "")
 
 
-@dataclass(frozen=True)
 class Run:
-    """A finished run: its result, its name among the others, and the numbers that are asked for again and again."""
+    """A finished run: its result, its name among others, and the numbers that tables and figures need again and again."""
 
-    result: Result
-    label: str
-    folder: Path | None = None
-
-    @property
-    def lr(self) -> float:
-        return self.result["lr"]
-
-    @property
-    def seed(self) -> int:
-        return self.result["seed"]
-
-    @property
-    def before(self) -> Evaluation:
-        return self.result["before"]
+    def __init__(self, result: Result, label: str, folder: Path | None = None):
+        self.result, self.label, self.folder = result, label, folder
+        self.lr, self.seed = result["lr"], result["seed"]
+        self.before, self.after = result["before"], result["after"]
+        self.train_loss, self.held_out = result["train_loss"], result["held_out_loss"]
+        self.minutes = sum(result["environment"]["seconds"].values()) / 60
+        settings = result["settings"]
+        # How the texts differ from the model's own probabilities. If they do, their ratio cannot be compared with the
+        # book's: top-k never draws the rare tokens, so a model that had learned the book perfectly would exceed it.
+        temperature = "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
+        self.truncated = f"top-k {settings['top_k']}" if settings["top_k"] else temperature
 
     @property
-    def after(self) -> Evaluation | None:
-        return self.result["after"]
-
-    @property
-    def train_loss(self) -> list[float]:
-        return self.result["train_loss"]
-
-    @property
-    def held_out(self) -> list[tuple[int, float]]:
-        """(step, loss in nats per token) during training; empty if nothing was held out."""
-        return self.result["held_out_loss"]
-
-    @cached_property
     def last_loss(self) -> float:
         """Mean training loss over the last tenth of the steps, in nats: one batch alone says little."""
         return float(np.mean(self.train_loss[-max(1, len(self.train_loss) // 10) :]))
 
-    @cached_property
+    @property
     def lowest_held_out(self) -> tuple[int, float]:
         """(step, nats per token) at which the held-out loss was lowest, the first of equals."""
         return min(self.held_out, key=lambda pair: pair[1])
-
-    @property
-    def kl(self) -> float:
-        """KL(base || tuned) on the base model's own texts, nats per token."""
-        return self.after["forgetting"]["base_texts"]["kl"]
-
-    @property
-    def minutes(self) -> float:
-        return sum(self.result["environment"]["seconds"].values()) / 60
-
-    @cached_property
-    def truncated(self) -> str:
-        """How the texts differ from the model's own probabilities: "top-k 50", "temperature 0.8", "" if not at all.
-
-        If they differ, the ratio cannot be compared with the book's: top-k never draws the rare tokens, so a model that
-        had learned the book perfectly would exceed it.
-        """
-        settings = self.result["settings"]
-        if settings["top_k"]:
-            return f"top-k {settings['top_k']}"
-        return "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
 
     def path(self, *names: str) -> list[tuple[float, ...]]:
         """The figures called `names` at every point of the training where all were measured."""

@@ -246,7 +246,9 @@ def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
     lines = [["", *(column.short for column in columns)]]
     for row in rows:
         cells = [column.cell(row)[0] for column in columns]
-        lines.append([row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])])
+        lines.append(
+            [row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])]
+        )
     widths = [max(map(len, column)) for column in zip(*lines)]
     if sum(widths) + len(widths) - 1 > WIDTH:
         return aligned(rows, columns[:-1])

@@ -46,13 +46,6 @@ class Verdict:
     when: str = ""
 
 
-@dataclass(frozen=True)
-class NotMade:
-    name: str  # of the verdict
-    run: str  # of which run, "" for all of them
-    reason: str
-
-
 def held_out_loss(run: Run, when: str) -> float:
     """The loss on the held-out text "before" or "after" training, in nats per token."""
     if run.result[when]["held_out"] is None:
@@ -81,8 +74,8 @@ def diverged(run: Run) -> Found | None:
 
 
 def loss_spike(run: Run) -> tuple[int, int] | None:
-    """Where the training loss rose above its first value: (the last of the five steps whose mean is highest, the step at
-    which it was back, one beyond the last if never); None if it did not rise."""
+    """Where the training loss rose above its first value: (the last of the five steps whose mean is highest, the step
+    at which it was back, one beyond the last if never); None if it did not rise."""
     losses = np.array(run.train_loss)
     if len(losses) < IN_A_ROW:
         return None
@@ -134,7 +127,9 @@ def over_fits(run: Run) -> Found | None:
 
 def ends_worse(run: Run) -> Found | None:
     first, last = held_out_loss(run, "before"), held_out_loss(run, "after")
-    return Found("", f"held-out loss {first:.3f} before, {last:.3f} after") if last > (1 + LOSS_CHANGE) * first else None
+    return (
+        Found("", f"held-out loss {first:.3f} before, {last:.3f} after") if last > (1 + LOSS_CHANGE) * first else None
+    )
 
 
 def copies(run: Run) -> Found | None:
@@ -277,19 +272,24 @@ def perplexity(loss: float) -> str:
     return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def judge(runs: list[Run]) -> tuple[list[Verdict], list[NotMade]]:
-    """All verdicts on `runs` (see `find_runs`), and those that could not be made because a number is missing."""
-    verdicts, not_made = [], []
+def judge(runs: list[Run]) -> tuple[list[Verdict], dict[tuple[str, str], list[str]]]:
+    """All verdicts on `runs` (see `find_runs`).
+
+    Returns:
+        them, and {(rule, reason): labels of runs} of those that could not be made because a number is missing; the
+        rule about all runs has no label.
+    """
+    verdicts, not_made = [], {}
     try:
         verdicts.append(fits_best(runs))
     except NotMeasured as reason:
-        not_made.append(NotMade("fits best", "", str(reason)))
+        not_made[FITS_BEST[0], str(reason)] = []
     for run in runs:
         for rule in RULES if run.after else (DIVERGED, A_TRIAL):
             try:
                 found = rule.holds(run)
             except NotMeasured as reason:
-                not_made.append(NotMade(rule.name, run.label, str(reason)))
+                not_made.setdefault((rule.name, str(reason)), []).append(run.label)
                 continue
             if found:
                 sentence = f"{run.label} {' '.join(filter(None, (rule.name, found.when)))}: {found.why}."
@@ -301,7 +301,8 @@ def conclusion(runs: list[Run]) -> list[str]:
     """What the runs say, in sentences: the same for the terminal, the table and the page."""
     verdicts, not_made = judge(runs)
     sentences = [verdict.sentence for verdict in verdicts if verdict.seed is None]
-    sentences += [f"Which learning rate fits best cannot be said: {n.reason}." for n in not_made if not n.run]
+    unknown = [reason for (_, reason), labels in not_made.items() if not labels]
+    sentences += [f"Which learning rate fits best cannot be said: {reason}." for reason in unknown]
     parts, unmarked = [], []
     for lr in dict.fromkeys(run.lr for run in runs):
         mine = [v for v in verdicts if v.lr == lr and v.seed is not None and v.name != A_TRIAL.name]

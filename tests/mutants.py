@@ -238,8 +238,7 @@ TABLE = {
 # fmt: on
 
 # Faults that change no result, as (file, old line, new line): why. They are not drawn.
-EQUIVALENT = {
-}
+EQUIVALENT = {}
 
 ROOMS = ("data", "model", "train", "evaluate")
 ALWAYS = ("train/test_train.py", "evaluate/test_evaluate.py")  # they run the whole product, so they concern every fault

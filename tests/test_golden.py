@@ -16,7 +16,9 @@ import torch
 from train import sweep
 
 GOLDEN = Path(__file__).with_name("golden")
-FLAGS = "--lrs 1e-2 1e-3 1e-4 --samples 24 --batch-size 4 --seq-len 16 --holdout 0.3 --eval-sequences 8 --eval-tokens 12"
+FLAGS = (
+    "--lrs 1e-2 1e-3 1e-4 --samples 24 --batch-size 4 --seq-len 16 --holdout 0.3 --eval-sequences 8 --eval-tokens 12"
+)
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e-?\d+)?")
 
 

@@ -7,7 +7,6 @@ its style in report.css.
 import base64
 import tempfile
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from data.settings import RATINGS_FILE
@@ -17,7 +16,7 @@ from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, RESULT_FILE, TITLES, Run, describe, find_runs, lr_label
 from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
-from evaluate.verdicts import FITS_BEST, RULES, NotMade, conclusion, judge
+from evaluate.verdicts import FITS_BEST, RULES, conclusion, in_words, judge
 from model.hub import file_sha256
 
 
@@ -63,7 +62,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         seed_rows=seed_rows(runs),
         seeds_lead=SEEDS_LEAD,
         verdicts=verdicts,
-        not_judged=not_judged(not_made),
+        not_judged=[f"{name} ({in_words(labels or ['all runs'])}): {why}" for (name, why), labels in not_made.items()],
         rules=[FITS_BEST, *((rule.name, rule.words) for rule in RULES)],
         main_figures=[figure for figure in shown if figure[0] in main],
         other_figures=[figure for figure in shown if figure[0] not in main],
@@ -76,19 +75,6 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         min_copy_length=max(run.result["least_copy"] for run in runs),
         **provenance(runs),
     )
-
-
-def not_judged(not_made: list[NotMade]) -> list[str]:
-    """Which verdicts the results have no numbers for, and why: one line for the runs with the same reason."""
-
-    def by_reason(one: NotMade) -> tuple[str, str]:
-        return one.name, one.reason
-
-    lines = []
-    for (name, reason), group in groupby(sorted(not_made, key=by_reason), key=by_reason):
-        labels = ", ".join(filter(None, (one.run for one in group)))
-        lines.append(f"{name}{f' ({labels})' if labels else ''}: {reason}")
-    return lines
 
 
 def provenance(runs: list[Run]) -> dict:

@@ -166,13 +166,10 @@ def plot_loss(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
 
 def limit_losses(ax: Axes, runs: list[Run]) -> None:
     """Let a loss that exploded leave the picture at its top: on its scale all others would be one flat line."""
-    if ax.get_ylim()[1] > loss_limit(runs):
-        ax.set_ylim(top=loss_limit(runs), bottom=lowest_loss(runs) - 0.05 * loss_limit(runs))
-
-
-def lowest_loss(runs: list[Run]) -> float:
-    held_out = (loss for run in runs for _, loss in run.held_out)
-    return min([*(loss for run in runs for loss in run.train_loss), *held_out])
+    top = loss_limit(runs)
+    if ax.get_ylim()[1] > top:
+        losses = (loss for run in runs for loss in (*run.train_loss, *(loss for _, loss in run.held_out)))
+        ax.set_ylim(top=top, bottom=min(losses) - 0.05 * top)
 
 
 def plot_ratio(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
@@ -181,16 +178,18 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
     """
     lrs = list(dict.fromkeys(run.lr for run in runs))
+    truncated = any(run.truncated for run in runs)
     for i, lr in enumerate(lrs):
         of_lr, colour = [run for run in runs if run.lr == lr], styles[lr]["color"]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
             measured = [m for run in of_lr if (m := run.result[when])]
             if measured:
                 draw_bar(ax, i + offset, measured, colour, before=when == "before", small=len(lrs) > SEVERAL)
-                draw_untruncated(ax, i + offset, [run for run in of_lr if run.result[when]], when)
+                if truncated:  # only this mark can be compared with the book's line
+                    ax.plot(i + offset, np.mean([m["untruncated_ratio"] for m in measured]), **UNTRUNCATED)
             else:
                 ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
-    book, truncated = runs[0].result["book_ratio"], any(run.truncated for run in runs)
+    book = runs[0].result["book_ratio"]
     ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2, label=f"the book: {book:.3f}")
     measured = [m for run in runs for m in (run.before, run.after) if m]
     tops = [max(m["ratio_ci"][1], m["untruncated_ratio"] if truncated else 0) for m in measured]
@@ -223,12 +222,6 @@ def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     place = {"ha": "center", "va": "bottom", "rotation": 90 if small else 0, "fontsize": 8 if small else 10}
     ax.text(x, max(high, *ratios) + 0.008, f"{ratio:.3f}", bbox=behind, **place)
-
-
-def draw_untruncated(ax: Axes, x: float, runs: list[Run], when: str) -> None:
-    """Mark on a bar the ratio without top-k at temperature 1, the only one to compare with the book's line."""
-    if any(run.truncated for run in runs):
-        ax.plot(x, np.mean([run.result[when]["untruncated_ratio"] for run in runs]), **UNTRUNCATED)
 
 
 def plot_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:

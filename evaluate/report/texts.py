@@ -14,45 +14,33 @@ class Part(NamedTuple):
     passage: str = ""  # of the book, around what was copied
 
 
-class Prompt(NamedTuple):
-    text: str
-    columns: list[tuple[str, list[Part]]]  # who wrote, and the continuation
-
-
-class Way(NamedTuple):
-    """How the continuation of one prompt changes while a model learns."""
-
-    prompt: str
-    rates: list[tuple[str, list[tuple[int, list[Part]]]]]  # of each learning rate: (step, continuation)
-
-
-def texts(runs: list[Run]) -> list[Prompt]:
-    """What the base model, each run and the book wrote after each prompt."""
+def texts(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[Part]]]]]:
+    """(prompt, [(who wrote, continuation)]) of the base model, each run and the book, for each prompt."""
     first = runs[0]
     finished = [(run.label, run.after) for run in runs if run.after]
     writers = [("base model", first.before), *finished, ("the book", first.result["book"])]
     shown = []
     for i, prompt in enumerate(first.result["prompts"]):
-        columns = [
-            (label, marked(written["continuations"][i], f"copy-{i}-{k}")) for k, (label, written) in enumerate(writers)
-        ]
-        shown.append(Prompt(flowing(prompt), columns))
+        written = [(who, marked(found["continuations"][i], f"copy-{i}-{k}")) for k, (who, found) in enumerate(writers)]
+        shown.append((flowing(prompt), written))
     return shown
 
 
-def as_it_learns(runs: list[Run]) -> list[Way]:
-    """The continuations during training, prompt by prompt; of several seeds the first that has them."""
-    kept_by_lr: dict[float, list[EvalPoint]] = {}
+def as_it_learns(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[tuple[int, list[Part]]]]]]]:
+    """(prompt, [(learning rate, [(step, continuation)])]) during training; of several seeds the first."""
+    points_of: dict[float, list[EvalPoint]] = {}
     for run in runs:
         kept = [point for point in run.result["checkpoints"] if "continuations" in point]
         if len(kept) > 1:
-            kept_by_lr.setdefault(run.lr, kept)
-    ways: dict[int, Way] = {}
-    for k, (lr, kept) in enumerate(kept_by_lr.items()):
-        for i in range(len(kept[0]["continuations"])):
-            steps = [(p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{p['sample']}")) for p in kept]
-            ways.setdefault(i, Way(flowing(runs[0].result["prompts"][i]), [])).rates.append((lr_label(lr), steps))
-    return list(ways.values())
+            points_of.setdefault(run.lr, kept)
+    shown = []
+    for i in range(min((len(kept[0]["continuations"]) for kept in points_of.values()), default=0)):
+        rates = [
+            (lr_label(lr), [(p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{p['sample']}")) for p in kept])
+            for k, (lr, kept) in enumerate(points_of.items())
+        ]
+        shown.append((flowing(runs[0].result["prompts"][i]), rates))
+    return shown
 
 
 def how_drawn(result: Result) -> str:

@@ -410,7 +410,9 @@ def test_the_book_without_network(monkeypatch):
     with pytest.raises(ConnectionError, match="cannot fetch the book .*refused.*--text FILE"):
         cached_gulliver("http://127.0.0.1:9/pg829.txt")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with pytest.raises(ConnectionError, match="a SOCKS proxy is set, which Python.s urllib does not use.; .*--text FILE"):
+    with pytest.raises(
+        ConnectionError, match="a SOCKS proxy is set, which Python.s urllib does not use.; .*--text FILE"
+    ):
         cached_gulliver("http://127.0.0.1:9/pg829.txt")
 
 

@@ -1,6 +1,5 @@
 """The model against the NumPy reference, on weights that are all far from their initial values."""
 
-
 import numpy as np
 import pytest
 import torch

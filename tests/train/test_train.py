@@ -213,7 +213,9 @@ def test_a_run_folder_is_a_model_folder(swept, command, model_folder, text_file,
         assert code == 0, err
         line = printed.splitlines()[2]
         ratio, own = measured["ratio"], measured["untruncated_ratio"]
-        assert f"| islands | {written} | {ratio:.3f} (" in line and f"| {own:.3f} | {result['book_ratio']:.3f} |" in line
+        assert (
+            f"| islands | {written} | {ratio:.3f} (" in line and f"| {own:.3f} | {result['book_ratio']:.3f} |" in line
+        )
     code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--top-k", 0, "--eval-sequences", 5)
     assert code == 0 and "5 x 10 tokens, temperature 1, top-k off, seed 0" in printed
     changed = shutil.copytree(out / "lr-1e-2", tmp_path / "changed")

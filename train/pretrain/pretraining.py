@@ -116,7 +116,12 @@ def make_model(
 
 
 def pretrain(
-    tokens: Tensor, held_out: Tensor, held_out_bytes: int, recipe: Recipe, checkpointer: Checkpointer, evaluate_every: int
+    tokens: Tensor,
+    held_out: Tensor,
+    held_out_bytes: int,
+    recipe: Recipe,
+    checkpointer: Checkpointer,
+    evaluate_every: int,
 ) -> dict:
     """Train the checkpointer's model in place, from its saved state if there is one.
 

@@ -71,7 +71,9 @@ class Checkpointer:
             save_checkpoint(self.file, self.tensors() | rng, info)
             self.saved_steps = steps
         except OSError as error:
-            tqdm.write(f"warning: the checkpoint after step {steps} was not saved ({error}); training goes on without it")
+            tqdm.write(
+                f"warning: the checkpoint after step {steps} was not saved ({error}); training goes on without it"
+            )
         self.saved_at = time.monotonic()
         self.took = self.saved_at - began
         return self.saved_steps == steps

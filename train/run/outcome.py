@@ -19,9 +19,7 @@ from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
 
 
-def result_of(
-    baseline: Baseline, job: Job, history: dict, after: Evaluation | None, diverged: str | None
-) -> Result:
+def result_of(baseline: Baseline, job: Job, history: dict, after: Evaluation | None, diverged: str | None) -> Result:
     """Everything that is known of a finished run.
 
     Args:

@@ -121,9 +121,7 @@ def train_on(model: GPT2, batch: Sequence[int], expected: Published, dtype: torc
     row = torch.tensor(batch, device=model.wte.weight.device)  # (B T + 1,)
     inputs, targets = (ids.view(expected.batch_size, expected.seq_len) for ids in (row[:-1], row[1:]))  # (B, T) each
     gradients = plain_gradients if dtype == torch.float32 else fast_gradients(dtype)
-    optimizer = AdamW(
-        model.parameters(), expected.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=expected.weight_decay
-    )
+    optimizer = AdamW(model.parameters(), expected.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=expected.weight_decay)
     losses = []
     for _ in tqdm(expected.losses, desc="AdamW steps", unit="step", leave=False, disable=None):
         losses.append(gradients(model, inputs, targets))

@@ -176,7 +176,9 @@ def test_other_settings_do_not_go_on(pretrain, tmp_path):
 
 def test_a_state_of_an_earlier_version_is_refused_in_one_line(pretrain, tmp_path):
     pretrain(tmp_path / "model")
-    save_checkpoint(tmp_path / "model" / "work" / "checkpoint.safetensors", {"w": torch.zeros(1)}, {"step": 4, "settings": {}})
+    save_checkpoint(
+        tmp_path / "model" / "work" / "checkpoint.safetensors", {"w": torch.zeros(1)}, {"step": 4, "settings": {}}
+    )
     code, _, err = pretrain(tmp_path / "model")
     assert code == 2 and "saved by an earlier version; delete it to start anew" in err and err.count("\n") == 1
 

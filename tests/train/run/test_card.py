@@ -97,7 +97,9 @@ def test_a_run_is_never_lost_to_its_card(run, command, monkeypatch):
     folder, arguments = run
 
     def fails(result):
-        assert read_result(folder) == json.loads(json.dumps(result)) and not (folder / "checkpoint.safetensors").exists()
+        assert (
+            read_result(folder) == json.loads(json.dumps(result)) and not (folder / "checkpoint.safetensors").exists()
+        )
         raise ImportError("a library's\nname")
 
     monkeypatch.setattr("train.run.outcome.model_card", fails)

@@ -263,7 +263,11 @@ def test_a_damaged_state_is_an_error_of_one_line(command, arguments, unfinished)
     file = unfinished / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     code, printed, err = command(train_command.main, *arguments)
-    assert code == 2 and re.search("^error: .*checkpoint.safetensors is damaged .*; delete it", err) and err.count("\n") == 1
+    assert (
+        code == 2
+        and re.search("^error: .*checkpoint.safetensors is damaged .*; delete it", err)
+        and err.count("\n") == 1
+    )
     file.unlink()
     assert command(train_command.main, *arguments)[0] == 0
 
@@ -315,7 +319,13 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
 def test_what_a_folder_may_hold(tmp_path):
     run, many = tmp_path / "run", tmp_path / "many"
     run.mkdir()
-    for name in ("run.json", "checkpoint.safetensors", ".tmp-7-checkpoint.safetensors", ".tmpAbCdEf", "model.safetensors"):
+    for name in (
+        "run.json",
+        "checkpoint.safetensors",
+        ".tmp-7-checkpoint.safetensors",
+        ".tmpAbCdEf",
+        "model.safetensors",
+    ):
         (run / name).touch()
     assert new_folder(run) == run
     (many / "lr-1e-4").mkdir(parents=True)
@@ -335,7 +345,9 @@ def test_too_small_a_disk_is_found_before_anything_is_written(command, arguments
     for flags, bytes_each in (((), 2 * 12 + 4), (("--no-save-model",), 2 * 12)):
         monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, bytes_each * parameters - 1))
         code, _, err = command(train_command.main, *arguments, *flags)
-        assert code == 2 and re.search(r"has 0\.0 GB free, .* need 0\.0 GB; make room", err) and err.count("\n") == 1, err
+        assert code == 2 and re.search(r"has 0\.0 GB free, .* need 0\.0 GB; make room", err) and err.count("\n") == 1, (
+            err
+        )
         assert not (tmp_path / "out").exists()
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, 24 * parameters))
     assert command(train_command.main, *arguments, "--no-save-model")[0] == 0

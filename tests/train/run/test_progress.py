@@ -41,10 +41,7 @@ def test_off_a_terminal_there_are_plain_lines(command, model_folder, text_file, 
     assert code == 0 and err == "" and "\r" not in out
     for label in ("1e-2, seed 0", "1e-2, seed 1", "1e-3, seed 0", "1e-3, seed 1"):
         assert len(re.findall("^" + measured_in(label, [5, 10, 12]), out, re.MULTILINE)) == 1, out
-    assert (
-        len(re.findall(r"^before training: ratio 0\.\d{3}, held-out loss \d\.\d{3}, in \d+ s$", out, re.M))
-        == 1
-    )
+    assert len(re.findall(r"^before training: ratio 0\.\d{3}, held-out loss \d\.\d{3}, in \d+ s$", out, re.M)) == 1
     closed = out[out.index("What the learning rate") :].split(str(tmp_path))[0]
     assert max(map(len, closed.split("\n"))) <= 80
 
@@ -99,6 +96,9 @@ def test_times_have_two_digits_or_so():
 
 def test_the_sum_of_a_run():
     result = {
+        "lr": 3e-3,
+        "seed": 0,
+        "settings": {"top_k": 50, "temperature": 1.0},
         "train_loss": [3.861, *[2.0] * 18, 1.893],
         "held_out_loss": [[0, 3.742], [5, 3.7419], [20, 5.143]],
         "before": {"ratio": 0.431},
