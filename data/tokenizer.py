@@ -33,10 +33,6 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
     Returns:
         a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`. Tokens that somebody has added, such as `[PAD]`,
         are none of its own: GPT-2 has no use for them.
-
-    Raises:
-        FileNotFoundError: its files are missing.
-        ValueError: they are not a byte-level BPE, or do not belong together.
     """
     vocab, pairs = read_vocabulary(Path(folder))
     in_order = [*byte_alphabet().values(), *("".join(pair) for pair in pairs)]
@@ -60,11 +56,7 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
 
 
 def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The ids of the tokens in `folder`, without those that were added to GPT-2's, and the merges.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load_tokenizer`.
-    """
+    """The ids of the tokens in `folder`, without those that were added to GPT-2's, and the merges."""
     vocab_file, merges_file, whole = (folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
     try:
         if vocab_file.is_file() and merges_file.is_file():
@@ -81,12 +73,7 @@ def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]
 
 
 def in_one_file(content: dict) -> tuple[dict[str, int], list[list[str]]]:
-    """Vocabulary and merges of a `tokenizer.json`.
-
-    Raises:
-        ValueError: it cuts text up in another way than GPT-2's.
-        LookupError, TypeError, AttributeError: it is none.
-    """
+    """Vocabulary and merges of a `tokenizer.json`."""
     words, model = content["pre_tokenizer"], content["model"]
     gpt2s = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
     if gpt2s != {name: words.get(name, True) for name in gpt2s} or content.get("normalizer"):

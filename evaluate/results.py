@@ -137,7 +137,7 @@ def run_label(lr: float, seed: int, several_seeds: bool) -> str:
 
 
 class Run:
-    """A finished run: its result, its name among others, and the numbers that tables and figures need again and again."""
+    """A finished run: its result, its name among others, and the numbers that tables and figures need."""
 
     def __init__(self, result: Result, label: str, folder: Path | None = None):
         self.result, self.label, self.folder = result, label, folder

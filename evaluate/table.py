@@ -97,7 +97,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def columns_of(runs: list[Run]) -> list[Column]:
-    """The columns that have something to say of `runs`: without top-k its column would repeat the ratio, for example."""
+    """The columns that are not empty for `runs`; without top-k one column would repeat the ratio."""
     filled = rows_of(runs)
     columns = [c for c in COLUMNS if any(c.value(row) is not None for row in filled)]
     return [c for c in columns if c.title != "ratio without top-k" or any(run.truncated for run in runs)]
@@ -226,48 +226,25 @@ def terminal_summary(runs: list[Run]) -> str:
     def wrapped(text: str) -> str:
         return textwrap.fill(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
 
-    return "\n".join(
-        [
-            wrapped(f"What the learning rate does to a fine-tune: {describe(runs)}."),
-            "",
-            *aligned(rows_of(runs), [column for column in columns_of(runs) if column.short]),
-            "",
-            wrapped(notes(runs)),
-            "",
-            *(wrapped(f"- {sentence}") for sentence in conclusion(runs)),
-            "",
-            *samples_of(runs, wrapped),
-        ]
-    )
-
-
-def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
-    """The table for a terminal, without the last of `columns` if it would be wider than WIDTH."""
-    lines = [["", *(column.short for column in columns)]]
-    for row in rows:
-        cells = [column.cell(row)[0] for column in columns]
-        lines.append(
-            [row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])]
-        )
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    if sum(widths) + len(widths) - 1 > WIDTH:
-        return aligned(rows, columns[:-1])
-    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
-    return [gap.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-
-
-def samples_of(runs: list[Run], wrapped: Callable[[str], str]) -> list[str]:
-    """What the base model, each run and the book write after the first prompt, in up to LINES lines each."""
-    first = runs[0]
-    written = [("base", first.before), *((run.label, run.after) for run in runs if run.after)]
-    written.append(("the book", first.result["book"]))
-    indent = max(len(name) for name, _ in written) + 2
-    lines = [wrapped(f'After "{one_line(first.result["prompts"][0])}"')]
-    for name, found in written:
+    lines = [
+        wrapped(f"What the learning rate does to a fine-tune: {describe(runs)}."),
+        "",
+        *lines,
+        "",
+        wrapped(notes(runs)),
+        "",
+        *(wrapped(f"- {sentence}") for sentence in conclusion(runs)),
+        "",
+        wrapped(f'After "{one_line(runs[0].result["prompts"][0])}"'),
+    ]
+    texts = [("base", runs[0].before), *((run.label, run.after) for run in runs if run.after)]
+    texts.append(("the book", runs[0].result["book"]))
+    indent = max(len(name) for name, _ in texts) + 2
+    for name, found in texts:
         text = one_line("".join(found["continuations"][0]["pieces"]))
         rows = textwrap.wrap(text, WIDTH - indent, max_lines=LINES, placeholder=" ...") or [""]
         lines += [f"{name if i == 0 else '':<{indent}}{row}".rstrip() for i, row in enumerate(rows)]
-    return lines
+    return "\n".join(lines)
 
 
 def readable(text: str) -> str:

@@ -24,17 +24,14 @@ class NotMeasured(Exception):
     """A number that a verdict needs is not in the result."""
 
 
-class Found(NamedTuple):
-    """What a rule found in one run."""
-
-    when: str  # completes the rule's name: "from step 40 on"
-    why: str  # the numbers
+# What a rule finds in a run: words that complete its name ("from step 40 on"), and the numbers; None: nothing.
+Found = tuple[str, str] | None
 
 
 class Rule(NamedTuple):
     name: str  # what the run does: "copies"
     words: str  # when the rule holds, for readers
-    holds: Callable[[Run], Found | None]
+    holds: Callable[[Run], Found]
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,10 @@ def percent_with_interval(share: float, interval: Interval) -> str:
     return f"{percent(share)} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
 
 
-def diverged(run: Run) -> Found | None:
+def diverged(run: Run) -> Found:
     if run.after:
         return None
-    return Found(f"after step {len(run.train_loss)}", "the loss is not a finite number from there on")
+    return (f"after step {len(run.train_loss)}", "the loss is not a finite number from there on")
 
 
 def loss_spike(run: Run) -> tuple[int, int] | None:
@@ -87,7 +84,7 @@ def loss_spike(run: Run) -> tuple[int, int] | None:
     return highest + IN_A_ROW, highest + int(back[0]) + IN_A_ROW if len(back) else len(losses) + 1
 
 
-def too_large_a_step(run: Run) -> Found | None:
+def too_large_a_step(run: Run) -> Found:
     if (found := loss_spike(run)) is None:
         return None
     highest, back = found
@@ -96,19 +93,19 @@ def too_large_a_step(run: Run) -> Found | None:
         f"training loss {losses[0]:.3f} at the first step, {np.mean(losses[highest - IN_A_ROW : highest]):.3f} over "
         f"steps {highest - IN_A_ROW + 1} to {highest}"
     )
-    return Found("", rise + (f", back at the first's by step {back}" if back <= len(losses) else ", and never back"))
+    return ("", rise + (f", back at the first's by step {back}" if back <= len(losses) else ", and never back"))
 
 
-def learns(run: Run) -> Found | None:
+def learns(run: Run) -> Found:
     (_, first), *_, (last, _) = during_training(run)
     step, lowest = run.lowest_held_out
     if lowest >= (1 - LOSS_CHANGE) * first:
         return None
     fall = f"held-out loss {first:.3f} before, {lowest:.3f} at step {step}"
-    return Found(*("to the end", f"{fall}, still falling") if step == last else (f"until step {step}", fall))
+    return ("to the end", f"{fall}, still falling") if step == last else (f"until step {step}", fall)
 
 
-def over_fits(run: Run) -> Found | None:
+def over_fits(run: Run) -> Found:
     # A spike raises the held-out loss too, and that is no over-fitting: only what follows its recovery counts.
     recovered = (loss_spike(run) or (0, 0))[1]
     measured = [pair for pair in during_training(run) if pair[0] >= recovered]
@@ -122,31 +119,31 @@ def over_fits(run: Run) -> Found | None:
     if losses[-1] <= (1 + LOSS_CHANGE) * losses[lowest] or run.last_loss >= np.mean(run.train_loss[around]):
         return None
     rise = f"held-out loss {losses[lowest]:.3f} there, {losses[-1]:.3f} at the end"
-    return Found(f"from step {since} on", f"{rise}, while the training loss goes on falling")
+    return (f"from step {since} on", f"{rise}, while the training loss goes on falling")
 
 
-def ends_worse(run: Run) -> Found | None:
+def ends_worse(run: Run) -> Found:
     first, last = held_out_loss(run, "before"), held_out_loss(run, "after")
     return (
         Found("", f"held-out loss {first:.3f} before, {last:.3f} after") if last > (1 + LOSS_CHANGE) * first else None
     )
 
 
-def copies(run: Run) -> Found | None:
+def copies(run: Run) -> Found:
     mine, base = ((measured["copied"], measured["copied_ci"]) for measured in (run.after, run.before))
     if mine[1][0] <= base[1][1]:
         return None
     shares = percent_with_interval(*mine), percent_with_interval(*base)
-    return Found("", f"{shares[0]} of its tokens lie in copied runs; base model: {shares[1]}")
+    return ("", f"{shares[0]} of its tokens lie in copied runs; base model: {shares[1]}")
 
 
-def memorised(run: Run) -> Found | None:
+def memorised(run: Run) -> Found:
     mine, base = run.after["extraction"], run.before["extraction"]
     if mine["training_ci"] is None or mine["held_out_ci"] is None:
         raise NotMeasured("too little text for extraction was trained on or held out")
     if mine["training_ci"][0] <= max(mine["held_out_ci"][1], base["training_ci"][1]):
         return None
-    return Found(
+    return (
         "",
         f"after prompts from the training text {percent_with_interval(mine['training'], mine['training_ci'])} of its "
         "tokens are the book's own next ones, after held-out prompts "
@@ -155,38 +152,28 @@ def memorised(run: Run) -> Found | None:
     )
 
 
-def trial(run: Run) -> Found | None:
-    return Found("", f"{run.result['samples']} steps are too few for an outcome") if is_trial(run) else None
-
-
-def is_trial(run: Run) -> bool:
-    return run.result["samples"] < TRIAL
-
-
 ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
-DIVERGED = Rule(
-    "diverged",
-    "The training loss was no longer a finite number. Such a run has no model; only its length is judged besides.",
-    diverged,
-)
-A_TRIAL = Rule("is only a trial", f"Fewer than {TRIAL} steps.", trial)
 RULES = (
-    DIVERGED,
+    Rule(  # the only one for a run without a model
+        "diverged",
+        "The training loss was no longer a finite number. Such a run has no model.",
+        diverged,
+    ),
     Rule(
         "takes too large a step",
-        f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first step.",
+        f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first "
+        "step.",
         too_large_a_step,
     ),
     Rule(
         "learns",
-        f"The lowest held-out loss is more than {ONE_PERCENT} below that of the base model. The step at which it is lowest "
-        "is named.",
+        f"The lowest held-out loss is more than {ONE_PERCENT} below that of the base model. Its step is named.",
         learns,
     ),
     Rule(
         "over-fits",
-        f"At the end the held-out loss is more than {ONE_PERCENT} above its lowest value, and the training loss is lower "
-        "than it was there. After too large a step, only what follows its recovery counts.",
+        f"At the end the held-out loss is more than {ONE_PERCENT} above its lowest value, and the training loss is "
+        "lower than it was there. After too large a step, only what follows its recovery counts.",
         over_fits,
     ),
     Rule(
@@ -201,11 +188,10 @@ RULES = (
     ),
     Rule(
         "has memorised passages",
-        "It continues prompts as the book does more often for the training text than for the held-out text, and more often "
-        "than the base model: the first interval lies wholly above the two others.",
+        "It continues prompts as the book does more often for the training text than for the held-out text, and more "
+        "often than the base model: the first interval lies wholly above the two others.",
         memorised,
     ),
-    A_TRIAL,
 )
 FITS_BEST = (
     "fits best",
@@ -244,8 +230,8 @@ def fits_best(runs: list[Run]) -> Verdict:
 
 
 def what_stopping_would_change(finished: list[Run], best: float) -> str:
-    """Whether the learning rate `best` was still falling, and which others were as good before they turned: the end of a
-    sentence. Everything here is as measured during training, for a long text on a part of it."""
+    """Whether the learning rate `best` was still falling, and which others were as good before they turned: the end of
+    a sentence. Everything here is as measured during training, for a long text on a part of it."""
     minima: dict[float, list[tuple[int, float]]] = {}
     if not all(run.held_out for run in finished):
         return ""
@@ -285,15 +271,16 @@ def judge(runs: list[Run]) -> tuple[list[Verdict], dict[tuple[str, str], list[st
     except NotMeasured as reason:
         not_made[FITS_BEST[0], str(reason)] = []
     for run in runs:
-        for rule in RULES if run.after else (DIVERGED, A_TRIAL):
+        for rule in RULES if run.after else RULES[:1]:
             try:
                 found = rule.holds(run)
             except NotMeasured as reason:
                 not_made.setdefault((rule.name, str(reason)), []).append(run.label)
                 continue
             if found:
-                sentence = f"{run.label} {' '.join(filter(None, (rule.name, found.when)))}: {found.why}."
-                verdicts.append(Verdict(run.lr, run.seed, rule.name, sentence, found.when))
+                when, why = found
+                sentence = f"{run.label} {' '.join(filter(None, (rule.name, when)))}: {why}."
+                verdicts.append(Verdict(run.lr, run.seed, rule.name, sentence, when))
     return verdicts, not_made
 
 
@@ -305,7 +292,7 @@ def conclusion(runs: list[Run]) -> list[str]:
     sentences += [f"Which learning rate fits best cannot be said: {reason}." for reason in unknown]
     parts, unmarked = [], []
     for lr in dict.fromkeys(run.lr for run in runs):
-        mine = [v for v in verdicts if v.lr == lr and v.seed is not None and v.name != A_TRIAL.name]
+        mine = [v for v in verdicts if v.lr == lr and v.seed is not None]
         if mine:
             parts.append(f"{lr_label(lr)} {in_words(phrases(mine, sum(run.lr == lr for run in runs)))}")
         else:
@@ -322,8 +309,8 @@ def conclusion(runs: list[Run]) -> list[str]:
                 f"{change:+.3f} ({low:+.3f} to {high:+.3f}){noise}."
             )
     sentences += sampling_noise(runs) + training_noise(runs)
-    if trials := list(dict.fromkeys(lr_label(run.lr) for run in runs if is_trial(run))):
-        sentences.append(f"Only a trial, with fewer than {TRIAL} steps: {in_words(trials)}.")
+    if runs[0].result["samples"] < TRIAL:
+        sentences.append(f"Only a trial, with fewer than {TRIAL} steps: too few for an outcome.")
     return sentences
 
 

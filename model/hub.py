@@ -69,11 +69,7 @@ def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cac
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The file of a model's weights, or its shards, in the order of their names.
-
-    Raises:
-        ValueError, FileNotFoundError: the list of shards is damaged, the weights are a pickle, or a file is missing.
-    """
+    """The file of a model's weights, or its shards, in the order of their names."""
     names = [WEIGHTS_FILE]
     index = folder / INDEX_FILE
     if not (folder / WEIGHTS_FILE).is_file() and index.is_file():

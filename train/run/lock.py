@@ -19,9 +19,6 @@ def locked(folder: Path) -> Iterator[bool]:
     (NFSv4, Lustre, GPFS). Not to be nested for the same folder: POSIX forgets a lock as soon as its process
     closes the file anywhere. The package filelock would leave the file, and takes one that was renamed under its
     hands, as NFS does with a deleted file that is open, for the claim.
-
-    Raises:
-        OSError: the folder cannot be made, or its disk has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK_FILE

@@ -95,13 +95,13 @@ def notes_on(baseline: Baseline) -> list[str]:
         notes.append("this CPU has no bfloat16 and imitates it, many times slower; use --dtype float32")
     if baseline.held_out > POINT_HELD_OUT:
         notes.append(
-            f"of the {baseline.held_out:,} tokens held out the first {POINT_HELD_OUT:,} are measured during training, all of "
-            "them before and after"
+            f"of the {baseline.held_out:,} tokens held out the first {POINT_HELD_OUT:,} are measured during training, "
+            "all of them before and after"
         )
     if spare := baseline.config.vocab_size - baseline.tokenizer.n_vocab:
         notes.append(
-            f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or a vocabulary padded to a "
-            "round number); they are never drawn and begin no text"
+            f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or a vocabulary padded "
+            "to a round number); they are never drawn and begin no text"
         )
     if baseline.name == "lilliput":
         notes.append(
@@ -131,13 +131,15 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
 
     # Train.
     diverged = None
-    with recorder:
+    with signals.deferred(), recorder.progress:
         try:
             for loss in finetune(model, baseline.training_tokens, optimizer, training, gradients):
                 recorder.add(loss)
         except Diverged as end:
             diverged = end.what
     leave()
+    if signals.received:  # in the step that diverged
+        raise Interrupted(signals.received)
 
     # After.
     if diverged is None and not baseline.is_finite(model):
@@ -173,20 +175,7 @@ class Recorder:
         else:
             print(f"continuing from step {optimizer.steps} of {self.steps} in {self.checkpointer.file}", flush=True)
         self.progress = Progress(job.label, self.steps, optimizer.steps)
-
-    def __enter__(self) -> None:
-        """Begin to train: signals wait for the end of a step."""
         self.began = time.monotonic() - self.history["seconds"]
-        self.opened = contextlib.ExitStack()
-        self.opened.enter_context(self.signals.deferred())
-        self.opened.enter_context(self.progress)
-
-    def __exit__(self, kind: type | None, *_) -> None:
-        self.opened.close()
-        self.history["seconds"] = time.monotonic() - self.began
-        if kind is None and self.signals.received:  # in the step that diverged
-            leave()
-            raise Interrupted(self.signals.received)
 
     def add(self, loss: float) -> None:
         """Record a step that is done; measure, save or stop if it is time."""

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM as batch systems send it, SIGHUP of a terminal that closes: one line, and nothing lost.
+"""Ctrl-C, SIGTERM (from batch systems) and SIGHUP (the terminal was closed) end a run in one line; nothing is lost.
 
-Nor does a run end because nobody reads what it prints any more, as in `python -m train.sweep | head -1`.
+A closed pipe, as in `python -m train.sweep | head -1`, does not end it.
 """
 
 import os
@@ -16,7 +16,7 @@ if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has none
 
 
 class Interrupted(BaseException):
-    """Raised where a signal ends the program. Not an `Exception`: nobody who handles errors shall swallow it."""
+    """Raised by a signal that ends the program. Not an `Exception`, so that no handler of errors swallows it."""
 
     def __init__(self, number: int, message: str = ""):
         super().__init__(f"stopped by {NAMES[number]}" + (f"; {message}" if message else ""))
@@ -50,8 +50,8 @@ class Signals:
             raise Interrupted(number)
 
 
-class Enduring:
-    """A stream whose other end may go away: what is printed from then on is lost, and who prints goes on."""
+class IgnoringClosedPipe:
+    """Stdout or stderr that ignores a closed pipe: the run continues, and what it prints is lost."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -76,23 +76,17 @@ class Enduring:
 @contextmanager
 def ending_in_one_line() -> Iterator[Signals]:
     """Around a whole command: a signal ends it with one line and the exit code that shells expect, 128 + its number."""
-    with redirect_stdout(Enduring(sys.stdout)), redirect_stderr(Enduring(sys.stderr)):
-        with hearing_signals() as signals:
-            yield signals
-        sys.stdout.flush()  # while it may still fail
-
-
-@contextmanager
-def hearing_signals() -> Iterator[Signals]:
     signals = Signals()
-    # What is ignored stays so: `nohup` starts a command with SIGHUP ignored, and a shell its background jobs with SIGINT.
+    # Ignored signals stay ignored: `nohup` ignores SIGHUP, and a shell ignores SIGINT for its background jobs.
     heard = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, signals.handle) for number in heard}
-    try:
-        yield signals
-    except Interrupted as interrupted:
-        print(f"\n{interrupted}", file=sys.stderr, flush=True)
-        sys.exit(128 + interrupted.number)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with redirect_stdout(IgnoringClosedPipe(sys.stdout)), redirect_stderr(IgnoringClosedPipe(sys.stderr)):
+        try:
+            yield signals
+        except Interrupted as interrupted:
+            print(f"\n{interrupted}", file=sys.stderr, flush=True)
+            sys.exit(128 + interrupted.number)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        sys.stdout.flush()  # while a failure is still ignored
