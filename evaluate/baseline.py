@@ -28,7 +28,14 @@ from evaluate.measures.continuations import (
     decode_pieces,
     pick_prompts,
 )
-from evaluate.measures.copying import SourceIndex, copied_runs, copied_share, extraction, longest_copied, min_copy_length
+from evaluate.measures.copying import (
+    SourceIndex,
+    copied_runs,
+    copied_share,
+    extraction,
+    longest_copied,
+    min_copy_length,
+)
 from evaluate.measures.forgetting import divergence_from_base, logits_of
 from evaluate.ratio import Ratio, bootstrap_interval, frequent_token_ratio, most_frequent_tokens, share_among
 from evaluate.results import EvalPoint, Evaluation
@@ -193,7 +200,8 @@ class Baseline:
         copied = copied_share(texts, self.index, self.min_copy_length)  # (S,)
         _, _, length, position = longest_copied(texts, self.index)
         # distinct-2 falls as texts are added: models and book are compared over equally many.
-        count = self.sampling.sequences if self.book_texts is None else min(self.sampling.sequences, len(self.book_texts))
+        book = texts if self.book_texts is None else self.book_texts
+        count = min(self.sampling.sequences, len(book))
         passage = self.tokenizer.decode(self.training_tokens[position : position + length].tolist())
         return {
             "copied": float(copied.mean()),
@@ -304,7 +312,8 @@ class Baseline:
 def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
     """Open model folder, tokenizer and text, and check that they fit together. No weights are read yet.
 
-    The end of the text is held out as one passage: windows scattered over it would overlap with some that are trained on.
+    The end of the text is held out as one passage: windows scattered over it would overlap with windows that are
+    trained on.
 
     Args:
         device: of this process, if not that of the settings.

@@ -97,7 +97,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def columns_of(runs: list[Run]) -> list[Column]:
-    """The columns that have something to say of `runs`: without top-k its column would repeat the ratio, for example."""
+    """The columns with numbers of `runs`; the ratio without top-k only if the texts were drawn with it."""
     filled = rows_of(runs)
     columns = [c for c in COLUMNS if any(c.value(row) is not None for row in filled)]
     return [c for c in columns if c.title != "ratio without top-k" or any(run.truncated for run in runs)]
@@ -172,8 +172,8 @@ def notes(runs: list[Run]) -> str:
     truncated = ""
     if runs[0].truncated:
         truncated = (
-            f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the one "
-            "without top-k, at temperature 1, can. "
+            f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the "
+            "one without top-k, at temperature 1, can. "
         )
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch); "
@@ -191,8 +191,8 @@ def over_seeds(runs: list[Run]) -> list[str]:
 
 
 def seed_rows(runs: list[Run]) -> list[list[str]]:
-    """A table over the learning rates that were run with several seeds: the titles, and for each learning rate the mean,
-    the spread, and for how many seeds each verdict holds. Empty if there is one seed."""
+    """A table over the learning rates that were run with several seeds: the titles, and for each learning rate the
+    mean, the spread, and for how many seeds each verdict holds. Empty if there is one seed."""
     lrs = [lr for lr in dict.fromkeys(run.lr for run in runs) if sum(run.lr == lr for run in runs) > 1]
     if not lrs:
         return []
@@ -246,7 +246,8 @@ def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
     lines = [["", *(column.short for column in columns)]]
     for row in rows:
         cells = [column.cell(row)[0] for column in columns]
-        lines.append([row.label.removesuffix(", held-out part"), *(cells if row.measured else ["diverged"] + cells[1:])])
+        cells[:1] = cells[:1] if row.measured else ["diverged"]
+        lines.append([row.label.removesuffix(", held-out part"), *cells])
     widths = [max(map(len, column)) for column in zip(*lines)]
     if sum(widths) + len(widths) - 1 > WIDTH:
         return aligned(rows, columns[:-1])

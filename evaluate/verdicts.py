@@ -81,8 +81,8 @@ def diverged(run: Run) -> Found | None:
 
 
 def loss_spike(run: Run) -> tuple[int, int] | None:
-    """Where the training loss rose above its first value: (the last of the five steps whose mean is highest, the step at
-    which it was back, one beyond the last if never); None if it did not rise."""
+    """Where the training loss rose above its first value: (the last of the five steps whose mean is highest, the step
+    at which it was back, one beyond the last if never); None if it did not rise."""
     losses = np.array(run.train_loss)
     if len(losses) < IN_A_ROW:
         return None
@@ -134,7 +134,9 @@ def over_fits(run: Run) -> Found | None:
 
 def ends_worse(run: Run) -> Found | None:
     first, last = held_out_loss(run, "before"), held_out_loss(run, "after")
-    return Found("", f"held-out loss {first:.3f} before, {last:.3f} after") if last > (1 + LOSS_CHANGE) * first else None
+    if last <= (1 + LOSS_CHANGE) * first:
+        return None
+    return Found("", f"held-out loss {first:.3f} before, {last:.3f} after")
 
 
 def copies(run: Run) -> Found | None:
@@ -179,19 +181,20 @@ RULES = (
     DIVERGED,
     Rule(
         "takes too large a step",
-        f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first step.",
+        f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first "
+        "step.",
         too_large_a_step,
     ),
     Rule(
         "learns",
-        f"The lowest held-out loss is more than {ONE_PERCENT} below that of the base model. The step at which it is lowest "
-        "is named.",
+        f"The lowest held-out loss is more than {ONE_PERCENT} below that of the base model. The step at which it is "
+        "lowest is named.",
         learns,
     ),
     Rule(
         "over-fits",
-        f"At the end the held-out loss is more than {ONE_PERCENT} above its lowest value, and the training loss is lower "
-        "than it was there. After too large a step, only what follows its recovery counts.",
+        f"At the end the held-out loss is more than {ONE_PERCENT} above its lowest value, and the training loss is "
+        "lower than it was there. After too large a step, only what follows its recovery counts.",
         over_fits,
     ),
     Rule(
@@ -206,8 +209,8 @@ RULES = (
     ),
     Rule(
         "has memorised passages",
-        "It continues prompts as the book does more often for the training text than for the held-out text, and more often "
-        "than the base model: the first interval lies wholly above the two others.",
+        "It continues prompts as the book does more often for the training text than for the held-out text, and more "
+        "often than the base model: the first interval lies wholly above the two others.",
         memorised,
     ),
     A_TRIAL,
@@ -249,8 +252,8 @@ def fits_best(runs: list[Run]) -> Verdict:
 
 
 def what_stopping_would_change(finished: list[Run], best: float) -> str:
-    """Whether the learning rate `best` was still falling, and which others were as good before they turned: the end of a
-    sentence. Everything here is as measured during training, for a long text on a part of it."""
+    """Whether the learning rate `best` was still falling, and which others were as good before they turned: the end of
+    a sentence. Everything here is as measured during training, for a long text on a part of it."""
     minima: dict[float, list[tuple[int, float]]] = {}
     if not all(run.held_out for run in finished):
         return ""
