@@ -39,6 +39,7 @@ class Parser(argparse.ArgumentParser):
     @contextmanager
     def errors_in_one_line(self) -> Iterator[None]:
         """Around a command's work: errors for people, Ctrl-C and a closed pipe end it without a traceback."""
+        os.environ.pop("MPLBACKEND", None)  # a notebook's, without which matplotlib would not load; files need none
         with suppress(AttributeError):  # a terminal that knows only ASCII shows "?" for other characters
             sys.stdout.reconfigure(errors="replace")
         try:

@@ -137,16 +137,15 @@ class Baseline:
         return pick_prompts(self.held_out_tokens if self.held_out else self.tokens, self.tokenizer)
 
     @cached_property
-    def book_texts(self) -> Tensor | None:
-        """(S', N) the held-out text in pieces as long as what the models write; None if it is too short for one."""
-        texts = pieces(self.held_out_tokens, self.sampling.new_tokens)[:BOOK_TEXTS]
-        return texts if len(texts) else None
+    def book_texts(self) -> Tensor:
+        """(S', N) the held-out text in pieces as long as what the models write; S' is 0 if it is too short for one."""
+        return pieces(self.held_out_tokens, self.sampling.new_tokens)[:BOOK_TEXTS]
 
     @cached_property
     def book_evaluation(self) -> dict:
         """The measures that the book's held-out text has by itself: those of a perfect imitator who did not copy."""
         found = {"continuations": [self.continuation(row) for row in self.passages[1]]}
-        if self.book_texts is not None:
+        if len(self.book_texts):
             found |= self.measures_of_texts(self.book_texts)
             found["ratio"] = share_among(self.book_texts, self.frequent).mean().item()
             found["texts"] = len(self.book_texts)
@@ -200,9 +199,7 @@ class Baseline:
         copied = copied_share(texts, self.index, self.min_copy_length)  # (S,)
         _, _, length, position = longest_copied(texts, self.index)
         # distinct-2 falls as texts are added: models and book are compared over equally many.
-        count = (
-            self.sampling.sequences if self.book_texts is None else min(self.sampling.sequences, len(self.book_texts))
-        )
+        count = min(self.sampling.sequences, len(self.book_texts) or len(texts))
         passage = self.tokenizer.decode(self.training_tokens[position : position + length].tolist())
         return {
             "copied": float(copied.mean()),
@@ -313,7 +310,8 @@ class Baseline:
 def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
     """Open model folder, tokenizer and text, and check that they fit together. No weights are read yet.
 
-    The end of the text is held out as one passage: windows scattered over it would overlap with some that are trained on.
+    The end of the text is held out as one passage: windows scattered over it would overlap with windows that are
+    trained on.
 
     Args:
         device: of this process, if not that of the settings.

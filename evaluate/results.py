@@ -181,9 +181,13 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     """
     folders = run_folders(paths)
     runs = runs_of(list(map(read_result, folders)), folders)
+    settings = [run.result["settings"] for run in runs]
     for what, names in (
-        ("models", {run.result["settings"]["model"] for run in runs}),
-        ("texts", {text_label(run.result["settings"]) for run in runs}),
+        ("models", {s["model"] for s in settings}),
+        (
+            "texts",
+            {f"{s['text_name']}, sha256 {s['text_sha256'][:8]}{', as served' * s['raw_text']}" for s in settings},
+        ),
     ):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
@@ -196,11 +200,6 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
                 "name runs that differ in learning rate or seed"
             )
     return runs
-
-
-def text_label(settings: dict) -> str:
-    raw = ", as served" if settings["raw_text"] else ""
-    return f"{settings['text_name']}, sha256 {settings['text_sha256'][:8]}{raw}"
 
 
 def settings_that_differ(runs: list[Run]) -> list[str]:
@@ -221,17 +220,6 @@ def describe(runs: list[Run]) -> str:
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
         f"{result['samples']} steps of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
-    )
-
-
-def part_measured(run: Run) -> str:
-    """A sentence if the held-out loss during training is that of a part of the held-out text, else ""."""
-    whole = run.result["held_out_tokens"]
-    if (part := run.result.get("held_out_on_the_way", whole)) == whole:
-        return ""
-    return (
-        f"During training the held-out loss is that of the first {part:,} of {whole:,} tokens; "
-        "before and after training it is that of all."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluate.results import Interval, Run, describe, lr_label, part_measured
+from evaluate.results import Interval, Run, describe, lr_label
 from evaluate.verdicts import conclusion, judge
 
 WIDTH = 80  # columns of a terminal
@@ -168,16 +168,20 @@ def gone(row: Row) -> str:
 
 def notes(runs: list[Run]) -> str:
     """What a reader of the table must know."""
-    book = runs[0].result["book_ratio"]
-    truncated = ""
+    first, truncated, part = runs[0].result, "", ""
+    if (measured := first.get("held_out_on_the_way", whole := first["held_out_tokens"])) < whole:
+        part = (
+            f"During training the held-out loss is that of the first {measured:,} of {whole:,} tokens, before and "
+            "after training that of all."
+        )
     if runs[0].truncated:
         truncated = (
-            f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the one "
-            "without top-k, at temperature 1, can. "
+            f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the "
+            "one without top-k, at temperature 1, can. "
         )
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch); "
-        f"intervals are 95 %. The whole book's own ratio is {book:.3f}. {truncated}{part_measured(runs[0])}".strip()
+        f"intervals are 95 %. The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
     )
 
 
@@ -191,8 +195,8 @@ def over_seeds(runs: list[Run]) -> list[str]:
 
 
 def seed_rows(runs: list[Run]) -> list[list[str]]:
-    """A table over the learning rates that were run with several seeds: the titles, and for each learning rate the mean,
-    the spread, and for how many seeds each verdict holds. Empty if there is one seed."""
+    """A table over the learning rates that were run with several seeds: the titles, and for each learning rate the
+    mean, the spread, and for how many seeds each verdict holds. Empty if there is one seed."""
     lrs = [lr for lr in dict.fromkeys(run.lr for run in runs) if sum(run.lr == lr for run in runs) > 1]
     if not lrs:
         return []
@@ -229,7 +233,7 @@ def terminal_summary(runs: list[Run]) -> str:
     lines = [
         wrapped(f"What the learning rate does to a fine-tune: {describe(runs)}."),
         "",
-        *lines,
+        *aligned(rows_of(runs), [column for column in columns_of(runs) if column.short]),
         "",
         wrapped(notes(runs)),
         "",
@@ -245,6 +249,20 @@ def terminal_summary(runs: list[Run]) -> str:
         rows = textwrap.wrap(text, WIDTH - indent, max_lines=LINES, placeholder=" ...") or [""]
         lines += [f"{name if i == 0 else '':<{indent}}{row}".rstrip() for i, row in enumerate(rows)]
     return "\n".join(lines)
+
+
+def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
+    """The table for a terminal, without the last of `columns` if it would be wider than WIDTH."""
+    lines = [["", *(column.short for column in columns)]]
+    for row in rows:
+        cells = [column.cell(row)[0] for column in columns]
+        cells[:1] = cells[:1] if row.measured else ["diverged"]
+        lines.append([row.label.removesuffix(", held-out part"), *cells])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    if sum(widths) + len(widths) - 1 > WIDTH:
+        return aligned(rows, columns[:-1])
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
+    return [gap.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
 
 
 def readable(text: str) -> str:

@@ -56,12 +56,8 @@ def during_training(run: Run) -> list[tuple[int, float]]:
     return run.held_out
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def percent_with_interval(share: float, interval: Interval) -> str:
-    return f"{percent(share)} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
+    return f"{100 * share:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
 
 
 def diverged(run: Run) -> Found:
@@ -124,9 +120,9 @@ def over_fits(run: Run) -> Found:
 
 def ends_worse(run: Run) -> Found:
     first, last = held_out_loss(run, "before"), held_out_loss(run, "after")
-    return (
-        Found("", f"held-out loss {first:.3f} before, {last:.3f} after") if last > (1 + LOSS_CHANGE) * first else None
-    )
+    if last <= (1 + LOSS_CHANGE) * first:
+        return None
+    return "", f"held-out loss {first:.3f} before, {last:.3f} after"
 
 
 def copies(run: Run) -> Found:

@@ -33,7 +33,8 @@ def nearer(runs: list[Run]) -> str:
     large, small = (choose(run.lr for run in runs) for choose in (max, min))
     seeds = [seed for lr, seed in off if lr == large]
     count = sum(off[large, seed] < off[small, seed] for seed in seeds)
-    return f"Nearer to the book's ratio than {lr_label(small)} with the same seed: {lr_label(large)} in {count} of {len(seeds)}."
+    lead = f"Nearer to the book's ratio than {lr_label(small)} with the same seed"
+    return f"{lead}: {lr_label(large)} in {count} of {len(seeds)}."
 
 
 def seeds_page(folders: list[Path]) -> str:

@@ -27,7 +27,7 @@ class AdamW:
         weight_decay: share of a parameter that a learning rate of 1 would take away in a step.
         matrices_only: decay only tensors of two dimensions, as pretraining does: decay pulls towards zero, where the
             gain of a norm should not go, and biases are too few to over-fit.
-        piece: numbers updated together; None: a whole tensor. On a CPU the step waits for memory, and several operations
+        piece: numbers updated together; None: a whole tensor. On a CPU the step waits for memory: several operations
             on a whole tensor read it several times. Pieces of 2^18 numbers stay in the cache in between.
     """
 

@@ -40,7 +40,7 @@ class SourceIndex:
         self.order = np.argsort(ranks)  # (M,)
 
     def lower_bound(self, tokens: np.ndarray, n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Bisect: between `low` and `high` of the order, the first place whose token after n others reaches `tokens`."""
+        """Bisect the order from `low` to `high`: the first place whose token after n others is not below `tokens`."""
         while (unsure := low < high).any():
             middle = (low + high) // 2
             # A finished search may point beyond the end; what is read there is not used.
@@ -74,8 +74,8 @@ class SourceIndex:
 def min_copy_length(held_out: Tensor, index: SourceIndex) -> int:
     """The number of tokens from which on a run that stands in the source counts as a copy.
 
-    It is `MIN_LENGTH`, or more if a share over `BY_THE_AUTHOR` of `held_out` (M',), text by the source's own author, lies
-    in such runs: a refrain, a table or a small vocabulary makes longer runs, without anything learned by heart.
+    It is `MIN_LENGTH`, or more if a share over `BY_THE_AUTHOR` of `held_out` (M',), text by the source's own author,
+    lies in such runs: a refrain, a table or a small vocabulary makes longer runs, without anything learned by heart.
     """
     if not len(held_out):
         return MIN_LENGTH
@@ -85,7 +85,7 @@ def min_copy_length(held_out: Tensor, index: SourceIndex) -> int:
 
 
 def in_long_match(lengths: np.ndarray, n: int) -> np.ndarray:
-    """Which tokens lie in a run of at least `n`, if the longest run that begins at each has `lengths` (S, N): (S, N) bool."""
+    """Which tokens lie in a run of at least `n`, (S, N) bool; `lengths` (S, N): the longest run beginning at each."""
     columns = np.arange(lengths.shape[1])
     ends = np.where(lengths >= n, columns + lengths, 0)  # (S, N)
     return np.maximum.accumulate(ends, axis=1) > columns

@@ -31,8 +31,8 @@ def logits_of(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
 
 @contextmanager
 def products_of_bfloat16() -> Iterator[None]:
-    """Multiply float32 numbers as fast as bfloat16: inside, factors are rounded to bfloat16, which changes nothing if they
-    came from bfloat16; sums and results are float32."""
+    """Multiply float32 numbers as fast as bfloat16: inside, factors are rounded to bfloat16, which changes nothing if
+    they came from bfloat16; sums and results are float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:

@@ -31,26 +31,22 @@ def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[P
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = plot_all(runs, Path(folder)) if pictures is None else pictures
-        figures = {picture.name: data_url(picture) for picture in pictures}
+        encoded = {picture.name: base64.b64encode(picture.read_bytes()).decode("ascii") for picture in pictures}
     ratings = [folder / RATINGS_FILE for folder in map(Path, folders) if (folder / RATINGS_FILE).is_file()]
-    file.write_text(page(runs, figures, read_ratings(ratings)), encoding="utf-8")
+    file.write_text(page(runs, encoded, read_ratings(ratings)), encoding="utf-8")
     return file
-
-
-def data_url(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"
 
 
 def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
     """The whole page on `runs` (see `find_runs`).
 
     Args:
-        figures: {file name: data URL} of each picture.
+        figures: {file name: PNG in base64} of each picture.
         ratings: as `read_ratings` gives them.
     """
     verdicts, not_made = judge(runs)
     columns = columns_of(runs)
-    shown = [(Path(name).stem, TITLES[name], url) for name, url in figures.items()]
+    shown = [(Path(name).stem, TITLES[name], f"data:image/png;base64,{data}") for name, data in figures.items()]
     main = [Path(name).stem for name in (FIGURE_FILE, HELD_OUT_FILE)]
     return fill(
         Path(__file__).with_name("report.html"),

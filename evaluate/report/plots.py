@@ -4,15 +4,10 @@ The colour of a learning rate is the same in all of them (`style_of`); the base 
 """
 
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-
-# A notebook names a backend here that may not be installed, and matplotlib would refuse to load. Files need none.
-os.environ.pop("MPLBACKEND", None)
-
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes

@@ -140,12 +140,10 @@ def test_the_best_fit_tells_what_stopping_would_change():
     assert best_of(turned, falling).sentence.endswith("(a gap of 5.6 %).")
 
 
-def test_diverged_and_trial():
-    assert names(run() | {"samples": 99}) == ["is only a trial"]
+def test_diverged():
     gone = diverged()
     assert names(gone) == ["diverged after step 2"] and names(diverged(losses=())) == ["diverged after step 0"]
     assert [name for name, _ in judge(runs_of([gone]))[1]] == ["fits best"]  # not one line for each rule: no model
-    assert names(gone | {"samples": 99}) == ["diverged after step 2", "is only a trial"]
 
 
 def best_of(*results):
@@ -211,7 +209,8 @@ def test_the_conclusion_is_made_from_the_verdicts():
     marked = "1e-2 diverged after step 7; 1e-3 ends worse than it began and copies"
     assert found[1] == f"{marked}; no rule applies to 1e-4 and 1e-5."
     short = [result | {"samples": 99} for result in results]
-    assert conclusion(runs_of(short))[-1] == "Only a trial, with fewer than 100 steps: 1e-2, 1e-3, 1e-4 and 1e-5."
+    assert conclusion(runs_of(short))[1] == found[1]
+    assert conclusion(runs_of(short))[-1] == "Only a trial, with fewer than 100 steps: too few for an outcome."
     assert conclusion(runs_of([diverged(losses=())])) == [
         "Which learning rate fits best cannot be said: fewer than two learning rates finished.",
         "1e0 diverged after step 0.",
@@ -241,6 +240,8 @@ def test_a_change_of_the_ratio_within_the_noise_is_called_noise():
     assert change == pytest.approx(gain.mean()) and (high - low) / 2 == pytest.approx(1.96 * gain.std() / 10, rel=0.1)
     found = conclusion(runs_of([gained, noisy]))
     assert "Ratio at 1e-3: 0.500 before, 0.600 after, a change of +0.100 (+0.100 to +0.100)." in found
+    lost = conclusion(runs_of([run(1e-3, ratio=0.4)]))
+    assert "Ratio at 1e-3: 0.500 before, 0.400 after, a change of -0.100 (-0.100 to -0.100)." in lost
     assert any(s.startswith("Ratio at 1e-5: 0.500 b") and s.endswith("within the noise of the writing.") for s in found)
     assert any(s.startswith("Ratio at 1e-3 against 1e-5: +0.") and "more than the noise" in s for s in found)
     found = conclusion(runs_of([noisy, noisy | {"lr": 1e-6}]))

@@ -53,10 +53,7 @@ def check_state(work: Path, recipe: Recipe) -> None:
     """Raise a ValueError if the state in `work` is damaged or of another recipe."""
     file = work / CHECKPOINT_FILE
     if file.is_file():
-        info = load_checkpoint(file)[1]
-        if "identity" not in info:
-            raise ValueError(f"{file} was saved by an earlier version; delete it to start anew, or name another --out")
-        refuse_changes(file, dataclasses.asdict(recipe), info["identity"])
+        refuse_changes(file, dataclasses.asdict(recipe), load_checkpoint(file)[1].get("identity", {}))
 
 
 def check_corpus(corpus: dict, recipe: Recipe) -> None:

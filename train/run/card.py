@@ -46,13 +46,13 @@ One run of an experiment that asks what the learning rate does to a fine-tune. {
 | | |
 |---|---|
 | base model | {base} |
-| text | `{text}`: {source}; {result["book_tokens"]:,} tokens, of which the last {result["held_out_tokens"]:,} were not trained on |
-| training | AdamW at a constant {rate}, weight decay {settings["weight_decay"]:g}, {settings["dtype"]} products, float32 weights |
+| text | `{text}`: {source}; {result["book_tokens"]:,} tokens, the last {result["held_out_tokens"]:,} not trained on |
+| training | AdamW at a constant {rate}, weight decay {settings["weight_decay"]:g}; {settings["dtype"]} products |
 
 {chr(10).join(shown)}
 
-Losses in nats per token. The ratio is the share of what it writes that is among the text's 100 most frequent tokens; the
-text's own is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
+Losses in nats per token. The ratio is the share of the text's 100 most frequent tokens in what it writes; the text's own
+is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
 
 {sample(result)}
 ## How to open it
@@ -81,4 +81,4 @@ def sample(result: Result) -> str:
         return ""
     written = result["prompts"][0] + "".join(result["after"]["continuations"][0]["pieces"])
     quoted = "\n".join(f"> {line}".rstrip() for line in written.splitlines())
-    return f"## What it writes\n\nAfter a prompt from its text, by {how_drawn(result)}; the first of them, not chosen:\n\n{quoted}\n"
+    return f"## What it writes\n\nAfter the first prompt from its text ({how_drawn(result)}):\n\n{quoted}\n"

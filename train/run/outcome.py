@@ -65,7 +65,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, after: Evaluation | N
     }
 
 
-def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> Result:
+def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> None:
     """Write the model, if any, and the result; only when both are on the disk, the checkpoint is deleted."""
     if model is not None:
         copy_tokenizer(baseline.folder, folder)
@@ -74,14 +74,9 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
     for name in (CHECKPOINT_FILE, IDENTITY_FILE):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)
-    if model is not None:
-        keep_card(folder, result)
-    return result
-
-
-def keep_card(folder: Path, result: Result) -> None:
-    """Write the card of a run whose result is on the disk; a failure here must not lose the finished run."""
-    try:
+    if model is None:
+        return
+    try:  # a failure here must not lose the finished run
         (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
     except Exception as error:  # whatever it is: the run is done and safe
         print(f"note: the model's card could not be made ({type(error).__name__}: {' '.join(str(error).split())}); "

@@ -243,7 +243,8 @@ def test_as_it_learns(tmp_path):
         checkpoints = [{"sample": s, "continuations": [continuation(), copied]} for s in (0, 20, 40)]
         return result_of(lr, seed, checkpoints=[checkpoints[0], {"sample": 10, "held_out_loss": 4.0}, *checkpoints[1:]])
 
-    folder = write_runs(tmp_path / "way", run(1e-3), run(1e-3, 1), run(1e-4), result_of(1e-5))
+    gone = result_of(1e-5, checkpoints=[{"sample": 0, "continuations": [continuation(), continuation()]}])
+    folder = write_runs(tmp_path / "way", run(1e-3), run(1e-3, 1), run(1e-4), gone)
     html, page = write(tmp_path, folder)
     section = html[html.index("<h3>As it learns") : html.index("<h3>Side by side")]
     steps = Counter(re.findall(r"<h5>step (\d+)", section))
