@@ -164,7 +164,7 @@ def test_the_first_block_of_code_runs(capsys):
 
 def names_in(folder: Path) -> list[str]:
     """The files that the map of a room names, as paths from it: README.md's first table, and the docstring."""
-    found, path = [], r"`([\w./]+(?:\.\w+|/))`"
+    found, path = [], r"`([\w./-]+(?:\.\w+|/))`"
     if (folder / "README.md").is_file():
         table = re.search(r"(?:^\|.*\n)+", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
         found += [name for line in table.splitlines() for name in re.findall(path, line.split("|")[1])]
