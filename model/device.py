@@ -25,11 +25,6 @@ def exact_on(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a `--dtype` value: auto, float32 or bfloat16."""
-    return fastest_dtype(device) if name == "auto" else {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 if the hardware is faster with it (AVX512-BF16, AMX, CUDA 8.0 and up), else float32."""
     if device.type == "cuda":
@@ -53,7 +48,8 @@ class Machine:
         if isinstance(self.device, str):
             object.__setattr__(self, "device", device_of(self.device))
         if isinstance(self.dtype, str):
-            object.__setattr__(self, "dtype", dtype_of(self.dtype, self.device))
+            dtype = fastest_dtype(self.device) if self.dtype == "auto" else getattr(torch, self.dtype)
+            object.__setattr__(self, "dtype", dtype)
 
     @property
     def dtype_name(self) -> str:

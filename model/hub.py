@@ -121,7 +121,7 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
         raise ConnectionError(
             f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); "
             f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name the "
-            "folder with --model FOLDER; `make demo` and --model lilliput need neither: their model comes with the project"
+            "folder with --model FOLDER; `make demo` and --model lilliput need neither: that model is shipped"
         ) from None
     if not is_complete(folder):
         raise FileNotFoundError(

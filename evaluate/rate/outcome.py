@@ -4,6 +4,7 @@ import math
 
 from evaluate.rate.contest import POINTS, QUESTIONS, compared, open_contest, sha256, shortage
 from evaluate.results import Run
+from evaluate.table import markdown
 
 
 def preferences(runs: list[Run], ratings: list[dict]) -> dict:
@@ -74,5 +75,4 @@ def as_markdown(found: dict) -> str:
     """`preferences` for the terminal."""
     if found["untold"]:
         return found["untold"]
-    rows = [found["titles"], ["---"] * len(found["titles"]), *found["rows"]]
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", found["lead"], *found["notes"]])
+    return "\n".join([*markdown(found["titles"], found["rows"]), "", found["lead"], *found["notes"]])

@@ -15,7 +15,7 @@ def prepare(task: dict):
 
     from data.settings import Sampling
     from evaluate.ratio import frequent_token_ratio
-    from model.device import dtype_of
+    from model.device import Machine
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
     from train.adamw import AdamW
@@ -24,7 +24,7 @@ def prepare(task: dict):
     device = torch.device(task["device"])
     keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True  # as open_plan in train/run/run.py does
-    dtype = dtype_of(task["dtype"], device)
+    dtype = Machine(device, task["dtype"]).dtype
     model = load_pretrained(task["model"]).to(device)
 
     def wait() -> None:

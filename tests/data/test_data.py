@@ -14,9 +14,8 @@ import regex
 import torch
 
 from data.batches import sample_batch
-from data.book import cached_gulliver, load_book
+from data.book import cached_gulliver, cut_frame, load_book
 from data.download import cache_folder
-from data.frame import cut_frame
 from data.tokenizer import WORD_PATTERN, byte_alphabet, copy_tokenizer, load_tokenizer
 
 FRAMED = (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.device import Machine, dtype_of, fastest_dtype
+from model.device import Machine, fastest_dtype
 
 
 def test_which_dtype_auto_means(monkeypatch):
@@ -15,12 +15,15 @@ def test_which_dtype_auto_means(monkeypatch):
         ({"amx_bf16": True}, torch.bfloat16),
     ):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda capabilities=capabilities: capabilities)
-        assert fastest_dtype(cpu) == dtype_of("auto", cpu) == expected
+        assert fastest_dtype(cpu) == Machine(cpu, "auto").dtype == expected
     for capability, expected in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
         monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, capability=capability: capability)
         assert fastest_dtype(torch.device("cuda")) == expected
     assert fastest_dtype(torch.device("mps")) == torch.float32
-    assert dtype_of("bfloat16", torch.device("mps")) == torch.bfloat16 and dtype_of("float32", cpu) == torch.float32
+    assert (
+        Machine(torch.device("mps"), "bfloat16").dtype == torch.bfloat16
+        and Machine(cpu, "float32").dtype == torch.float32
+    )
 
 
 def test_a_machine_looks_names_up():

@@ -51,8 +51,8 @@ One run of an experiment that asks what the learning rate does to a fine-tune. {
 
 {chr(10).join(shown)}
 
-Losses in nats per token. The ratio is the share of the text's 100 most frequent tokens in what it writes; the text's own
-is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
+Losses in nats per token. The ratio is the share of the text's 100 most frequent tokens in what it writes; the text's
+own is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
 
 {sample(result)}
 ## How to open it

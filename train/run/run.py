@@ -100,8 +100,8 @@ def notes_on(baseline: Baseline) -> list[str]:
         )
     if spare := baseline.config.vocab_size - baseline.tokenizer.n_vocab:
         notes.append(
-            f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or padding to a round "
-            "number); they are never drawn and begin no text"
+            f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or padding to a "
+            "round number); they are never drawn and begin no text"
         )
     if baseline.name == "lilliput":
         notes.append(
