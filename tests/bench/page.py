@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 MARK = "<!-- From here on python -m tests.bench.page writes. -->\n"
 MACHINES = {
     "avx512_bf16.json": "AVX-512 with bfloat16",
-    "amx.json": "AMX: bfloat16 in hardware (before attention by windows, and before compiled peers were measured)",
+    "amx.json": "AMX: bfloat16 in hardware (measured before attention by windows and compiled models were added)",
     "avx512.json": "AVX-512 without bfloat16",
     "avx2.json": "AVX2 only",
 }
