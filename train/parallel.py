@@ -70,7 +70,7 @@ def part_of(B: int, rank: int, size: int) -> slice:
     return slice(rank * B // size, (rank + 1) * B // size)
 
 
-def share(gradients: Gradients, model: GPT2, optimizer: AdamW, seed: int) -> Gradients:
+def share_batches(gradients: Gradients, model: GPT2, optimizer: AdamW, seed: int) -> Gradients:
     """Give all connected processes the first one's weights, moments and step; return `gradients` of shared batches.
 
     The mean over a batch is the sum of the means over its parts, each weighted with its share of the windows.

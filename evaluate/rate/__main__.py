@@ -33,8 +33,8 @@ def main() -> None:
     file = Path(args.runs[0]) / RATINGS_FILE
     with parser.errors_in_one_line():
         from evaluate.rate.contest import draw_comparisons, open_contest, pairs_for_a_verdict, read_ratings
-        from evaluate.rate.outcome import as_markdown, preferences  # only now, see data/flags.py
-        from evaluate.rate.session import page, rate
+        from evaluate.rate.preferences import as_markdown, preferences  # only now, see data/flags.py
+        from evaluate.rate.session import comparison_page, rate
         from evaluate.results import describe, find_runs
 
         runs = find_runs(args.runs)
@@ -48,7 +48,7 @@ def main() -> None:
         if len(comparisons) < pairs:
             print(f"note: these texts allow {len(comparisons)} comparisons, not {pairs}")
         if args.page:
-            args.page.write_text(page(contest, comparisons), encoding="utf-8")
+            args.page.write_text(comparison_page(contest, comparisons), encoding="utf-8")
             print(args.page)
         else:
             rate(contest, comparisons, args.rater, file)

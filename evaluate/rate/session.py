@@ -66,7 +66,7 @@ def wrapped(text: str, width: int) -> list[str]:
     return [row for paragraph in readable(text).split("\n") for row in textwrap.wrap(paragraph, width) or [""]]
 
 
-def page(contest: Contest, comparisons: list[Comparison]) -> str:
+def comparison_page(contest: Contest, comparisons: list[Comparison]) -> str:
     """The comparisons as one self-contained HTML page, without their authors; it downloads lines of ratings."""
     shown = []
     for comparison in comparisons:

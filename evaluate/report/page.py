@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.settings import RATINGS_FILE
 from evaluate.rate.contest import read_ratings
-from evaluate.rate.outcome import preferences
+from evaluate.rate.preferences import preferences
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, RESULT_FILE, TITLES, Run, describe, find_runs, lr_label
 from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows

@@ -12,7 +12,9 @@ from data.generators import HELD_OUT_TEXTS, generator
 from data.tokenizer import load_tokenizer, save_tokenizer
 from evaluate.results import write_json
 from train.pretrain.bpe import count_words, train_bpe
-from train.run.folder import differences
+from train.run.folder import refuse_changes
+
+ADVICE = "or name another --out"
 
 
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
@@ -59,7 +61,7 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
     made_of = {"corpus": corpus.name, "vocab_size": vocab_size, "held_out_texts": held_out_texts, "seed": seed}
     if summary_file.is_file():
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
-        refuse_changes(summary_file, made_of, {name: summary.get(name) for name in made_of})
+        refuse_changes(summary_file, made_of, {name: summary.get(name) for name in made_of}, ADVICE)
         return summary
     texts = dict(read_corpus(corpus))
     if held_out_texts >= len(texts):
@@ -89,9 +91,3 @@ def tokenize(side: str, texts: dict[str, str], folder: Path) -> dict:
         "bytes": sum(len(text.encode("utf-8")) for text in texts.values()),
         "tokens": sum(map(len, rows)),
     }
-
-
-def refuse_changes(file: Path, wanted: dict, found: dict) -> None:
-    """Raise a ValueError that names what differs between the settings asked for and those that made `file`."""
-    if changes := differences(wanted, found):
-        raise ValueError(f"{file} was made with other settings: {changes}; use them, or another --out")

@@ -27,8 +27,9 @@ from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
 from model.speed.attention import fused_attention
 from train.adamw import AdamW
-from train.pretrain.corpus import refuse_changes
+from train.pretrain.corpus import ADVICE
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer, load_checkpoint
+from train.run.folder import refuse_changes
 from train.speed.chunked_loss import chunked_next_token_loss
 from train.speed.step import keep_memory
 
@@ -53,7 +54,7 @@ def check_state(work: Path, recipe: Recipe) -> None:
     """Raise a ValueError if the state in `work` is damaged or of another recipe."""
     file = work / CHECKPOINT_FILE
     if file.is_file():
-        refuse_changes(file, dataclasses.asdict(recipe), load_checkpoint(file)[1].get("identity", {}))
+        refuse_changes(file, dataclasses.asdict(recipe), load_checkpoint(file)[1].get("identity", {}), ADVICE)
 
 
 def check_corpus(corpus: dict, recipe: Recipe) -> None:
@@ -75,7 +76,7 @@ def make_model(
     evaluate_every: int,
     evaluate_tokens: int,
 ) -> None:
-    """Train a new model on the tokens in `work`, or continue from the state there; write model and record to `out`.
+    """Train a new model on the tokens in `work`, or continue from the state there; write model and history to `out`.
 
     Args:
         work: the folder that `prepare_corpus` has filled.
@@ -97,7 +98,7 @@ def make_model(
         model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, matrices_only=True
     )
     checkpointer = Checkpointer(work / CHECKPOINT_FILE, model, optimizer, dataclasses.asdict(recipe))
-    record = pretrain(tokens, held_out, held_out_bytes, recipe, checkpointer, evaluate_every)
+    history = pretrain(tokens, held_out, held_out_bytes, recipe, checkpointer, evaluate_every)
     copy_tokenizer(work, out)
     save_pretrained(model, out, end_of_text=tokenizer.eot_token, dtype=torch.float16)
     cpu = f"{torch.get_num_threads()} CPU cores with {torch.backends.cpu.get_cpu_capability()}"
@@ -107,7 +108,7 @@ def make_model(
         "tokens_seen": recipe.steps * recipe.batch_size * recipe.block_size,
         "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "torch": torch.__version__,
-    } | record
+    } | history
     write_json(out / "training.json", summary)
     print(f"the model is in {out}")
 
@@ -127,16 +128,16 @@ def pretrain(
         held_out_bytes: length of the text that `held_out` encodes.
 
     Returns:
-        the record: `train_loss` (nats per token, mean since the last entry), `held_out_loss` (nats per token) and
+        the history: `train_loss` (nats per token, mean since the last entry), `held_out_loss` (nats per token) and
         `held_out_bits_per_byte`, each a list of [step, value]; and `seconds` of training.
     """
     model, optimizer = checkpointer.model, checkpointer.optimizer
-    record = checkpointer.restore()
-    if record is None:
-        record = {"train_loss": [], "held_out_loss": [], "held_out_bits_per_byte": [], "seconds": 0.0}
+    history = checkpointer.restore()
+    if history is None:
+        history = {"train_loss": [], "held_out_loss": [], "held_out_bits_per_byte": [], "seconds": 0.0}
     else:
         print(f"going on from step {optimizer.steps} in {checkpointer.file}", flush=True)
-    began = time.monotonic() - record["seconds"]
+    began = time.monotonic() - history["seconds"]
     losses, first = [], optimizer.steps
     steps = range(first, recipe.steps)
     progress = tqdm(steps, "pretraining", recipe.steps, unit="step", initial=first, mininterval=2, disable=None)
@@ -149,17 +150,17 @@ def pretrain(
                 held_out_loss = text_loss(model, held_out.to(model.wte.weight.device), recipe.block_size)
             bits_per_byte = held_out_loss * (len(held_out) - 1) / math.log(2) / held_out_bytes
             training_loss, losses = sum(losses) / len(losses), []
-            record["train_loss"].append([done, training_loss])
-            record["held_out_loss"].append([done, held_out_loss])
-            record["held_out_bits_per_byte"].append([done, bits_per_byte])
-            record["seconds"] = time.monotonic() - began
-            checkpointer.save(record)
+            history["train_loss"].append([done, training_loss])
+            history["held_out_loss"].append([done, held_out_loss])
+            history["held_out_bits_per_byte"].append([done, bits_per_byte])
+            history["seconds"] = time.monotonic() - began
+            checkpointer.save(history)
             progress.write(
                 f"step {done}: training loss {training_loss:.4f} nats, "
                 f"held-out {held_out_loss:.4f} nats per token, {bits_per_byte:.4f} bits per byte",
                 file=sys.stderr,
             )
-    return record
+    return history
 
 
 def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe, step: int) -> float:

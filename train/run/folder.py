@@ -99,18 +99,14 @@ def identity_in(folder: Path) -> dict | None:
         raise ValueError(f"{file} is damaged ({error}); start anew with --overwrite") from None
 
 
-def differences(wanted: dict, found: dict) -> str:
-    """What differs between the settings asked for and those `found`, in words; empty if nothing does."""
+def refuse_changes(
+    place: Path, wanted: dict, found: dict, advice: str = "name another --out, or start anew with --overwrite"
+) -> None:
+    """Refuse the settings `wanted` if those `found` in `place` differ, and name the differences."""
     names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
-    return ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
-
-
-def refuse_changes(folder: Path, wanted: dict, found: dict) -> None:
-    if changes := differences(wanted, found):
-        raise ValueError(
-            f"{folder} holds a run that differs: {changes}; repeat its settings, name another --out, "
-            "or start anew with --overwrite"
-        )
+    if names:
+        changes = ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
+        raise ValueError(f"{place} holds a run that differs: {changes}; repeat its settings, {advice}")
 
 
 def new_folder(folder: Path, overwrite: bool = False, keep: Path | None = None, sweep: bool = False) -> Path:

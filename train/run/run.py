@@ -1,7 +1,7 @@
 """A run that can be interrupted: the experiment of experiment.py, with a recorder.
 
 The calls are the same: evaluate, finetune, evaluate. The stand-ins that make them faster are `fast_gradients` for
-`plain_gradients` and AdamW in pieces; `share` spreads a batch over several processes.
+`plain_gradients` and AdamW in pieces; `share_batches` spreads a batch over several processes.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 from train.loop import Diverged, finetune
-from train.parallel import agree, leave, own_device, processes, share
+from train.parallel import agree, leave, own_device, processes, share_batches
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
 from train.run.folder import (
     IDENTITY_FILE,
@@ -127,7 +127,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
     optimizer = open_optimizer(model, training, job.lr)
     recorder = Recorder(baseline, job, model, optimizer, signals)
-    gradients = share(fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, job.seed)
+    gradients = share_batches(fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, job.seed)
 
     # Train.
     diverged = None
@@ -239,7 +239,9 @@ def follow(settings: Settings, lr: float, signals: Signals) -> None:
         baseline, training = open_run(settings), settings.training
         model = baseline.fresh_model()
         optimizer = open_optimizer(model, training, lr)
-        gradients = share(fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, training.seed)
+        gradients = share_batches(
+            fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, training.seed
+        )
         with signals.deferred(), contextlib.suppress(Diverged):  # the first process prints that it diverged
             for _ in finetune(model, baseline.training_tokens, optimizer, training, gradients):
                 if signal := agree(signals.received or 0):

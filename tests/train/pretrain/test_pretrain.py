@@ -171,7 +171,7 @@ def test_other_settings_do_not_go_on(pretrain, tmp_path):
     assert code == 2 and "vocab_size was 290, is 280" in err
     (tmp_path / "model" / "work" / "checkpoint.safetensors").unlink()
     code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
-    assert code == 2 and "corpus.json was made with other settings: vocab_size was 290, is 280" in err
+    assert code == 2 and "corpus.json holds a run that differs: vocab_size was 290, is 280" in err
 
 
 def test_a_state_of_an_earlier_version_is_refused_in_one_line(pretrain, tmp_path):
@@ -180,7 +180,7 @@ def test_a_state_of_an_earlier_version_is_refused_in_one_line(pretrain, tmp_path
         tmp_path / "model" / "work" / "checkpoint.safetensors", {"w": torch.zeros(1)}, {"step": 4, "settings": {}}
     )
     code, _, err = pretrain(tmp_path / "model")
-    assert code == 2 and "was made with other settings: " in err and err.count("\n") == 1
+    assert code == 2 and "holds a run that differs: " in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
