@@ -14,7 +14,7 @@ def new_parser() -> Parser:
     parser = Parser(
         prog="python -m evaluate.rate",
         description="Compare what the models and the book say after the same prompts, without knowing who wrote what. "
-        f"Answers are kept in {RATINGS_FILE} in the first of RUNS. The same command goes on where you left.",
+        f"Answers are kept in {RATINGS_FILE} in the first of RUNS. The same command continues where you stopped.",
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")

@@ -49,7 +49,7 @@ def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path
                     saved = max(saved, before + number + 1)
         except (KeyboardInterrupt, EOFError):
             print()
-    go_on = "The same command goes on." if saved < len(comparisons) else "Add --results to see who wrote what."
+    go_on = "The same command continues." if saved < len(comparisons) else "Add --results to see who wrote what."
     print(f"{saved} of {len(comparisons)} answered and saved. {go_on}")
 
 

@@ -71,7 +71,7 @@ pipeline("text-generation", model="FOLDER")("A prompt of your own")
 
 Anything but the study of fine-tuning. What it says is not true but likely, and it has the prejudices of what it was
 trained on. {100 * result["after"]["copied"]:.1f} % of what it writes stands word for word in the text that it was
-fine-tuned on. No right in that text is claimed here: whoever publishes the model must be allowed to.
+fine-tuned on. This card claims no right in that text: publish the model only if you are allowed to.
 """
 
 

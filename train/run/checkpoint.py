@@ -60,7 +60,7 @@ class Checkpointer:
         return info["history"]
 
     def save(self, history: dict) -> bool:
-        """Save now; returns whether it worked. If not, the older checkpoint stays and the run goes on."""
+        """Save now; returns whether it worked. If not, the older checkpoint stays and the run continues."""
         steps, began = self.optimizer.steps, time.monotonic()
         rng = {"rng.cpu": torch.get_rng_state()}
         device = self.model.wte.weight.device
@@ -72,7 +72,7 @@ class Checkpointer:
             self.saved_steps = steps
         except OSError as error:
             tqdm.write(
-                f"warning: the checkpoint after step {steps} was not saved ({error}); training goes on without it"
+                f"warning: the checkpoint after step {steps} was not saved ({error}); training continues without it"
             )
         self.saved_at = time.monotonic()
         self.took = self.saved_at - began

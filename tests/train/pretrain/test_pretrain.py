@@ -166,7 +166,7 @@ def test_a_pretraining_that_diverges_leaves_no_model(pretrain, tmp_path, monkeyp
 def test_other_settings_do_not_go_on(pretrain, tmp_path):
     pretrain(tmp_path / "model")
     code, _, err = pretrain(tmp_path / "model", "--lr", "0.5")
-    assert code == 2 and err.endswith("other settings: lr was 0.002, is 0.5; use them, or another --out\n")
+    assert code == 2 and err.endswith("lr was 0.002, is 0.5; repeat its settings, or name another --out\n")
     code, _, err = pretrain(tmp_path / "model", "--vocab-size", "280")
     assert code == 2 and "vocab_size was 290, is 280" in err
     (tmp_path / "model" / "work" / "checkpoint.safetensors").unlink()
