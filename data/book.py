@@ -28,10 +28,10 @@ class Book:
 
 
 def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False) -> Book:
-    """Reads a text for the fine-tune.
+    """Read a text for the fine-tune.
 
-    By default Project Gutenberg's frame (licence and credits) is cut off and line ends become LF: as served, CR and LF
-    are the second and third most frequent tokens of the book.
+    By default Project Gutenberg's frame (licence and credits) is cut off and line ends become LF: in the file as
+    served, CR and LF are the second and third most frequent tokens.
 
     Args:
         name_or_file: `gulliver`, downloaded once and cached; `voyage`, which is shipped; or a UTF-8 file, with or

@@ -1,7 +1,7 @@
-"""Project Gutenberg's frame around a book, its header and footer, in all forms since 1991.
+"""Cuts off Project Gutenberg's frame around a book, its header and footer, in all forms since 1991.
 
-Today's is `*** START OF THE PROJECT GUTENBERG EBOOK TITLE ***` and the same with END, on one line or two. Older frames
-say ETEXT, have no stars, or have a line of their own at the end of the "small print" and "End of ..." after the book.
+Today the markers are `*** START OF THE PROJECT GUTENBERG EBOOK TITLE ***` and the same with END, on one line or two.
+Older markers say ETEXT or have no stars, or a special line ends the "small print" and "End of ..." follows the book.
 """
 
 import re
@@ -18,7 +18,7 @@ CLOSE = 500  # characters between two end markers of one footer
 
 
 def cut_frame(text: str) -> tuple[str, list[str]]:
-    """Returns `text` without header, footer and blank lines at both ends, and notes for the reader about doubtful cuts.
+    """Return `text` without header, footer and blank lines at both ends, and notes for the reader about doubtful cuts.
 
     The lines of `text` end in LF. Only a header in the first HEAD characters and a footer in the last FOOT are cut off:
     elsewhere a marker may be quoted, or stand between two books.
