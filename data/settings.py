@@ -66,7 +66,10 @@ class Training:
         0.0, "dropout probability; GPT-2 was pretrained with 0.1, the exercise uses none", share, metavar="P"
     )
     holdout: float = setting(
-        0.1, "share of the text, its end, that is measured, but not trained on; the exercise uses 0", share, metavar="SHARE"
+        0.1,
+        "share of the text, at its end, that is measured but not trained on; the exercise uses 0",
+        share,
+        metavar="SHARE",
     )
     seed: int = Sampling.seed  # of batches and dropout; --seed sets both
     micro_batch: int | None = setting(

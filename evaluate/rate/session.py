@@ -1,4 +1,4 @@
-"""Asking the readers: in a terminal, where every answered pair is saved at once, or on a web page."""
+"""Asks the readers: in a terminal, where every answered pair is saved at once, or on a web page."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path
                     saved = max(saved, before + number + 1)
         except (KeyboardInterrupt, EOFError):
             print()
-    go_on = "The same command goes on." if saved < len(comparisons) else "Add --results to see who wrote what."
+    go_on = "The same command continues." if saved < len(comparisons) else "Add --results to see who wrote what."
     print(f"{saved} of {len(comparisons)} answered and saved. {go_on}")
 
 

@@ -133,7 +133,7 @@ def pretrain(
     if record is None:
         record = {"train_loss": [], "held_out_loss": [], "held_out_bits_per_byte": [], "seconds": 0.0}
     else:
-        print(f"going on from step {optimizer.steps} in {checkpointer.file}", flush=True)
+        print(f"continuing from step {optimizer.steps} in {checkpointer.file}", flush=True)
     began = time.monotonic() - record["seconds"]
     losses, first = [], optimizer.steps
     steps = range(first, recipe.steps)

@@ -228,7 +228,7 @@ def test_resumed_equals_uninterrupted(runs, tmp_path, typed, monkeypatch, leave)
 
             patch.setattr(builtins, "input", pressed)
         code, out, _ = typed(first, runs, *ANNA)
-    assert code == 0 and "2 of 12 answered and saved. The same command goes on." in out
+    assert code == 0 and "2 of 12 answered and saved. The same command continues." in out
     assert saved(runs) == saved(whole)[:2]
     code, out, _ = typed(KEYS[6:], runs, *ANNA)
     assert "2 of them answered" in out and "12 of 12 answered" in out
