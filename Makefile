@@ -1,32 +1,32 @@
-# Each target is one line of Python that train/README.md shows too. The first one to need it makes .venv.
+# Each target is one line of Python; train/README.md shows them. The first target that needs .venv makes it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-# Threads that wait for each other soon sleep: where they spin on, as by default, a busy machine makes them many times
-# slower. OMP_WAIT_POLICY=PASSIVE, at once to sleep, costs about a quarter on an idle one.
+# Waiting threads soon sleep. By default they spin, which is many times slower on a busy machine.
+# OMP_WAIT_POLICY=PASSIVE, which makes them sleep at once, costs about a quarter of the speed on an idle machine.
 export GOMP_SPINCOUNT ?= 1000
 
 # make sweep SAMPLES=50 LRS="1e-3 1e-4" MODEL=folder TEXT=file SEED=1 OUT=runs/mine FLAGS="--batch-size 4"
 SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
 	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
 
-# The demo's model is small and wants larger learning rates than GPT-2; its text is short, and so are its windows.
+# The demo's model is small and needs larger learning rates than GPT-2. Its text is short, so its windows are short too.
 DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
 	--holdout 0.5 --top-k 0 --eval-sequences 96 --eval-tokens 64 --out runs/demo
 
 .PHONY: help setup demo sweep test verify mutants bench lilliput clean
 
 help:
-	@echo "make demo       the whole experiment on a small model and a short text, in two minutes; no downloads"
+	@echo "make demo       the whole experiment on a small model and a short text: two minutes, no downloads"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
-	@echo "make test       the tests: no network, no model needed"
-	@echo "make verify     is what runs here GPT-2? official weights against published numbers"
-	@echo "make mutants    put faults into copies of the code: do the tests notice? (15 minutes)"
-	@echo "make bench      against the usual notebook: installs transformers into .venv-bench"
-	@echo "make lilliput   pretrain the small model: CORPUS=books.jsonl.xz"
-	@echo "make setup      only make .venv and install"
+	@echo "make test       the tests; they need no network and no model"
+	@echo "make verify     is this GPT-2? compares OpenAI's weights with published numbers"
+	@echo "make mutants    puts faults into copies of the code: do the tests notice? (15 minutes)"
+	@echo "make bench      compares the speed with the usual notebook; installs transformers into .venv-bench"
+	@echo "make lilliput   pretrains the small model: CORPUS=books.jsonl.xz"
+	@echo "make setup      only makes .venv and installs"
 
 setup: $(VENV)/installed
 

@@ -1,4 +1,4 @@
-"""What the model reads: a text, its tokens, batches of them.
+"""The text, its tokens and its batches, and the settings of all commands.
 
-Read book.py, tokenizer.py, batches.py, in this order; download.py and generators.py serve them. README.md has more.
+Read book.py, tokenizer.py, batches.py, in this order; they use download.py and generators.py. README.md has more.
 """

@@ -13,7 +13,7 @@ def sample_batch(tokens: Tensor, batch_size: int, seq_len: int, seed: int, step:
     """Batch number `step`: B windows of `tokens`, whose starts are drawn uniformly.
 
     A pure function of its arguments: every learning rate sees the same batches in the same order, a resumed run
-    continues with the batch it would have had, and an evaluation in between changes nothing.
+    continues with the next batch, and evaluations during training do not change the batches.
 
     Args:
         tokens: (N,) the token ids of the text, with N > seq_len.

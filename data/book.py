@@ -40,10 +40,10 @@ class Book:
 
 
 def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False) -> Book:
-    """Reads a text for the fine-tune.
+    """Read a text for the fine-tune.
 
-    By default Project Gutenberg's frame (licence and credits) is cut off and line ends become LF: as served, CR and LF
-    are the second and third most frequent tokens of the book.
+    By default Project Gutenberg's frame (licence and credits) is cut off and line ends become LF: in the file as
+    served, CR and LF are the second and third most frequent tokens.
 
     Args:
         name_or_file: `gulliver`, downloaded once and cached; `voyage`, which is shipped; or a UTF-8 file, with or
@@ -97,7 +97,7 @@ def cached_gulliver(url: str = GULLIVER_URL) -> Path:
 
 
 def cut_frame(text: str) -> tuple[str, list[str]]:
-    """Returns `text` without header, footer and blank lines at both ends, and notes for the reader about doubtful cuts.
+    """Return `text` without header, footer and blank lines at both ends, and notes for the reader about doubtful cuts.
 
     The lines of `text` end in LF. Only a header in the first HEAD characters and a footer in the last FOOT are cut off:
     elsewhere a marker may be quoted, or stand between two books.

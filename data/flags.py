@@ -28,7 +28,7 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage around it, and exits with 2."""
+    """A parser that prints an error in one line, without the usage, and exits with 2."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, formatter_class=Formatter, **kwargs)
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
     @contextmanager
     def errors_in_one_line(self) -> Iterator[None]:
-        """Around a command's work: errors for people, Ctrl-C and a closed pipe end it without a traceback."""
+        """A context for a command's work: expected errors, Ctrl-C and a closed pipe end it without a traceback."""
         os.environ.pop("MPLBACKEND", None)  # a notebook's, without which matplotlib would not load; files need none
         with suppress(AttributeError):  # a terminal that knows only ASCII shows "?" for other characters
             sys.stdout.reconfigure(errors="replace")
@@ -62,8 +62,8 @@ def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...]
     """Add a group of flags, one for each field of `settings`; a field that is settings itself becomes another group.
 
     Args:
-        names: of the fields to take; None: all.
-        defaults: other than the fields' own.
+        names: the fields to use; None: all.
+        defaults: replace the defaults of these fields.
     """
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(settings):
@@ -78,13 +78,13 @@ def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...]
                 del options["type"]
                 options["action"] = "store_false" if field.default else "store_true"
             elif options["default"] is not None and "(default: " not in options["help"]:
-                # Not left to the formatter: a command may change the default afterwards, to see what was asked for.
+                # Not left to the formatter: a command may change the default afterwards, to see which flags were given.
                 options["help"] += f" (default: {options['default']})"
             group.add_argument(flag, **options)
 
 
 def filled(settings: type[S], values: dict) -> S:
-    """A dataclass of settings with those of `values` that are its fields, or fields of its fields."""
+    """Return a `settings` object. Its fields, and the fields of its fields, come from `values` if they are there."""
     fields = dataclasses.fields(settings)
     found = {field.name: values[field.name] for field in fields if field.name in values}
     found |= {field.name: filled(field.type, values) for field in fields if dataclasses.is_dataclass(field.type)}

@@ -1,6 +1,6 @@
 """All settings of a fine-tune, its evaluation and a pretraining: name, type, default, unit, help and check of each.
 
-`flags.py` makes the commands' flags from these fields. Only light modules are imported here, see there.
+`flags.py` makes the commands' flags from these fields. Only light modules are imported here; flags.py explains why.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 from data.flags import positive_float, positive_int, seed, share, temperature, whole_number
 
 TRIAL = 100  # steps; a run with fewer is a trial,
-TRIAL_TEXTS = 32  # which is measured on fewer texts: measuring should not take longer than training
+TRIAL_TEXTS = 32  # and is measured on fewer texts: measuring should not take longer than training
 MAX_TEXTS = 10_000  # the bootstrap interval of 10,000 texts takes 1.6 GB
 
 # Files in a folder of runs.
@@ -21,13 +21,13 @@ RATINGS_FILE = "ratings.jsonl"
 
 
 def setting(default: Any, help: str, check: Callable[[str], Any] = str, flag: str | None = None, **options) -> Any:
-    """A field of a dataclass of settings, with what its flag needs.
+    """Return a dataclass field with the help text and the options of its flag.
 
     Args:
         help: meaning and unit. The default is added, unless the help states it as "(default: ...)".
-        check: turns the text of a flag into a value, or says what is wrong with it.
-        flag: by default the field's name with dashes, after `--no-` where the setting is on by default.
-        options: further ones of argparse, such as `metavar`.
+        check: converts the text of a flag into a value, or raises an error.
+        flag: by default the field's name with dashes, after `--no-` if the setting is on by default.
+        options: other options of argparse, such as `metavar`.
     """
     return dataclasses.field(default=default, metadata={"help": help, "type": check, "flag": flag, **options})
 
@@ -45,8 +45,8 @@ class Sampling:
     )
     new_tokens: int = setting(100, "new tokens in each text", positive_int, flag="--eval-tokens", metavar="N")
     temperature: float = setting(1.0, "divides the logits; 0: always the most likely token", temperature, metavar="T")
-    top_k: int = setting(50, "sample among the K most likely tokens; 0: among all tokens", whole_number, metavar="K")
-    seed: int = setting(0, "random seed of batches, dropout, start tokens and sampling", seed, metavar="N")
+    top_k: int = setting(50, "sample from the K most likely tokens; 0: from all tokens", whole_number, metavar="K")
+    seed: int = setting(0, "random seed for batches, dropout, start tokens and sampling", seed, metavar="N")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ class Training:
     """How a model is fine-tuned. A *sample* is one optimizer step on one batch."""
 
     samples: int = setting(
-        800, f"optimizer steps; fewer than {TRIAL} are a trial, measured with less effort", positive_int, metavar="N"
+        800,
+        f"optimizer steps; fewer than {TRIAL} are a trial, which is measured on fewer texts",
+        positive_int,
+        metavar="N",
     )
     batch_size: int = setting(16, "windows in a batch", positive_int, metavar="B")
     seq_len: int = setting(256, "input tokens in a window", positive_int, metavar="T")
@@ -63,7 +66,10 @@ class Training:
         0.0, "dropout probability; GPT-2 was pretrained with 0.1, the exercise uses none", share, metavar="P"
     )
     holdout: float = setting(
-        0.1, "share of the text, its end, that is measured, not trained on; the exercise uses 0", share, metavar="SHARE"
+        0.1,
+        "share of the text, at its end, that is measured but not trained on; the exercise uses 0",
+        share,
+        metavar="SHARE",
     )
     seed: int = Sampling.seed  # of batches and dropout; --seed sets both
     micro_batch: int | None = setting(
@@ -73,7 +79,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a command is asked to do, apart from learning rates, numbers of seeds and folders."""
+    """All settings of a command, except learning rates, the number of seeds and folders."""
 
     model: str = setting(
         "gpt2",
@@ -87,7 +93,7 @@ class Settings:
     )
     general_text: str | None = setting(
         None,
-        "another text, on which forgetting is measured too: a UTF-8 file, voyage or gulliver (default: none)",
+        "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)",
         metavar="TEXT",
     )
     training: Training = Training()
@@ -108,7 +114,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A pretraining: everything but the corpus that changes its result."""
+    """All settings that change the result of a pretraining, except the corpus."""
 
     vocab_size: int = setting(4096, "tokens, the 256 bytes included", positive_int)
     n_layer: int = setting(4, "blocks", positive_int)
@@ -122,7 +128,7 @@ class Recipe:
     weight_decay: float = setting(0.1, "AdamW's decoupled weight decay, on matrices only", share)
     clip: float = setting(1.0, "largest norm of the gradient; a longer one is scaled down", positive_float)
     held_out: int = setting(12, "whole texts to hold out", positive_int)
-    seed: int = setting(0, "random seed of the weights, the held-out texts and the batches", seed)
+    seed: int = setting(0, "random seed for the weights, the held-out texts and the batches", seed)
     float32: bool = setting(False, "matrix products in float32 (default: bfloat16)")
 
     def __post_init__(self):

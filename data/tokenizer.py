@@ -1,8 +1,8 @@
 """GPT-2's tokenizer: byte-level BPE, run by tiktoken, read from a model folder's own files.
 
-`vocab.json` maps each token to its id and `merges.txt` lists the pairs to join, first one first.
-Both spell bytes as printable characters (`byte_alphabet`), because they are text files. The hub's
-library today writes one file instead, `tokenizer.json`, with the same two in it.
+`vocab.json` maps each token to its id and `merges.txt` lists the pairs to join, in their order.
+Both spell bytes as printable characters (`byte_alphabet`), because they are text files. Today the
+hub's library writes one file instead, `tokenizer.json`, with the same content.
 """
 
 import json
@@ -31,8 +31,8 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
     """The tokenizer of the model in `folder`.
 
     Returns:
-        a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`. Tokens that somebody has added, such as `[PAD]`,
-        are none of its own: GPT-2 has no use for them.
+        a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`. Added tokens such as `[PAD]` are left out: GPT-2
+        does not use them.
     """
     vocab, pairs = read_vocabulary(Path(folder))
     in_order = [*byte_alphabet().values(), *("".join(pair) for pair in pairs)]
@@ -56,7 +56,7 @@ def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
 
 
 def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The ids of the tokens in `folder`, without those that were added to GPT-2's, and the merges."""
+    """The ids of the tokens in `folder`, without added tokens, and the merges."""
     vocab_file, merges_file, whole = (folder / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
     try:
         if vocab_file.is_file() and merges_file.is_file():
@@ -93,7 +93,7 @@ def save_tokenizer(folder: str | Path, merges: list[tuple[bytes, bytes]]) -> Non
 
 
 def copy_tokenizer(source: str | Path, folder: str | Path) -> None:
-    """Write the tokenizer of the model in `source`, whatever files it is in there, to `folder` as the usual two."""
+    """Write the tokenizer of the model in `source` to `folder`, as `vocab.json` and `merges.txt`."""
     write_vocabulary(Path(folder), *read_vocabulary(Path(source)))
 
 

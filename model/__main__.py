@@ -84,14 +84,14 @@ def main() -> None:
         from model.sampling import cast_copy, generate
 
         machine = filled(Machine, vars(args))
-        opened = [open_model(name) for name in names]  # before any weights are read, as a name may be wrong
+        opened = [open_model(name) for name in names]  # before any weights are read: a name may be wrong
         prompt = read_prompt(args.prompt)
         models = [cast_copy(load_pretrained(f).to(machine.device), machine.dtype) for f, _, _ in opened]
         for row in range(args.texts):
             for name, model, (_, config, tokenizer) in zip(names, models, opened):
                 if len(names) * args.texts > 1:
                     print(f"--- {name}" + (f", text {row + 1}" if args.texts > 1 else ""))
-                # Without a prompt: a text begins after the end of another.
+                # Without a prompt, start a new text: it follows the end of another text.
                 ids = tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token]
                 if row == 0 and len(ids) > config.block_size:
                     print(f"note: of {len(ids)} tokens {name} sees the last {config.block_size}", file=sys.stderr)

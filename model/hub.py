@@ -10,7 +10,7 @@ from typing import NamedTuple
 from data.download import cache_folder
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # the index where weights are in shards
-TOKENIZER_FILES, WHOLE_TOKENIZER = ("vocab.json", "merges.txt"), "tokenizer.json"  # the one or the other
+TOKENIZER_FILES, WHOLE_TOKENIZER = ("vocab.json", "merges.txt"), "tokenizer.json"  # two files or one
 MODEL_FILES = ("config.json", WEIGHTS_FILE, *TOKENIZER_FILES)  # as this project writes them
 FETCHED = [*MODEL_FILES, WHOLE_TOKENIZER, INDEX_FILE, "model-*-of-*.safetensors"]
 
@@ -48,11 +48,11 @@ def source_of(name: str | Path) -> Source | None:
 
 
 def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The folder with the files of a model, which is fetched on first use if it is one of the hub's.
+    """The folder with the files of a model; a model on the hub is downloaded on first use.
 
     Args:
         name_or_folder: a key of `HUB`, `lilliput`, a folder, or the hub's owner/name[@revision].
-        endpoint: address of the hub, and `cache`, the folder for its files: huggingface_hub's own by default.
+        endpoint, cache: address of the hub and folder for its files; None: the defaults of huggingface_hub.
     """
     if source := source_of(name_or_folder):
         return fetch(str(name_or_folder), source, endpoint=endpoint, cache=cache)
@@ -94,13 +94,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path | None = None) -> Path:
-    """The cached folder of a model on the hub. With all its files in the cache no connection is made."""
+    """The cached folder of a model on the hub. If all its files are in the cache, no connection is made."""
     # Imported here: a run on a folder does not need it and starts half a second sooner.
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
     repository, revision, sha256 = source
-    # Other programs may have cached OpenAI's models at another revision, or without an owner, as they once were named.
+    # Other programs may have cached OpenAI's models at another revision, or under the old names without an owner.
     places = [(repository, revision)]
     if name in HUB:
         places += [(repository, "main"), (repository.split("/")[1], "main")]

@@ -1,1 +1,1 @@
-"""A blind comparison by human readers: two texts, which is better?"""
+"""A blind comparison by human readers: which of two texts is better?"""

@@ -13,16 +13,16 @@ from data.settings import RATINGS_FILE
 def new_parser() -> Parser:
     parser = Parser(
         prog="python -m evaluate.rate",
-        description="Compare what the models and the book say after the same prompts, without knowing who wrote what. "
+        description="Compare how the models and the book continue the same prompts, without knowing who wrote what. "
         f"Answers are kept in {RATINGS_FILE} in the first of RUNS. The same command continues where you stopped.",
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUNS", help="run folders or sweep folders")
     add("--pairs", type=positive_int, metavar="N", help="comparisons (default: enough for a verdict)")
-    add("--rater", default="reader", metavar="NAME", help="who answers")
-    add("--seed", type=whole_number, default=0, metavar="N", help="of the order and the sides; one for all raters")
-    add("--results", action="store_true", help="say who wrote what, and who won")
-    add("--ratings", nargs="+", type=Path, metavar="FILE", help="the same, from these (downloaded) files")
+    add("--rater", default="reader", metavar="NAME", help="name of the reader")
+    add("--seed", type=whole_number, default=0, metavar="N", help="random seed; use the same for all raters")
+    add("--results", action="store_true", help="show who wrote what, and who won")
+    add("--ratings", nargs="+", type=Path, metavar="FILE", help="show the results of these (downloaded) files")
     add("--page", type=Path, metavar="FILE", help="write the comparison as a web page to send to others")
     return parser
 

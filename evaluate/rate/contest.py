@@ -1,8 +1,8 @@
-"""Who is compared with whom, in which order, and what a rating is.
+"""The comparisons, their order, and the format of a rating.
 
 A rating is one line of JSON, the same from a terminal and from a page: `rater`, `prompt` (its number), `left_sha256`
 and `right_sha256` of the two texts, and `answers` {question: "l", "r" or "t" for a tie}. It names no author: the
-checksums tell which participant wrote a text, and whether that text has changed since it was rated.
+checksums show which participant wrote a text, and whether the text has changed since it was rated.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Contest:
         return [self.texts[name][comparison.prompt] for name in (comparison.left, comparison.right)]
 
     def without_names(self, comparison: Comparison) -> dict:
-        """What a rating says of a comparison."""
+        """The part of a rating that identifies the comparison."""
         left, right = map(sha256, self.texts_of(comparison))
         return {"prompt": comparison.prompt, "left_sha256": left, "right_sha256": right}
 
@@ -54,12 +54,12 @@ def sha256(text: str) -> str:
 
 
 def compared(rating: dict) -> tuple:
-    """What tells one comparison from others: the prompt and the two texts, whichever stood on the left."""
+    """The key of a comparison: the prompt and the two texts, in any order."""
     return rating["prompt"], frozenset((rating["left_sha256"], rating["right_sha256"]))
 
 
 def open_contest(runs: list[Run]) -> Contest:
-    """The participants of `runs` (see `find_runs`). Of several seeds of a learning rate the lowest takes part."""
+    """The participants of `runs` (see `find_runs`). Of several seeds of a learning rate the lowest is used."""
     first = runs[0]
     written = {"base": first.before}
     for run in runs:
@@ -73,22 +73,22 @@ def open_contest(runs: list[Run]) -> Contest:
 
 
 def pairs_for_a_verdict(participants: int) -> int:
-    """The fewest whole rounds of everybody against everybody that give each participant FEW comparisons or more."""
+    """The pairs of as many full rounds (each against each) as give every participant at least FEW comparisons."""
     return math.ceil(FEW / (participants - 1)) * math.comb(participants, 2)
 
 
 def shortage(comparisons: int, participants: int) -> str:
-    """What to say if the comparisons are too few for a verdict; "" if they are enough."""
+    """A message if the comparisons are too few for a verdict; "" if they are enough."""
     if comparisons >= (needed := pairs_for_a_verdict(participants)):
         return ""
     return f"A verdict needs {needed} pairs: with fewer, even 8 wins out of 10 may be chance."
 
 
 def draw_comparisons(names: Iterable[str], prompts: int, pairs: int, seed: int = 0) -> list[Comparison]:
-    """What is compared, in this order; the same for every rater with the same `seed`.
+    """The comparisons in their order; the same for every rater with the same `seed`.
 
     Every pair of participants and every one of `prompts` prompts occurs equally often (or once more), and no
-    comparison occurs twice. Where fewer than `pairs` comparisons are possible, fewer are drawn.
+    comparison occurs twice. If fewer than `pairs` comparisons are possible, fewer are drawn.
     """
     rng = generator(RATING, seed)
     matches = list(combinations(names, 2))

@@ -1,4 +1,4 @@
-"""What readers prefer: the share of comparisons that each participant won, with its interval."""
+"""The share of comparisons that each participant won, with its interval."""
 
 import math
 
@@ -10,8 +10,8 @@ from evaluate.table import markdown
 def preferences(runs: list[Run], ratings: list[dict]) -> dict:
     """The outcome of the blind comparison, as the report and the terminal show it, from what `read_ratings` returns.
 
-    The intervals go by the number of *different* comparisons: when several raters read the same two texts, that is
-    no evidence about other texts. If two participants wrote the same text, its ratings count for both.
+    The intervals use the number of *different* comparisons: several ratings of the same two texts are no evidence about
+    other texts. If two participants wrote the same text, its ratings count for both.
 
     Returns:
         untold: why there is no outcome, or ""; if "", also

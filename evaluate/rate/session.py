@@ -1,4 +1,4 @@
-"""Asking the readers: in a terminal, where every answered pair is saved at once, or on a web page."""
+"""Asks the readers: in a terminal, where every answered pair is saved at once, or on a web page."""
 
 import json
 import shutil

@@ -5,5 +5,5 @@ from torch import Tensor
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """A stand-in for `attention` in gpt2.py."""
+    """A replacement for `attention` in gpt2.py."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)

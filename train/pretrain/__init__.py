@@ -1,4 +1,4 @@
-"""A vocabulary and a small GPT-2 from a corpus. In the order of the work:
+"""Makes a vocabulary and a small GPT-2 from a corpus, in this order:
 
 corpus.py         reading the texts
 bpe.py            learning a vocabulary

@@ -18,7 +18,7 @@ def open_parser() -> Parser:
     parser = Parser(
         prog="python -m train.pretrain",
         description="Train a byte-level BPE vocabulary and a small GPT-2 on a corpus. The same command again "
-        "continues an interrupted one.",
+        "continues an interrupted pretraining.",
     )
     parser.add_argument("--corpus", type=corpus_path, required=True, help="folder of .txt files, or a .jsonl(.xz) file")
     parser.add_argument("--out", type=Path, default=Path("runs/lilliput"), help="the model folder to write")

@@ -28,8 +28,7 @@ def count_words(texts: Iterable[str]) -> Counter[bytes]:
 def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes, bytes]]:
     """Learn the merges of a vocabulary of `vocab_size` tokens: 256 bytes, the merges, `<|endoftext|>`.
 
-    Of equally frequent pairs the one whose bytes come first is joined first, so that the result does not depend on the
-    order of the texts.
+    Ties are broken by the smaller pair of byte strings, so that the result does not depend on the order of the texts.
 
     Returns:
         `vocab_size - 257` pairs of byte strings, in the order in which they were joined.

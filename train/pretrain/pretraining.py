@@ -136,7 +136,7 @@ def pretrain(
     if history is None:
         history = {"train_loss": [], "held_out_loss": [], "held_out_bits_per_byte": [], "seconds": 0.0}
     else:
-        print(f"going on from step {optimizer.steps} in {checkpointer.file}", flush=True)
+        print(f"continuing from step {optimizer.steps} in {checkpointer.file}", flush=True)
     began = time.monotonic() - history["seconds"]
     losses, first = [], optimizer.steps
     steps = range(first, recipe.steps)

@@ -74,7 +74,7 @@ def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
         if name not in ("wte.weight", "wpe.weight")  # looked up in float32: a few rows to round, not a table
     }
     x = model.embed(inputs).to(torch.bfloat16)  # (B, T, C)
-    # On a GPU torch's own attention is the fast one, and it alone knows dropout.
+    # On a GPU torch's own attention is faster, and only that one has dropout.
     attend = window_attention if x.device.type == "cpu" and not model.config.dropout else model.attend
     x = functional_call(_Transform(model, attend), weights, (x,))  # (B, T, C)
     return head_cross_entropy(x, model.wte.weight, targets, torch.bfloat16)

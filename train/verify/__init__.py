@@ -1,6 +1,6 @@
-"""Is this GPT-2? Published numbers, and the device against the CPU.
+"""Is this GPT-2? And does the device compute what the CPU does?
 
-published.py       weights, texts and ten training steps against what others published
-device_check.py    one forward pass on the device and on the CPU
+published.py       compares weights, texts and ten training steps with published values
+device_check.py    compares a forward pass on the device with one on the CPU
 __main__.py        python -m train.verify
 """

@@ -1,4 +1,4 @@
-"""Is this GPT-2? Published numbers, and the device against the CPU."""
+"""Is this GPT-2? Compares it with published numbers."""
 
 import sys
 from pathlib import Path

@@ -77,7 +77,7 @@ def verify(
 
     Args:
         folder: where `model` was read from.
-        model: float32, on the device that is to be tried; the last check trains it.
+        model: float32, on the device to check; the last check trains it.
         batch: B T + 1 token ids, see `batch_tokens`.
         dtype: of the matrix products.
     """

@@ -136,7 +136,7 @@ def test_stopped_and_started_again_is_the_same_run(pretrain, tmp_path, monkeypat
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     monkeypatch.setattr(pretraining, "sample_batch", original)
     code, printed, _ = pretrain(tmp_path / "stopped", "--float32")
-    assert code == 0 and "going on from step 4" in printed
+    assert code == 0 and "continuing from step 4" in printed
     for name in ("model.safetensors", "vocab.json", "merges.txt", "config.json"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     whole, stopped = (
