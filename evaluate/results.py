@@ -178,7 +178,7 @@ class Run:
 
     @cached_property
     def lowest_held_out(self) -> tuple[int, float]:
-        """(step, nats per token) at which the held-out loss was lowest, the first of equals."""
+        """(step, nats per token) at which the held-out loss was lowest; the first if there are several."""
         return min(self.held_out, key=lambda pair: pair[1])
 
     @property

@@ -60,7 +60,7 @@ class Checkpointer:
         return info["history"]
 
     def save(self, history: dict) -> bool:
-        """Save now; returns whether it worked. If not, the older checkpoint stays and the run goes on."""
+        """Save now; returns whether it worked. If not, the older checkpoint stays and the run continues."""
         steps, began = self.optimizer.steps, time.monotonic()
         rng = {"rng.cpu": torch.get_rng_state()}
         device = self.model.wte.weight.device

@@ -1,4 +1,4 @@
-"""Who works on a run: one process at a time, whichever machine it is on."""
+"""A lock on a run folder: one process at a time works on a run, on any machine."""
 
 import contextlib
 import os
@@ -12,23 +12,19 @@ LOCK_FILE = "run.lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Whether this process alone has `folder`, for as long as the block lasts. Makes the folder.
+    """Make `folder` and lock it for this process while the block lasts; yields whether this worked.
 
-    The claim is a lock that the system keeps and takes back when the process ends, however it ends: what a
-    killed process leaves behind stops nobody. It holds between machines too where the disk they share does
-    (NFSv4, Lustre, GPFS). Not to be nested for the same folder: POSIX forgets a lock as soon as its process
-    closes the file anywhere. The package filelock would leave the file, and takes one that was renamed under its
-    hands, as NFS does with a deleted file that is open, for the claim.
-
-    Raises:
-        OSError: the folder cannot be made, or its disk has no locks.
+    The system keeps the lock and releases it when the process ends, even if the process is killed. The lock also
+    works between machines if their shared disk has locks (NFSv4, Lustre, GPFS). Do not nest it for the same folder:
+    POSIX releases a lock as soon as the process closes the file anywhere. The package filelock would leave the file
+    behind. It would also take a renamed file for the lock, and NFS renames a deleted file that is still open.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK_FILE
     opened = take(file)
     try:
         if opened is not None:
-            with contextlib.suppress(OSError):  # a full disk; it is for those who wait, and no part of the claim
+            with contextlib.suppress(OSError):  # a full disk; the text is only for waiting processes
                 opened.truncate(0)
                 os.write(opened.fileno(), f"pid {os.getpid()} on {platform.node()}".encode())
         yield opened is not None
@@ -40,15 +36,15 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def holder(folder: Path) -> str:
-    """Who has claimed `folder`, as far as its lock file says it: "pid 12 on node3"."""
+    """The process that has locked `folder`, from its lock file: "pid 12 on node3"."""
     try:
         return (folder / LOCK_FILE).read_text(encoding="utf-8") or "another process"
-    except (OSError, ValueError):  # it has just been left; or Windows, which does not let read what is locked
+    except (OSError, ValueError):  # it was just released; or Windows, where a locked file cannot be read
         return "another process"
 
 
 def take(file: Path) -> BinaryIO | None:
-    """The open and locked `file`, None if another process has it."""
+    """The open and locked `file`; None if another process has locked it."""
     while True:
         opened = open(file, "a+b")
         try:
@@ -59,7 +55,7 @@ def take(file: Path) -> BinaryIO | None:
         except BaseException:
             opened.close()
             raise
-        # Between our opening and our locking it, the one who had it may have deleted it, and a third made another.
+        # Between opening and locking, its owner may have deleted the file and a third process may have made a new one.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(opened.fileno()), os.stat(file)):
                 return opened

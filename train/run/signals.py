@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM as batch systems send it, SIGHUP of a terminal that closes: one line, and nothing lost.
+"""Ctrl-C, SIGTERM (from batch systems) and SIGHUP (a closed terminal) end a command with one line, without a loss.
 
-Nor does a run end because nobody reads what it prints any more, as in `python -m train.sweep | head -1`.
+A run also continues when nobody reads its output any more, as in `python -m train.sweep | head -1`.
 """
 
 import os
@@ -16,7 +16,7 @@ if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has none
 
 
 class Interrupted(BaseException):
-    """Raised where a signal ends the program. Not an `Exception`: nobody who handles errors shall swallow it."""
+    """Raised where a signal ends the program. Not an `Exception`, so that no error handler catches it."""
 
     def __init__(self, number: int, message: str = ""):
         super().__init__(f"stopped by {NAMES[number]}" + (f"; {message}" if message else ""))
@@ -24,7 +24,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """What to do when a signal comes: `Interrupted` at once or, within `deferred()`, note it in `received`."""
+    """Handles signals: raises `Interrupted` at once or, within `deferred()`, stores the signal in `received`."""
 
     def __init__(self):
         self.received: int | None = None
@@ -32,10 +32,10 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """An optimizer step that is cut in two leaves half of the weights updated: who trains looks after each.
+        """Store a signal, so that the training loop ends after a step: half a step would update half of the weights.
 
-        A second signal does not wait. Under torchrun it does: there every process gets the same signal from
-        the terminal or the batch system and once more from torchrun, which has a time limit of its own.
+        A second signal raises at once. Under torchrun it does not: there every process gets the same signal twice,
+        from the terminal or the batch system and from torchrun, which has its own time limit.
         """
         self.waits = True
         try:
@@ -51,7 +51,7 @@ class Signals:
 
 
 class Enduring:
-    """A stream whose other end may go away: what is printed from then on is lost, and who prints goes on."""
+    """An output stream that ignores a closed pipe: later output is lost, and the program continues."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -75,7 +75,7 @@ class Enduring:
 
 @contextmanager
 def ending_in_one_line() -> Iterator[Signals]:
-    """Around a whole command: a signal ends it with one line and the exit code that shells expect, 128 + its number."""
+    """A context for a command: a signal ends it with one line and the usual exit code, 128 + the signal's number."""
     with redirect_stdout(Enduring(sys.stdout)), redirect_stderr(Enduring(sys.stderr)):
         with hearing_signals() as signals:
             yield signals
@@ -85,7 +85,7 @@ def ending_in_one_line() -> Iterator[Signals]:
 @contextmanager
 def hearing_signals() -> Iterator[Signals]:
     signals = Signals()
-    # What is ignored stays so: `nohup` starts a command with SIGHUP ignored, and a shell its background jobs with SIGINT.
+    # Ignored signals stay ignored: `nohup` ignores SIGHUP, and a shell ignores SIGINT for its background jobs.
     heard = [number for number in NAMES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, signals.handle) for number in heard}
     try:
