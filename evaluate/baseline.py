@@ -133,7 +133,7 @@ class Baseline:
 
     @cached_property
     def passages(self) -> tuple[Tensor, Tensor]:
-        """(P, T) pieces of the book that every model continues, and (P, T') how the book itself continues."""
+        """(P, T) pieces of the book that every model continues, and (P, T') the book's own continuations."""
         return pick_prompts(self.held_out_tokens if self.held_out else self.tokens, self.tokenizer)
 
     @cached_property

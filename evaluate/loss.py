@@ -1,4 +1,4 @@
-"""The loss over a whole text: how well a model predicts what somebody else wrote."""
+"""The loss on a whole text: how well a model predicts a text that it did not write."""
 
 from collections.abc import Callable
 

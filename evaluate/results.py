@@ -158,7 +158,7 @@ class Run:
 
     @property
     def lowest_held_out(self) -> tuple[int, float]:
-        """(step, nats per token) at which the held-out loss was lowest, the first of equally low ones."""
+        """(step, nats per token) at which the held-out loss was lowest; the first if there are several."""
         return min(self.held_out, key=lambda pair: pair[1])
 
     def path(self, *names: str) -> list[tuple[float, ...]]:

@@ -113,7 +113,7 @@ def copied_share(texts: Tensor, index: SourceIndex, min_length: int = MIN_LENGTH
 
 
 def longest_copied(texts: Tensor, index: SourceIndex) -> tuple[int, int, int, int]:
-    """The longest run of all `texts` (S, N) that stands in the source, of any length; of equally long ones the first.
+    """The longest run of all `texts` (S, N) that stands in the source, however short; ties go to the first.
 
     Returns:
         (number of the text, start in it, tokens, position in the source); 0 tokens if not one token stands there.
@@ -144,7 +144,7 @@ def extraction(
         model: maps token ids (B, T) to logits (B, T, V). A `GPT2` whose context is shorter than prompt and
             continuation sees the last tokens that it has room for (see `generate`).
         tokens: on the model's device.
-        prompts: how many; fewer if there are fewer places, since no place is taken twice.
+        prompts: their number; fewer if `tokens` has fewer places, since no place is taken twice.
         banned: ids that are never written.
 
     Returns:

@@ -1,7 +1,7 @@
 """The comparisons, their order, and the format of a rating.
 
 A rating is one line of JSON, the same from a terminal and from a page: `rater`, `prompt` (its number), `left_sha256`
-and `right_sha256` of the two texts, and `answers` {question: "l", "r" or "t" for a tie}. It names no author: the
+and `right_sha256` of the two texts, and `answers` {question: "l", "r" or "t" for a tie}. It names no author; the
 checksums show which participant wrote a text, and whether the text has changed since it was rated.
 """
 

@@ -1,4 +1,4 @@
-"""The card of a fine-tuned model, README.md in its folder, with the head that the hub reads."""
+"""The model card of a fine-tuned model, README.md in its folder, with the metadata for the hub."""
 
 from evaluate.report.texts import how_drawn
 from evaluate.results import Result, describe, lr_label, runs_of
@@ -6,16 +6,16 @@ from evaluate.table import table
 from model.hub import HUB
 
 CARD_FILE = "README.md"
-TEXTS = {  # by what --text was; of any other file nothing is known here
+TEXTS = {  # by the value of --text; nothing is known about other files
     "gulliver": "*Gulliver's Travels* by Jonathan Swift (1726), Project Gutenberg's ebook 829, in the public domain in "
     "the United States",
-    "voyage": "a tale that was written for the project and comes with it",
+    "voyage": "a tale that was written for the project and is part of it",
 }
 
 
 def model_card(result: Result) -> str:
-    """Markdown of a finished run that has not diverged."""
-    from huggingface_hub import ModelCardData  # only here: no run needs it before it ends
+    """The card of a finished run that has not diverged, in Markdown."""
+    from huggingface_hub import ModelCardData  # only here: a run needs it only at its end
 
     settings = result["settings"]
     identity = settings["model_identity"]
@@ -41,7 +41,7 @@ def model_card(result: Result) -> str:
 
 # {settings["model_name"]} on {text} at a learning rate of {rate}
 
-One run of an experiment that asks what the learning rate does to a fine-tune. {describe(runs_of([result]))}.
+One run of an experiment: what does the learning rate do to a fine-tune? {describe(runs_of([result]))}.
 
 | | |
 |---|---|
@@ -51,8 +51,8 @@ One run of an experiment that asks what the learning rate does to a fine-tune. {
 
 {chr(10).join(shown)}
 
-Losses in nats per token. The ratio is the share of the text's 100 most frequent tokens in what it writes; the text's
-own is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
+Losses are in nats per token. The ratio is the share of the written tokens that are among the text's 100 most frequent
+tokens; the text's own ratio is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
 
 {sample(result)}
 ## How to open it
@@ -69,9 +69,9 @@ pipeline("text-generation", model="FOLDER")("A prompt of your own")
 
 ## What it must not be used for
 
-Anything but the study of fine-tuning. What it says is not true but likely, and it has the prejudices of what it was
-trained on. {100 * result["after"]["copied"]:.1f} % of what it writes stands word for word in the text that it was
-fine-tuned on. This card claims no right in that text: publish the model only if you are allowed to.
+Use it only to study fine-tuning. Its texts are likely, not true, and it has the prejudices of its training texts.
+{100 * result["after"]["copied"]:.1f} % of what it writes is copied word for word from the text that it was fine-tuned on.
+No right in that text is given here: make sure that you are allowed to publish the model.
 """
 
 

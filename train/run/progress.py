@@ -1,4 +1,4 @@
-"""What a run shows: a bar in a terminal, elsewhere a line for each measurement; one line when it is done."""
+"""Shows the progress of a run: a bar in a terminal, elsewhere a line for each measurement; one line at the end."""
 
 import time
 
@@ -14,13 +14,13 @@ class Progress:
     Args:
         label: of the run: its learning rate.
         steps: of the whole run.
-        done: steps that an earlier start of it has done.
+        done: steps done before this start of the run.
     """
 
     def __init__(self, label: str, steps: int, done: int = 0):
         self.label, self.steps, self.done, self.first = label, steps, done, done
         self.began, self.losses, self.shown = time.monotonic(), [], {}
-        # disable=None: none where standard error is no terminal.
+        # disable=None: no bar if standard error is not a terminal.
         self.bar = tqdm(total=steps, initial=done, unit="step", leave=False, disable=None)
         self.bar.set_description(f"training at {label}")
 

@@ -24,7 +24,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """What to do when a signal comes: `Interrupted` at once or, within `deferred()`, note it in `received`."""
+    """Handles signals: raises `Interrupted` at once or, within `deferred()`, stores the signal in `received`."""
 
     def __init__(self):
         self.received: int | None = None
@@ -32,10 +32,10 @@ class Signals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """An optimizer step that is cut in two leaves half of the weights updated: who trains looks after each.
+        """Store a signal, so that the training loop ends after a step: half a step would update half of the weights.
 
-        A second signal does not wait. Under torchrun it does: there every process gets the same signal from
-        the terminal or the batch system and once more from torchrun, which has a time limit of its own.
+        A second signal raises at once. Under torchrun it does not: there every process gets the same signal twice,
+        from the terminal or the batch system and from torchrun, which has its own time limit.
         """
         self.waits = True
         try:
