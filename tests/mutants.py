@@ -244,6 +244,16 @@ ROOMS = ("data", "model", "train", "evaluate")
 ALWAYS = ("train/test_train.py", "evaluate/test_evaluate.py")  # they run the whole product, so they concern every fault
 SOURCE_TESTS = ("test_readme.py", "test_exercise.py", "test_bench.py", "test_mutants.py")  # they compare source text
 KEPT_KEYWORDS = {"help", "metavar", "description", "prog", "frozen"}  # texts for people, and a promise to the reader
+KEPT_KEYWORDS |= {
+    "linewidth",
+    "markersize",
+    "markeredgewidth",
+    "alpha",
+    "zorder",
+    "fontsize",
+    "capsize",
+    "pad",
+}  # looks
 # An operator in the source, and what a fault makes of it.
 SWAPS = {
     ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">"),

@@ -138,7 +138,7 @@ def measured(results: dict, args, python: str, folder: Path) -> Iterator[None]:
 
 def wanted(pair: tuple, results: dict, args) -> bool:
     name, ours, theirs = pair
-    if args.only not in name or (args.device != "cpu" and ours.get("compile")):
+    if args.only not in name:
         return False
     # Where bfloat16 is only imitated, a single step would take minutes.
     return results["matmul_flops"]["bfloat16"] is not None or "bfloat16" not in (ours["dtype"], theirs["dtype"])
