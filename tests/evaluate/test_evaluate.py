@@ -306,3 +306,5 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, model_folder,
     code, _, err = command(evaluate_command.main, run)
     assert code == 2 and err.count("\n") == 1 and "was 0badcafe); name the text to measure it by with --text" in err
     assert row(run, "--text", text_file)[1:] == own[1:]  # and not as served
+    code, _, err = command(evaluate_command.main, run, tmp_path / "none", "--text", text_file)
+    assert code == 2 and "no model or folder" in err and err.count("\n") == 1
