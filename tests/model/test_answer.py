@@ -40,7 +40,7 @@ def test_it_writes_what_generate_draws(command, model_folder, written):
     assert greedy == written("the king", 5, temperature=0) + "\n"
 
 
-def test_several_texts_of_several_models_with_the_same_luck(command, model_folder, written):
+def test_several_texts_of_several_models_with_the_same_random_numbers(command, model_folder, written):
     flags = ["--texts", 2, "--tokens", 6, "--compare", model_folder]
     code, printed, err = command(ask.main, model_folder, "her majesty", *flags)
     texts = [written("her majesty", 6, row) for row in (0, 1)]
