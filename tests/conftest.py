@@ -142,6 +142,18 @@ def command(monkeypatch, capsys):
     return call
 
 
+@pytest.fixture
+def refused(command):
+    """Runs a command that must end with one line and exit code 2: `refused(main, *arguments)` returns the line."""
+
+    def call(main, *arguments):
+        code, _, err = command(main, *arguments)
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+        return err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def small_run(model_folder, text_file):
     """The flags of a run of a second or two; a flag that is given again after them counts."""

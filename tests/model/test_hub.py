@@ -205,12 +205,6 @@ def test_what_another_program_has_cached_is_found(repository, model_folder, tmp_
     assert hub.model_folder("gpt2", endpoint=NOWHERE, cache=tmp_path).name == "1" * 40
 
 
-def test_a_folder_without_weights_is_none(model_folder, tmp_path):
-    (tmp_path / "config.json").write_bytes((model_folder / "config.json").read_bytes())
-    with pytest.raises(FileNotFoundError, match="has no model.safetensors"):
-        hub.model_folder(tmp_path)
-
-
 def test_a_folder_goes_before_the_hub(model_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model_folder, tmp_path / "runs" / "mine")

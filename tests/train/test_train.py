@@ -22,7 +22,7 @@ from data.tokenizer import copy_tokenizer, load_tokenizer
 from evaluate.baseline import open_baseline
 from evaluate.loss import text_loss
 from evaluate.ratio import frequent_token_ratio
-from evaluate.results import TITLES, find_runs, read_result, write_result
+from evaluate.results import TITLES, find_runs, read_result
 from evaluate.table import terminal_summary
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, read_config, save_pretrained
@@ -84,22 +84,6 @@ def test_dropout_is_off_unless_the_model_has_one(model_folder, tokens):
 
     assert losses(0.0, 1) == losses(0.0, 2)
     assert losses(0.3, 1) != losses(0.0, 1) and losses(0.3, 1) != losses(0.3, 2) and losses(0.3, 1) == losses(0.3, 1)
-
-
-def test_evaluation_on_the_way_changes_no_training_number(model_folder, tokens):
-    def train(after_sample):
-        model, losses = load_pretrained(model_folder, dropout=0.2), []
-        torch.manual_seed(5)
-        for loss in finetune(model, tokens, AdamW(model.parameters(), 1e-3), Training(4, batch_size=4, seq_len=8)):
-            losses.append(loss)
-            after_sample(model)
-        return losses
-
-    def evaluate(model):
-        frequent_token_ratio(model, [1, 2], Sampling(sequences=3, new_tokens=4), vocab_size=VOCAB)
-        assert model.training  # as it was found
-
-    assert train(lambda model: None) == train(evaluate)
 
 
 def test_a_loss_that_is_no_number_stops_the_loop(model_folder, tokens):
@@ -168,7 +152,7 @@ def test_one_run_equals_its_part_of_the_sweep(swept, command, small_run, tmp_pat
     assert (run / "model.safetensors").read_bytes() == (out / "lr-1e-3" / "model.safetensors").read_bytes()
 
 
-def test_a_run_folder_is_a_model_folder(swept, command, model_folder, text_file, tmp_path):
+def test_a_run_folder_is_a_model_folder(swept, command, model_folder, text_file):
     """`python -m evaluate` measures what the run itself measured, and any other model by the flags."""
     out, _ = swept
     result = read_result(out / "lr-1e-2")
@@ -178,17 +162,8 @@ def test_a_run_folder_is_a_model_folder(swept, command, model_folder, text_file,
         code, printed, err = command(evaluate_command.main, *arguments)
         assert code == 0, err
         line = printed.splitlines()[2]
-        ratio, own = measured["ratio"], measured["untruncated_ratio"]
-        assert (
-            f"| islands | {written} | {ratio:.3f} (" in line and f"| {own:.3f} | {result['book_ratio']:.3f} |" in line
-        )
-    code, printed, err = command(evaluate_command.main, out / "lr-1e-2", "--top-k", 0, "--eval-sequences", 5)
-    assert code == 0 and "5 x 10 tokens, temperature 1, top-k off, seed 0" in printed
-    changed = shutil.copytree(out / "lr-1e-2", tmp_path / "changed")
-    result["settings"]["text_sha256"] = "0badcafe" + result["settings"]["text_sha256"][8:]
-    write_result(changed, result)
-    code, _, err = command(evaluate_command.main, changed)
-    assert code == 2 and re.search(r"is not the one that .*changed was trained on .*was 0badcafe", err), err
+        assert f"| islands | {written} | {measured['ratio']:.3f} (" in line
+        assert f"| {measured['untruncated_ratio']:.3f} | {result['book_ratio']:.3f} |" in line
     tuned, base = load_pretrained(out / "lr-1e-2"), load_pretrained(model_folder)
     assert tuned.config == base.config and not torch.equal(tuned.wte.weight, base.wte.weight)
 
@@ -326,15 +301,14 @@ def test_rows_that_stand_for_no_text_are_never_drawn(
     assert any("20 rows for tokens that its tokenizer does not know" in said for said in notes)
 
 
-def test_a_text_as_long_as_a_window_is_too_short(command, small_run, model_folder, tmp_path):
+def test_a_text_as_long_as_a_window_is_too_short(command, refused, small_run, model_folder, tmp_path):
     tokenizer = load_tokenizer(model_folder)
     text = tokenizer.decode(tokenizer.encode_ordinary(make_text(60))[:20]).strip()
     (tmp_path / "short.txt").write_text(text, encoding="utf-8")
     length = len(tokenizer.encode_ordinary(text))
     flags = (*small_run, "--text", tmp_path / "short.txt", "--out", tmp_path / "new", "--holdout", 0)
     assert length < BLOCK
-    code, _, err = command(train_command.main, *flags, "--seq-len", length)
-    assert code == 2 and f"a window needs {length + 1}" in err
+    assert f"a window needs {length + 1}" in refused(train_command.main, *flags, "--seq-len", length)
     assert command(train_command.main, *flags, "--seq-len", length - 1)[0] == 0
 
 
@@ -350,7 +324,8 @@ def test_a_text_as_long_as_a_window_is_too_short(command, small_run, model_folde
         (["--text", "missing.txt"], "no text 'missing.txt'"),
         (["--text", "{latin}"], "not UTF-8"),
         (["--text", "{blank}"], "is empty"),
-        (["--text", "{short}"], "a window needs 17"),
+        (["--text", "{short}"], "a window needs 17; use a longer text"),
+        (["--general-text", "{short}"], "fewer than a window of --seq-len 16"),
         (["--lr", "0"], "argument --lr: '0' is not a finite number above 0"),
         (["--lr", "nan"], "'nan' is not a finite"),
         (["--lr", "fast"], "'fast' is not a finite"),
@@ -378,7 +353,7 @@ def test_a_text_as_long_as_a_window_is_too_short(command, small_run, model_folde
         (["--speed", "1"], "unrecognized arguments"),
     ],
 )
-def test_wrong_input(command, small_run, tmp_path, monkeypatch, arguments, complaint):
+def test_wrong_input(refused, small_run, tmp_path, monkeypatch, arguments, complaint):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -391,9 +366,7 @@ def test_wrong_input(command, small_run, tmp_path, monkeypatch, arguments, compl
     (places["used"] / "file").touch()
     before = sorted(tmp_path.rglob("*"))
     filled = [a.format(**places) for a in arguments]
-    code, _, err = command(train_command.main, *small_run, "--out", tmp_path / "new", *filled)
-    assert code == 2 and re.search(complaint, err), err
-    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert re.search(complaint, refused(train_command.main, *small_run, "--out", tmp_path / "new", *filled))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -409,13 +382,12 @@ def test_wrong_input(command, small_run, tmp_path, monkeypatch, arguments, compl
     ],
 )
 def test_a_damaged_model_is_found_before_anything_is_written(
-    command, small_run, model_folder, tmp_path, name, change, complaint
+    refused, small_run, model_folder, tmp_path, name, change, complaint
 ):
     damaged = shutil.copytree(model_folder, tmp_path / "damaged")
     (damaged / name).write_bytes(change((damaged / name).read_bytes()))
     for main in (train_command.main, sweep.main):
-        code, _, err = command(main, *small_run, "--model", damaged, "--out", tmp_path / "new")
-        assert code == 2 and complaint in err and err.count("\n") == 1
+        assert complaint in refused(main, *small_run, "--model", damaged, "--out", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -434,15 +406,13 @@ def test_a_figure_that_cannot_be_drawn_loses_nothing(swept, tmp_path, monkeypatc
     assert (out / "table.md").is_file() and printed.endswith(f"\n{out / 'table.md'}\n")
 
 
-def test_a_learning_rate_named_twice_and_too_many_seeds(command, tmp_path):
-    code, _, err = command(sweep.main, "--lrs", "1e-4", "0.0001", "--out", tmp_path / "new")
-    assert code == 2 and "twice" in err
-    code, _, err = command(sweep.main, "--model", "no/where", "--seeds", 10**9)
-    assert code == 2 and "'1000000000' is not a whole number from 1 to 1000" in err
+def test_a_learning_rate_named_twice_and_too_many_seeds(refused):
+    assert "twice" in refused(sweep.main, "--lrs", "1e-4", "0.0001")
+    assert "'1000000000' is not a whole number from 1 to 1000" in refused(sweep.main, "--seeds", 10**9)
 
 
-def test_a_run_without_memory_ends_in_one_line(command, small_run, tmp_path, monkeypatch):
+def test_a_run_without_memory_ends_in_one_line(refused, small_run, tmp_path, monkeypatch):
     monkeypatch.setattr("train.run.run.fast_gradients", lambda *_: lambda *_: torch.empty(2**50))
     for main in (train_command.main, sweep.main):
-        code, _, err = command(main, *small_run, "--out", tmp_path / main.__module__)
-        assert code == 2 and err == "error: out of memory; use a smaller --micro-batch or --batch-size\n", err
+        err = refused(main, *small_run, "--out", tmp_path / main.__module__)
+        assert err == "error: out of memory; use a smaller --micro-batch or --batch-size\n"
