@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import train.__main__ as train_command
 from data.tokenizer import save_tokenizer
+from evaluate.results import read_result
 from train.pretrain.bpe import count_words, train_bpe
 
 VOCAB, BLOCK, LAYERS, HEADS, WIDTH = 300, 24, 2, 3, 12
@@ -136,5 +138,36 @@ def command(monkeypatch, capsys):
             code = exit.code or 0
         captured = capsys.readouterr()
         return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def refused(command):
+    """Runs a command that must end with one line and exit code 2: `refused(main, *arguments)` returns the line."""
+
+    def call(main, *arguments):
+        code, _, err = command(main, *arguments)
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+        return err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_run(model_folder, text_file):
+    """The flags of a run of a second or two; a flag that is given again after them counts."""
+    flags = ("--batch-size", 4, "--seq-len", 16, "--samples", 4, "--eval-sequences", 6, "--eval-tokens", 8)
+    return ("--model", model_folder, "--text", text_file, *flags)
+
+
+@pytest.fixture
+def trained(command, small_run, tmp_path):
+    """Trains into a folder of `tmp_path`: `trained(name, *flags)` returns the run's result."""
+
+    def call(name, *flags):
+        code, _, err = command(train_command.main, *small_run, *flags, "--out", tmp_path / name)
+        assert code == 0, err
+        return read_result(tmp_path / name)
 
     return call

@@ -120,7 +120,7 @@ def test_writing_on_a_device_waits_for_no_token(model_folder, settings, dtype):
             return complete(model, prompts.to(device), BLOCK - 3, seed=3, banned=[VOCAB - 1], **settings)
 
         found = written("cuda")
-        assert gpu.waits == [] and len(gpu.sent) == 3  # the prompts, the luck of all rows and tokens, what is banned
+        assert gpu.waits == [] and len(gpu.sent) == 3  # the prompts, all random numbers, what is banned
         assert torch.equal(found.cpu(), written("cpu"))
 
 

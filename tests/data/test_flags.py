@@ -143,11 +143,9 @@ def test_a_reader_who_has_seen_enough_is_no_error(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_run_outlives_the_reader_of_its_lines(monkeypatch, model_folder, text_file, tmp_path):
+def test_a_run_outlives_the_reader_of_its_lines(monkeypatch, small_run, tmp_path):
     """`python -m train.sweep | head -1`, and a log on a full disk."""
-    flags = ["--model", model_folder, "--text", text_file, "--seq-len", 16, "--batch-size", 2, "--samples", 2]
-    flags += ["--eval-sequences", 2, "--eval-tokens", 2, "--dtype", "float32"]
-    flags += ["--out", tmp_path / "out", "--lrs", "1e-3"]
+    flags = (*small_run, "--out", tmp_path / "out", "--lrs", "1e-3")
     monkeypatch.setattr("evaluate.report.plots.plot_all", lambda *_: [])
     monkeypatch.setattr(sys, "argv", ["sweep", *map(str, flags)])
     for name in ("stdout", "stderr"):

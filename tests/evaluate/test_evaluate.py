@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -274,7 +275,7 @@ def test_a_learning_rate_is_written_as_people_write_it():
 # python -m evaluate
 
 
-def test_the_command_measures_a_run_as_it_measured_itself(command, model_folder, text_file, tmp_path):
+def test_the_command_measures_a_run_as_it_measured_itself(command, refused, model_folder, text_file, tmp_path):
     """Flags that are given come first; without a run's settings the flags alone count."""
     run, book = shutil.copytree(model_folder, tmp_path / "run"), load_book(str(text_file))
     result = result_of()
@@ -303,6 +304,7 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, model_folder,
     assert row(model_folder, *flags, "--seed", 2)[1:] == own[1:]
     result["settings"] |= {"text_sha256": "0badcafe" * 8, "raw_text": True}
     write_result(run, result)
-    code, _, err = command(evaluate_command.main, run)
-    assert code == 2 and err.count("\n") == 1 and "was 0badcafe); name the text to measure it by with --text" in err
+    err = refused(evaluate_command.main, run)
+    assert re.search(r"is not the one that .*run was trained on .*was 0badcafe\); name the text .* with --text", err)
     assert row(run, "--text", text_file)[1:] == own[1:]  # and not as served
+    assert "no model or folder" in refused(evaluate_command.main, run, tmp_path / "none", "--text", text_file)

@@ -40,7 +40,7 @@ def test_it_writes_what_generate_draws(command, model_folder, written):
     assert greedy == written("the king", 5, temperature=0) + "\n"
 
 
-def test_several_texts_of_several_models_with_the_same_luck(command, model_folder, written):
+def test_several_texts_of_several_models_with_the_same_random_numbers(command, model_folder, written):
     flags = ["--texts", 2, "--tokens", 6, "--compare", model_folder]
     code, printed, err = command(ask.main, model_folder, "her majesty", *flags)
     texts = [written("her majesty", 6, row) for row in (0, 1)]
@@ -101,10 +101,9 @@ def test_a_terminal_takes_no_commands_from_a_model(capsys, monkeypatch):
         (["{model}"], "the prompt is not UTF-8 (byte 0)"),
     ],
 )
-def test_wrong_input(command, model_folder, monkeypatch, arguments, complaint):
+def test_wrong_input(refused, model_folder, monkeypatch, arguments, complaint):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
-    code, printed, err = command(ask.main, *(a.format(model=model_folder) for a in arguments))
-    assert code == 2 and complaint in err and err.count("\n") == 1 and not printed
+    assert complaint in refused(ask.main, *(a.format(model=model_folder) for a in arguments))
 
 
 def test_a_reader_who_has_seen_enough(model_folder):

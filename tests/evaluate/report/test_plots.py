@@ -216,15 +216,8 @@ def test_plot_command_needs_files_alone(tmp_path):
     assert picture.shape[:2] == (1560, 1120) and picture[..., :3].std() > 0.05
 
 
-def test_plot_command_says_what_is_wrong(command, tmp_path):
-    code, _, err = command(plot_command.main, tmp_path)
-    assert code == 2 and err.count("\n") == 1 and "no result.json" in err
-    other = result_of(1e-3)
-    other["settings"]["batch_size"] = 8
-    folder = write_runs(tmp_path / "mixed", result_of(), other)
-    code, _, err = command(plot_command.main, folder, "--out", tmp_path / "new")
-    assert code == 2 and "differ in more than learning rate and seed: batch_size" in err
-    assert not (tmp_path / "new").exists()
+def test_plot_command_says_what_is_wrong(refused, tmp_path):
+    assert "no result.json" in refused(plot_command.main, tmp_path)
+    folder = write_runs(tmp_path / "runs", result_of())
     (tmp_path / "file").write_text("", encoding="utf-8")
-    code, _, err = command(plot_command.main, folder / "lr-1e-4-0", "--out", tmp_path / "file")
-    assert code == 2 and err.startswith("error:") and err.count("\n") == 1
+    assert "file" in refused(plot_command.main, folder, "--out", tmp_path / "file")

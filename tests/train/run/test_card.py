@@ -16,16 +16,12 @@ import train.__main__ as train_command
 from evaluate.results import read_result, runs_of
 from evaluate.table import table
 from train.run.card import model_card
-from train.run.folder import new_folder
 
 
 @pytest.fixture
-def run(command, model_folder, text_file, tmp_path):
-    arguments = ["--model", model_folder, "--text", text_file, "--samples", 3, "--batch-size", 2, "--seq-len", 8]
-    arguments += ["--eval-sequences", 4, "--eval-tokens", 10, "--lr", "1e-3", "--out", tmp_path / "run"]
-    code, _, err = command(train_command.main, *arguments)
-    assert code == 0, err
-    return tmp_path / "run", arguments
+def run(trained, small_run, tmp_path):
+    trained("run", "--lr", "1e-3")
+    return tmp_path / "run", (*small_run, "--lr", "1e-3", "--out", tmp_path / "run")
 
 
 def test_a_run_folder_has_a_card(run):
@@ -44,19 +40,10 @@ def test_a_run_folder_has_a_card(run):
 
 def test_openais_model_and_swifts_book_are_named(run):
     result = copy.deepcopy(read_result(run[0]))
-    identity = {
-        "name": "gpt2",
-        "parameters": 124,
-        "sha256": "0f",
-        "repository": "openai-community/gpt2",
-        "revision": "607a",
-    }
-    result["settings"] |= {
-        "model_name": "gpt2",
-        "model_identity": identity,
-        "text": "gulliver",
-        "text_name": "gulliver",
-    }
+    found = {"repository": "openai-community/gpt2", "revision": "607a"}
+    identity = {"name": "gpt2", "parameters": 124, "sha256": "0f"} | found
+    result["settings"] |= {"model_name": "gpt2", "model_identity": identity}
+    result["settings"] |= {"text": "gulliver", "text_name": "gulliver"}
     result["prompts"] = []
     card = ModelCard(model_card(result))
     assert card.data.license == "mit" and card.data.base_model == "openai-community/gpt2" and card.data.language == "en"
@@ -73,21 +60,9 @@ def test_who_calls_a_model_gpt2_is_not_openai(run, repository):
     assert "OpenAI" not in card.text and "its licence is not known here" in card.text
 
 
-def test_only_a_runs_readme_is_a_card(run, command, tmp_path):
-    folder, arguments = run
-    code, _, err = command(train_command.main, *arguments, "--overwrite")
-    assert code == 0 and (folder / "README.md").is_file(), err
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "README.md").write_text("mine", encoding="utf-8")
-    for overwrite in (False, True):
-        with pytest.raises(ValueError, match="already in use"):
-            new_folder(mine, overwrite)
-    assert (mine / "README.md").read_text(encoding="utf-8") == "mine"
-
-
 def test_without_a_model_there_is_no_card(run, command):
     folder, arguments = run
+    assert command(train_command.main, *arguments, "--overwrite")[0] == 0 and (folder / "README.md").is_file()
     assert command(train_command.main, *arguments, "--overwrite", "--no-save-model")[0] == 0
     assert not (folder / "README.md").exists() and (folder / "result.json").is_file()
 
@@ -97,9 +72,8 @@ def test_a_run_is_never_lost_to_its_card(run, command, monkeypatch):
     folder, arguments = run
 
     def fails(result):
-        assert (
-            read_result(folder) == json.loads(json.dumps(result)) and not (folder / "checkpoint.safetensors").exists()
-        )
+        assert read_result(folder) == json.loads(json.dumps(result))
+        assert not (folder / "checkpoint.safetensors").exists()
         raise ImportError("a library's\nname")
 
     monkeypatch.setattr("train.run.outcome.model_card", fails)

@@ -18,6 +18,8 @@ from conftest import make_text
 import train.__main__ as train_command
 from data.settings import Training
 from data.tokenizer import load_tokenizer
+from evaluate.results import read_result
+from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained
 from train import sweep
 from train.adamw import AdamW
@@ -28,12 +30,11 @@ from train.run.lock import locked
 from train.run.signals import Interrupted, Signals, ending_in_one_line
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 4)
 
 
 def without_seconds(folder: Path) -> dict:
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    result["environment"].pop("seconds"), result.pop("sha256")
+    result = read_result(folder)
+    result["environment"].pop("seconds")
     for part in (result["settings"], result["before"], result["after"] or {}):
         part.pop("out", None)
         part.pop("seconds", None)
@@ -49,15 +50,9 @@ def stopped(tmp_path_factory, model_folder, text_file):
     if not hasattr(os, "fork"):
         pytest.skip("this system has no fork")
     out = tmp_path_factory.mktemp("stopped")
-    # One thread: what is compared bit for bit shall not depend on how sums are shared out.
+    # One thread: what is compared bit for bit must not depend on how sums are shared out.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("interrupted.py")),
-        str(out),
-        str(model_folder),
-        str(text_file),
-    ]
+    command = [sys.executable, Path(__file__).with_name("interrupted.py"), out, model_folder, text_file]
     subprocess.run(command, check=True, env=environment, timeout=200)
     codes, files = json.loads((out / "codes.json").read_text(encoding="utf-8"))
     return out, codes, files
@@ -88,8 +83,7 @@ def test_killed_again_and_again_is_the_same_run(stopped):
     assert chain == whole
     assert files["killed"] == ["checkpoint.safetensors", "run.json", "run.lock"]
     assert files["finished"] == files["whole"]  # whatever the killed ones left is gone
-    whole = ["README.md", "config.json", "merges.txt", "model.safetensors", "result.json", "vocab.json"]
-    assert files["whole"] == whole
+    assert files["whole"] == sorted(("README.md", "result.json", *MODEL_FILES))
 
 
 def test_ctrl_c_says_in_one_line_what_became_of_the_run(stopped):
@@ -208,8 +202,8 @@ def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_fi
 
 
 @pytest.fixture
-def arguments(model_folder, text_file, tmp_path):
-    return ("--model", model_folder, "--text", text_file, *SMALL, "--out", tmp_path / "out")
+def arguments(small_run, tmp_path):
+    return (*small_run, "--out", tmp_path / "out")
 
 
 @pytest.fixture
@@ -245,7 +239,7 @@ def test_a_terminal_that_closes_is_a_signal_and_nohup_is_heeded():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_other_settings_do_not_go_on(command, arguments, unfinished, model_folder, text_file, tmp_path):
+def test_other_settings_do_not_go_on(refused, arguments, unfinished, model_folder, text_file, tmp_path):
     files = {file.name: file.read_bytes() for file in unfinished.iterdir()}
     assert sorted(files) == ["checkpoint.safetensors", "run.json"]
     other_text, other_model = tmp_path / text_file.name, tmp_path / "model"
@@ -258,43 +252,37 @@ def test_other_settings_do_not_go_on(command, arguments, unfinished, model_folde
         (("--text", other_text), r"text was .*, is .*, text_sha256 was \w{64}, is \w{64}"),
         (("--model", other_model), "model was .*, is .*/model;"),
     ):
-        code, _, err = command(train_command.main, *arguments, *flags)
-        assert code == 2 and re.search(difference, err) and err.count("\n") == 1, err
+        assert re.search(difference, refused(train_command.main, *arguments, *flags))
     # A run that was killed before its first state is recognised as well.
     (unfinished / "checkpoint.safetensors").unlink()
-    code, _, err = command(train_command.main, *arguments, "--top-k", 7)
-    assert code == 2 and "top_k was 50, is 7;" in err
+    assert "top_k was 50, is 7;" in refused(train_command.main, *arguments, "--top-k", 7)
     (unfinished / "checkpoint.safetensors").write_bytes(files["checkpoint.safetensors"])
     assert {file.name: file.read_bytes() for file in unfinished.iterdir()} == files
 
 
-def test_a_damaged_state_is_an_error_of_one_line(command, arguments, unfinished):
+def test_a_damaged_state_is_an_error_of_one_line(command, refused, arguments, unfinished):
     file = unfinished / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    code, printed, err = command(train_command.main, *arguments)
-    assert (
-        code == 2
-        and re.search("^error: .*checkpoint.safetensors is damaged .*; delete it", err)
-        and err.count("\n") == 1
-    )
+    complaint = "checkpoint.safetensors is damaged .*; delete it"
+    assert re.search(complaint, refused(train_command.main, *arguments))
     file.unlink()
     assert command(train_command.main, *arguments)[0] == 0
 
 
-def test_a_finished_run_is_not_repeated(command, arguments, tmp_path, monkeypatch):
+def test_a_finished_run_is_not_repeated(command, refused, arguments, tmp_path):
     out = tmp_path / "out"
     assert command(train_command.main, *arguments, "--no-save-model")[0] == 0
     assert [file.name for file in out.iterdir()] == ["result.json"]
     before = (out / "result.json").read_bytes()
     code, printed, _ = command(train_command.main, *arguments)
     assert code == 0 and "finished already" in printed and "\n1e-4  " in printed
-    code, _, err = command(train_command.main, *arguments, "--samples", 5)
-    assert code == 2 and "samples was 4, is 5;" in err and (out / "result.json").read_bytes() == before
+    assert "samples was 4, is 5;" in refused(train_command.main, *arguments, "--samples", 5)
+    assert (out / "result.json").read_bytes() == before
     assert command(train_command.main, *arguments, "--samples", 5, "--overwrite")[0] == 0
     assert (out / "model.safetensors").exists() and (out / "result.json").read_bytes() != before
 
 
-def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeypatch):
+def test_a_sweep_does_only_what_is_missing(command, refused, arguments, tmp_path, monkeypatch):
     monkeypatch.setattr("evaluate.report.plots.plot_all", lambda *_: [])
     monkeypatch.setattr("train.run.jobs.write_report", lambda *_: "report.html")
     out = tmp_path / "out"
@@ -317,47 +305,73 @@ def test_a_sweep_does_only_what_is_missing(command, arguments, tmp_path, monkeyp
     code, printed, err = command(sweep.main, *arguments, "--lrs", "1e-3", "--seeds", 2)
     assert code == 0 and "seed 0 (1 of 2) is finished already" in printed, err
     assert sorted(p.name for p in out.glob("lr-*")) == ["lr-1e-3", "lr-1e-3-seed1", "lr-1e30"]
-    result = json.loads((out / "lr-1e-3-seed1" / "result.json").read_text(encoding="utf-8"))
+    result = read_result(out / "lr-1e-3-seed1")
     assert result["seed"] == 1 and result["settings"]["seed"] == 0  # of the batches, of the writing
     # Runs of other settings do not belong in the same table.
-    code, _, err = command(sweep.main, *arguments, "--lrs", "1e-2", "--batch-size", 3)
-    assert code == 2 and "batch_size was 4, is 3;" in err and err.count("\n") == 1
+    assert "batch_size was 4, is 3;" in refused(sweep.main, *arguments, "--lrs", "1e-2", "--batch-size", 3)
     assert not (out / "lr-1e-2").exists()
+
+
+def fill(folder, *names):
+    """Makes empty files in `folder`."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
 
 
 def test_what_a_folder_may_hold(tmp_path):
     run, many = tmp_path / "run", tmp_path / "many"
-    run.mkdir()
-    for name in (
-        "run.json",
-        "checkpoint.safetensors",
-        ".tmp-7-checkpoint.safetensors",
-        ".tmpAbCdEf",
-        "model.safetensors",
-    ):
-        (run / name).touch()
+    fill(run, "run.json", "checkpoint.safetensors", ".tmp-7-checkpoint.safetensors", ".tmpAbCdEf", "model.safetensors")
     assert new_folder(run) == run
     (many / "lr-1e-4").mkdir(parents=True)
-    (many / "table.md").touch()
+    fill(many, "table.md")
     assert new_folder(many, sweep=True) == many
     for folder, sweep_, foreign in ((run, False, "notes.txt"), (run, False, "lr-1e-4"), (many, True, "result.json")):
-        (folder / foreign).touch()
-        with pytest.raises(ValueError, match="already in use"):
+        fill(folder, foreign)
+        with pytest.raises(ValueError, match="already in use; .*--overwrite"):
             new_folder(folder, sweep=sweep_)
         (folder / foreign).unlink()
     assert new_folder(run, overwrite=True) == run and not any(run.iterdir())
 
 
-def test_too_small_a_disk_is_found_before_anything_is_written(command, arguments, model_folder, tmp_path, monkeypatch):
+def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
+    fill(tmp_path, "result.json", "table.md", "lr-1e-4/model.safetensors", "lr-1e-5/notes.txt", "mine.txt")
+    with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
+        new_folder(tmp_path, overwrite=True)
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == ["lr-1e-5", "lr-1e-5/notes.txt", "mine.txt"]
+    (tmp_path / "lr-1e-5" / "notes.txt").unlink()
+    (tmp_path / "mine.txt").unlink()
+    assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("inside", [".", "lr-1e-4"])
+def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
+    runs = tmp_path / "runs"
+    fill(runs / inside, "result.json", "model.safetensors")
+    with pytest.raises(ValueError, match="would delete the model"):
+        new_folder(runs, overwrite=True, keep=runs / "x" / ".." / inside)
+    assert (runs / inside / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
+def test_overwrite_spares_what_no_run_has_made(name, tmp_path):
+    fill(tmp_path, name)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="already in use"):
+            new_folder(tmp_path, overwrite)
+    assert (tmp_path / name).exists()
+
+
+def test_too_small_a_disk_is_found_before_anything_is_written(
+    command, refused, arguments, model_folder, tmp_path, monkeypatch
+):
     parameters = sum(p.numel() for p in load_pretrained(model_folder).parameters())
     usage = type(shutil.disk_usage(tmp_path))
     for flags, bytes_each in (((), 2 * 12 + 4), (("--no-save-model",), 2 * 12)):
         monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, bytes_each * parameters - 1))
-        code, _, err = command(train_command.main, *arguments, *flags)
-        assert code == 2 and re.search(r"has 0\.0 GB free, .* need 0\.0 GB; make room", err) and err.count("\n") == 1, (
-            err
-        )
-        assert not (tmp_path / "out").exists()
+        err = refused(train_command.main, *arguments, *flags)
+        assert re.search(r"has 0\.0 GB free, .* need 0\.0 GB; make room", err) and not (tmp_path / "out").exists()
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, 24 * parameters))
     assert command(train_command.main, *arguments, "--no-save-model")[0] == 0
 
@@ -365,7 +379,7 @@ def test_too_small_a_disk_is_found_before_anything_is_written(command, arguments
 # Who has a run
 
 
-def test_a_run_that_another_process_has(command, arguments, tmp_path, monkeypatch):
+def test_a_run_that_another_process_has(command, refused, arguments, tmp_path, monkeypatch):
     """Held by another process: `train` waits for it, and does the run itself once the holder is gone."""
     pytest.importorskip("fcntl")
     out = tmp_path / "out"
@@ -380,8 +394,7 @@ def test_a_run_that_another_process_has(command, arguments, tmp_path, monkeypatc
         holder.stdout.readline()
         with locked(out) as ours:
             assert not ours
-        code, _, err = command(train_command.main, *arguments, "--overwrite")
-        assert code == 2 and who in err and err.count("\n") == 1
+        assert who in refused(train_command.main, *arguments, "--overwrite")
         waited = []
 
         def wait(polls, what):
@@ -435,11 +448,9 @@ def test_a_gradient_that_is_no_number_stops_the_loop_before_the_step(model_folde
             model.h[1].mlp.c_fc.weight.grad[3, 2] = math.inf
         return loss
 
-    losses = []
+    losses, settings = [], Training(9, batch_size=2, seq_len=8)
     with pytest.raises(Diverged, match="gradient"):
-        for loss in finetune(
-            model, tokens, AdamW(model.parameters(), 1e-3), Training(9, batch_size=2, seq_len=8), gradients
-        ):
+        for loss in finetune(model, tokens, AdamW(model.parameters(), 1e-3), settings, gradients):
             losses.append(loss)
     assert losses == calls[:2] and len(calls) == 3 and all(map(math.isfinite, calls))
     assert all(p.isfinite().all() for p in model.parameters())
@@ -461,7 +472,7 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and re.search(r"^1e-4 .* diverged ", printed, re.MULTILINE)
     assert f"at 1e-4 (float32 on cpu) the {what} after step 2 is not finite: diverged" in printed
-    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    result = read_result(tmp_path / "out")
     assert result["diverged"] == {"sample": 2, "what": what, "lr": 1e-4, "dtype": "float32", "device": "cpu"}
     assert result["after"] is None and len(result["train_loss"]) == 2
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")

@@ -14,8 +14,6 @@ from train.run import progress as module
 from train.run import run
 from train.run.progress import Progress, duration, summed_up
 
-SMALL = ("--batch-size", 4, "--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--samples", 12)
-
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
@@ -35,24 +33,25 @@ def left(done: int) -> str:
     return r"  held-out \d\.\d\d  \d+ s left" if done < 12 else ""
 
 
-def test_off_a_terminal_there_are_plain_lines(command, model_folder, text_file, tmp_path):
-    arguments = ("--model", model_folder, "--text", text_file, "--lrs", "1e-2", "1e-3", *SMALL, "--seeds", 2)
-    code, out, err = command(sweep.main, *arguments, "--out", tmp_path / "out")
+def test_off_a_terminal_there_are_plain_lines(command, small_run, tmp_path):
+    flags = ("--lrs", "1e-2", "1e-3", "--seeds", 2, "--samples", 12, "--out", tmp_path / "out")
+    code, out, err = command(sweep.main, *small_run, *flags)
     assert code == 0 and err == "" and "\r" not in out
     for label in ("1e-2, seed 0", "1e-2, seed 1", "1e-3, seed 0", "1e-3, seed 1"):
         assert len(re.findall("^" + measured_in(label, [5, 10, 12]), out, re.MULTILINE)) == 1, out
     assert len(re.findall(r"^before training: ratio 0\.\d{3}, held-out loss \d\.\d{3}, in \d+ s$", out, re.M)) == 1
+    assert "steps are a trial: it is measured every 5 steps, by 6 texts" in out
     closed = out[out.index("What the learning rate") :].split(str(tmp_path))[0]
     assert max(map(len, closed.split("\n"))) <= 80
 
 
-def test_on_a_terminal_there_is_one_bar_at_a_time(command, model_folder, text_file, tmp_path, monkeypatch):
+def test_on_a_terminal_there_is_one_bar_at_a_time(command, small_run, tmp_path, monkeypatch):
     terminal = Terminal()
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", terminal)
         patched.setattr("tqdm.tqdm.monitor_interval", 0)  # no thread
-        arguments = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", *SMALL, "--out", tmp_path / "out")
-        code, out, _ = command(train_command.main, *arguments)
+        flags = ("--lr", "1e-2", "--samples", 12, "--out", tmp_path / "out")
+        code, out, _ = command(train_command.main, *small_run, *flags)
     shown = terminal.getvalue()
     assert code == 0 and "\x1b[A" not in shown  # by which a second bar goes back to the first one's line
     assert "\n" not in shown and shown.endswith("\r")  # and nothing of them stays
@@ -84,14 +83,8 @@ def test_a_line_says_where_the_run_is_and_how_long_it_takes(monkeypatch, capsys)
 
 
 def test_times_have_two_digits_or_so():
-    assert [duration(s) for s in (0.4, 99.4, 100, 5999, 6000, 9000)] == [
-        "0 s",
-        "99 s",
-        "2 min",
-        "100 min",
-        "1.7 h",
-        "2.5 h",
-    ]
+    times = {0.4: "0 s", 99.4: "99 s", 100: "2 min", 5999: "100 min", 6000: "1.7 h", 9000: "2.5 h"}
+    assert {seconds: duration(seconds) for seconds in times} == times
 
 
 def test_the_sum_of_a_run():
@@ -142,9 +135,3 @@ def test_a_trial_writes_fewer_texts_unless_it_is_told():
     assert texts() == texts("--samples", "100") == Sampling.sequences == 256
     assert texts("--samples", "20", "--eval-sequences", "256") == 256
     assert "(default: 256, in a trial 32)" in " ".join(parser.format_help().split())
-
-
-def test_a_trial_says_how_it_is_measured(command, model_folder, text_file, tmp_path):
-    arguments = ("--model", model_folder, "--text", text_file, *SMALL, "--out", tmp_path / "out")
-    _, out, _ = command(train_command.main, *arguments)
-    assert "steps are a trial: it is measured every 5 steps, by 6 texts" in out

@@ -245,7 +245,7 @@ def test_only_a_head_of_16_bits_is_centred():
 
 
 def test_sampling_in_bfloat16_does_not_move_the_ratio(model_folder):
-    """The same start tokens and luck: what differs is rounding, and it must stay within the noise of the ratio."""
+    """The same start tokens and random numbers: the rounding that differs must stay within the noise of the ratio."""
     model = load_pretrained(model_folder)
     frequent = (
         complete(model, torch.zeros(50, 1, dtype=torch.long), 20, seed=9)[:, 1:].flatten().bincount().topk(40).indices

@@ -124,7 +124,7 @@ def test_all_is_right(failed):
 def test_all_is_right_on_a_device(failed):
     with Pretended() as gpu:
         assert not failed(device="cuda")
-    # The model, its two prompts and the batch, and each text's luck and banned tokens; ten losses come back.
+    # The model, its two prompts and the batch, and each text's random numbers and banned tokens; ten losses come back.
     assert len(gpu.sent) == 28 + 2 + 1 + 4 and gpu.waits.count("_local_scalar_dense") == 10
 
 
