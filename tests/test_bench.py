@@ -1,8 +1,6 @@
 """The benchmark's `--device` reaches both of its sides, and what it writes is of that device. Nothing is timed."""
 
 import json
-import re
-import statistics
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ from pretended import Pretended
 from model.gpt2 import GPT2Config
 from tests.bench import __main__ as bench
 from tests.bench import alone, ours, page, workers
-from tests.bench.rows import DEFAULT_STEP, PARTS, least_seconds
+from tests.bench.rows import PARTS, least_seconds
 from tests.bench.theirs import peak_bytes
 
 
@@ -121,18 +119,3 @@ def test_our_side_works_on_the_device(model_folder, monkeypatch, work):
         do = ours.prepare(task | {"seq_len": 8, "sequences": 3, "new_tokens": 4})
         do()
     assert len(waited) == 1 and len(gpu.sent) > 27  # a tensor for each parameter
-
-
-def test_how_long_it_takes_is_what_was_measured():
-    """The first rows of the table in tests/README.md: a sample of ours and of the notebook, on three machines."""
-    readme = (page.HERE.parent / "README.md").read_text(encoding="utf-8").split("## How long it takes")[1]
-    said = [float(seconds) for seconds in re.findall(r"\| ([\d.]+) s, measured \|", readme)]
-    found = []
-    for file, row in (
-        ("avx512_bf16.json", DEFAULT_STEP),
-        ("amx.json", DEFAULT_STEP),
-        ("avx2.json", "training step, float32"),
-    ):
-        pair = json.loads((page.HERE / file).read_text(encoding="utf-8"))["pairs"][row]
-        found += [round(statistics.median(pair[f"seconds_{side}"]), 1) for side in ("ours", "theirs")]
-    assert said == found

@@ -187,7 +187,7 @@ def test_the_texts_for_the_ratio_wait_for_no_token(model_folder, sampling):
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])  # mps has no float64
 def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
-    command, model_folder, text_file, tmp_path, monkeypatch, device, same_attention
+    command, small_run, tmp_path, monkeypatch, device, same_attention
 ):
     """Everything: the check against the CPU, writing, training, measuring, saving, going on, the model."""
     state, put_back = torch.arange(16, dtype=torch.uint8), []
@@ -195,9 +195,7 @@ def test_a_run_on_a_device_that_is_interrupted_ends_as_one_on_the_cpu(
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "pretended")
     monkeypatch.setattr("torch.cuda.get_rng_state", lambda device: state)
     monkeypatch.setattr("torch.cuda.set_rng_state", lambda *given: put_back.append(given))
-    flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", "--samples", 6, "--batch-size", 4)
-    flags += ("--seq-len", 16, "--eval-sequences", 6, "--eval-tokens", 8, "--dtype", "bfloat16")
-    calls = []
+    flags, calls = (*small_run, "--lr", "1e-2", "--samples", 6, "--dtype", "bfloat16"), []
 
     def pulls_the_plug(*settings):
         gradients = fast_gradients(*settings)

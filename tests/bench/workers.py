@@ -74,11 +74,8 @@ def compare_starts(python: str, common: dict, turns: int) -> dict:
     task = TRAIN | {"work": "start", "batch_size": 1, "seq_len": 16, "dtype": "float32"} | common
     seconds = {"ours": [], "theirs": []}
     for _ in range(turns + 1):
-        for side, interpreter, script in (
-            ("ours", sys.executable, "ours.py"),
-            ("theirs", python, "theirs.py"),
-        ):
-            worker = Worker(interpreter, script, task)
+        for side, interpreter in (("ours", sys.executable), ("theirs", python)):
+            worker = Worker(interpreter, f"{side}.py", task)
             worker.close()
             seconds[side].append(worker.start_seconds)
     ours, theirs = seconds["ours"][1:], seconds["theirs"][1:]  # the first of each filled the file cache

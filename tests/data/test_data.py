@@ -197,11 +197,8 @@ def test_the_frame_is_cut_and_lines_end_in_lf(tmp_path):
     assert book.text == "Größe\nund <html>" and not book.notes
 
 
-HEADER, BODY, LICENCE = (
-    "The Project Gutenberg eBook of X\n\n",
-    "A VOYAGE\n\nWe sailed.",
-    "\nProject Gutenberg's licence\n",
-)
+HEADER, LICENCE = "The Project Gutenberg eBook of X\n\n", "\nProject Gutenberg's licence\n"
+BODY = "A VOYAGE\n\nWe sailed."
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """`python -m model`: a model that goes on from a prompt."""
 
 import io
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -104,11 +102,3 @@ def test_a_terminal_takes_no_commands_from_a_model(capsys, monkeypatch):
 def test_wrong_input(refused, model_folder, monkeypatch, arguments, complaint):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     assert complaint in refused(ask.main, *(a.format(model=model_folder) for a in arguments))
-
-
-def test_a_reader_who_has_seen_enough(model_folder):
-    arguments = [sys.executable, "-m", "model", str(model_folder), "the king", "--tokens", "20"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.wait() == 0 and process.stderr.read() == b""
-    process.stderr.close()

@@ -47,7 +47,7 @@ def test_the_first_step_by_hand():
     """m_hat = g and v_hat = g^2 after one step, so p loses lr * (g / (|g| + eps) + wd * p)."""
     p = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
     p.grad = torch.tensor([-4.0], dtype=torch.float64)
-    AdamW([p], lr=0.1, eps=1.0, weight_decay=0.5).step()
+    AdamW(iter([p]), lr=0.1, eps=1.0, weight_decay=0.5).step()  # parameters may come from a generator
     assert p.item() == pytest.approx(2.0 - 0.1 * 0.5 * 2.0 + 0.1 * 4.0 / (4.0 + 1.0), abs=1e-15)
 
 
@@ -59,15 +59,6 @@ def test_a_parameter_without_gradient_is_left_alone():
     assert torch.equal(unused, torch.ones(2)) and not torch.equal(used, torch.ones(2))
     optimizer.zero_grad()
     assert used.grad is None
-
-
-def test_takes_a_generator_of_parameters():
-    layer = torch.nn.Linear(2, 2)
-    optimizer = AdamW(layer.parameters(), lr=0.1)
-    before = layer.weight.detach().clone()
-    layer(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    assert not torch.equal(before, layer.weight)
 
 
 @pytest.mark.parametrize("piece", [3, 1 << 16])

@@ -129,9 +129,7 @@ def test_wilson_interval():
     assert wilson_interval(1.0, 10) == pytest.approx([10 / (10 + 1.959964**2), 1.0], abs=1e-12)
     assert wilson_interval(0.0, 10) == pytest.approx([0.0, 1 - 10 / (10 + 1.959964**2)], abs=1e-12)
     assert wilson_interval(0.8, 10) == pytest.approx([0.4902, 0.9433], abs=5e-5)  # published tables
-
-
-def test_enough_tells_a_share_of_eight_in_ten_from_one_half():
+    # As many as are needed to tell a share of eight in ten from one half.
     assert wilson_interval(0.8, FEW)[0] > 0.5 > wilson_interval(0.8, FEW - 1)[0]
 
 
