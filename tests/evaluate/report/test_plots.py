@@ -135,6 +135,7 @@ def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
     assert high == pytest.approx(5.8) and 4.0 < low < 4.2
     rings = [line.get_xydata().tolist() for line in ax.get_lines() if line.get_markersize() == 13]
     assert rings == [[[20, 4.2]]]  # the other is lowest before it begins
+    assert [5.0, 5.0] in [[*line.get_ydata()] for line in ax.get_lines() if line.get_linestyle() == ":"]  # base model
     flat = drawn(plots.plot_turn, run(losses=[5.0, 5.0, 5.01, 5.02, 5.02]))
     assert flat.get_ylim()[1] == pytest.approx(5.1)  # where nothing falls it does not magnify the noise
 

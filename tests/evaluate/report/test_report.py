@@ -196,6 +196,7 @@ def test_how_it_was_made(folder, tmp_path):
     html, page = write(tmp_path, folder)
     for result in folder.glob("*/result.json"):
         assert hashlib.sha256(result.read_bytes()).hexdigest() in html
+        assert f"<code>{'/'.join(result.parts[-3:])}</code>" in html
     assert "runs of at least 13 tokens" in html
     assert all(words in html for words in ("ab" * 32, "cd" * 32, "3.11.2", "2.0 (before 0.5, training 1.0, after 0.5)"))
 
