@@ -79,8 +79,8 @@ COLUMNS = (
         over_seeds=True,
     ),
     measured("ratio", "ratio", short="ratio", over_seeds=True),
-    measured("ratio without top-k", "untruncated_ratio"),
-    measured("distinct-2", "distinct_2", short="distinct-2"),
+    measured("ratio without top-k", "untruncated_ratio", short="no top-k"),
+    measured("distinct-2", "distinct_2", short="dist-2"),
     measured("copied (%)", "copied", scale=100, digits=1, short="copied %", over_seeds=True),
     measured("longest copy (tokens)", "longest_copy", "tokens", digits=0),
     measured("extraction (%)", "extraction", "training", scale=100, digits=1),
@@ -131,7 +131,7 @@ def rows_of(runs: list[Run]) -> list[Row]:
         )
     # Without a held-out part only the ratio of the whole book is known.
     book = first.result["book"]
-    label = "the book, held-out part" if "ratio" in book else "the book"
+    label = "held-out book" if "ratio" in book else "the book"
     return [*rows, Row(label, {"ratio": first.result["book_ratio"]} | book)]
 
 
@@ -153,7 +153,7 @@ def table(runs: list[Run]) -> str:
         "",
         *markdown(["model", *(column.title for column in columns)], rows),
         "",
-        notes(runs),
+        f"{notes(runs)} Intervals are 95 %.",
         "",
         *(f"- {sentence}" for sentence in conclusion(runs)),
         "",
@@ -180,8 +180,8 @@ def notes(runs: list[Run]) -> str:
             "one without top-k, at temperature 1, can. "
         )
     return (
-        "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch); "
-        f"intervals are 95 %. The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
+        "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
+        f"The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
     )
 
 
@@ -257,7 +257,7 @@ def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
     for row in rows:
         cells = [column.cell(row)[0] for column in columns]
         cells[:1] = cells[:1] if row.measured else ["diverged"]
-        lines.append([row.label.removesuffix(", held-out part"), *cells])
+        lines.append([row.label, *cells])
     widths = [max(map(len, column)) for column in zip(*lines)]
     if sum(widths) + len(widths) - 1 > WIDTH:
         return aligned(rows, columns[:-1])

@@ -293,7 +293,7 @@ def conclusion(runs: list[Run]) -> list[str]:
             parts.append(f"{lr_label(lr)} {in_words(phrases(mine, sum(run.lr == lr for run in runs)))}")
         else:
             unmarked.append(lr_label(lr))
-    parts += [f"no rule applies to {in_words(unmarked)}"] if unmarked else []
+    parts += [f"no other rule applies to {in_words(unmarked)}"] if unmarked else []
     # Not str.capitalize: it would make the rest of the sentence small.
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
     for run in runs:

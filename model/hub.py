@@ -63,7 +63,9 @@ def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cac
             f"a folder with {', '.join(MODEL_FILES)}, or the hub's owner/name"
         )
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json; a model folder holds {', '.join(MODEL_FILES)}")
+        raise FileNotFoundError(
+            f"{folder} has no config.json; a model folder holds {', '.join(MODEL_FILES)}, a sweep's are in lr-*"
+        )
     weight_files(folder)
     return folder
 
@@ -120,8 +122,8 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ConnectionError(
             f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); "
-            f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name the "
-            "folder with --model FOLDER; `make demo` and --model lilliput need neither: that model is shipped"
+            f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name "
+            "their folder instead; `make demo` and the model lilliput need neither, they are shipped"
         ) from None
     if not is_complete(folder):
         raise FileNotFoundError(

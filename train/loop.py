@@ -54,8 +54,7 @@ def finetune(
     Raises:
         Diverged: before the update, if the loss or a gradient is not a finite number.
     """
-    # The exercise's library hands the model out in eval mode, that is, without dropout, and the
-    # exercise leaves it so. A model that was made with a dropout of its own does use it here.
+    # Dropout is 0 by default, as in the exercise; a model that was made with more uses it only in training mode.
     model.train()
     device = model.wte.weight.device
     try:

@@ -3,7 +3,18 @@
 import pytest
 
 from evaluate.results import runs_of
-from evaluate.table import COLUMNS, columns_of, number, over_seeds, readable, table, terminal_summary
+from evaluate.table import (
+    COLUMNS,
+    Column,
+    Row,
+    aligned,
+    columns_of,
+    number,
+    over_seeds,
+    readable,
+    table,
+    terminal_summary,
+)
 from evaluate.verdicts import conclusion
 from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses
 
@@ -27,8 +38,11 @@ def test_the_table():
     after = evaluation(0.55, forgetting=evaluation()["forgetting"] | general)
     found, text = table_of(with_losses(result_of(1e-3, train_loss=FALLING, after=after), TURNS), result_of(1e-4))
     assert text.startswith("What the learning rate does to a fine-tune: gpt2 (124 million parameters) on gulliver; ")
-    assert "; 100 steps of 16 x 256 tokens, seed 0.\n" in text and "The whole book's own ratio is 0.558.\n" in text
-    assert list(found) == ["base model", "1e-3", "1e-4", "the book, held-out part"]
+    assert (
+        "; 100 steps of 16 x 256 tokens, seed 0.\n" in text
+        and "The whole book's own ratio is 0.558. Intervals are 95 %.\n" in text
+    )
+    assert list(found) == ["base model", "1e-3", "1e-4", "held-out book"]
     assert found["1e-3"] == {
         "model": "1e-3",
         "training loss": "3.110",
@@ -45,7 +59,7 @@ def test_the_table():
         "minutes": "2.0",
     }
     assert found["base model"]["training loss"] == "5.000" and found["base model"]["minutes"] == "–"
-    book = found["the book, held-out part"]
+    book = found["held-out book"]
     assert [book[title] for title in ("ratio", "distinct-2", "longest copy (tokens)")] == ["0.531", "0.770", "14"]
     assert book["training loss"] == book["extraction (%)"] == book["moved by (nats)"] == "–"
 
@@ -136,14 +150,14 @@ def test_the_terminals_table_and_texts():
         result["prompts"][0] = "I had\n\x1b[2Jupon my back."
     lines = terminal_summary(runs_of(results)).split("\n")
     assert lines[3:8] == [
-        "           training held-out lowest (step) ratio distinct-2 copied % moved min",
-        "base model    4.000    4.000             – 0.500      0.700      0.1 0.050   –",
-        "3e-1       diverged        –     4.000 (0)     –          –        –     – 2.0",
-        "3e-3          4.000    4.000     4.000 (0) 0.557      0.700      0.1 0.050 2.0",
-        "the book          –        –             – 0.531      0.770      0.0     –   –",
+        "              training held-out lowest (step) ratio dist-2 copied % moved min",
+        "base model       4.000    4.000             – 0.500  0.700      0.1 0.050   –",
+        "3e-1          diverged        –     4.000 (0)     –      –        –     – 2.0",
+        "3e-3             4.000    4.000     4.000 (0) 0.557  0.700      0.1 0.050 2.0",
+        "held-out book        –        –             – 0.531  0.770      0.0     –   –",
     ]
     few = terminal_summary(runs_of([nothing_held_out(result_of())])).split("\n")
-    assert few[3] == "            training  ratio  distinct-2  copied %  moved  min"  # there is room
+    assert few[3] == "            training  ratio  dist-2  copied %  moved  min"  # there is room
     assert lines[-6] == 'After "I had [2Jupon my back."'
     assert lines[-5] == "base      My father was a mercer at Bideford. I sailed"
     assert lines[-4] == "3e-3      xxxxxxxxxx word word word word word word word word word word word word"
@@ -176,3 +190,9 @@ def test_nothing_is_wider_than_the_terminal(changes):
 def test_lines_are_joined_and_the_terminal_is_safe():
     assert readable(" the\nisland, \n \n\nand\tthe\x1b[2J\x07 ship\r\n") == "the island,\n\nand the [2J ship"
     assert readable("\n\n") == ""
+
+
+def test_a_terminal_of_80_columns_is_filled_and_not_exceeded():
+    column = Column("ratio", lambda row: 0.5, short="ratio")
+    for label, kept in (("x" * 74, True), ("x" * 75, False)):  # "0.500" and a space have six columns
+        assert aligned([Row(label, {"ratio": 0.5})], [column])[1].endswith("0.500") == kept

@@ -207,7 +207,7 @@ def test_the_conclusion_is_made_from_the_verdicts():
     found = conclusion(runs_of(results))
     assert found[0].startswith("1e-4 fits best: held-out loss 3.500")
     marked = "1e-2 diverged after step 7; 1e-3 ends worse than it began and copies"
-    assert found[1] == f"{marked}; no rule applies to 1e-4 and 1e-5."
+    assert found[1] == f"{marked}; no other rule applies to 1e-4 and 1e-5."
     short = [result | {"samples": 99} for result in results]
     assert conclusion(runs_of(short))[1] == found[1]
     assert conclusion(runs_of(short))[-1] == "Only a trial, with fewer than 100 steps: too few for an outcome."
@@ -215,7 +215,7 @@ def test_the_conclusion_is_made_from_the_verdicts():
         "Which learning rate fits best cannot be said: fewer than two learning rates finished.",
         "1e0 diverged after step 0.",
     ]
-    assert conclusion(runs_of([run()]))[1] == "No rule applies to 1e-4."
+    assert conclusion(runs_of([run()]))[1] == "No other rule applies to 1e-4."
 
 
 def test_seeds_that_disagree_are_counted():

@@ -226,7 +226,7 @@ def test_a_proxy_that_wants_one_more_package(tmp_path, monkeypatch):
 
 def test_each_name_is_its_own_repository(tmp_path):
     for name in hub.HUB:
-        with pytest.raises(ConnectionError, match=f"^{name} is not in the cache .*--model FOLDER"):
+        with pytest.raises(ConnectionError, match=f"^{name} is not in the cache .*name their folder"):
             hub.model_folder(name, endpoint=NOWHERE, cache=tmp_path)
 
 

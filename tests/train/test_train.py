@@ -320,7 +320,7 @@ def test_a_text_as_long_as_a_window_is_too_short(command, refused, small_run, mo
     [
         (["--model", "gpt3"], "no model or folder 'gpt3'"),
         (["--model", "{empty}"], "has no config.json"),
-        (["--model", "gpt2"], "gpt2 is not in the cache .*--model FOLDER"),
+        (["--model", "gpt2"], "gpt2 is not in the cache .*name their folder"),
         (["--text", "missing.txt"], "no text 'missing.txt'"),
         (["--text", "{latin}"], "not UTF-8"),
         (["--text", "{blank}"], "is empty"),

@@ -70,7 +70,7 @@ pipeline("text-generation", model="FOLDER")("A prompt of your own")
 ## What it must not be used for
 
 Use it only to study fine-tuning. Its texts are likely, not true, and it has the prejudices of its training texts.
-{100 * result["after"]["copied"]:.1f} % of what it writes is copied word for word from the text that it was fine-tuned on.
+{100 * result["after"]["copied"]:.1f} % of what it writes is copied word for word from the text of the fine-tune.
 No right in that text is given here: make sure that you are allowed to publish the model.
 """
 

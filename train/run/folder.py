@@ -126,8 +126,11 @@ def new_folder(folder: Path, overwrite: bool = False, keep: Path | None = None, 
                 empty_folder(run_folder)
                 if run_folder != folder and not any(run_folder.iterdir()):
                     run_folder.rmdir()
-        if folder.is_dir() and (not is_of_a_run(folder) or any(is_foreign(path, sweep) for path in folder.iterdir())):
-            raise ValueError(f"{folder} is already in use; name another --out, or start anew with --overwrite")
+        foreign = sorted(path.name for path in folder.glob("*") if not is_of_a_run(folder) or is_foreign(path, sweep))
+        if foreign:
+            raise ValueError(
+                f"{folder} is already in use ({foreign[0]}); name another --out, or start anew with --overwrite"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".tmp-probe"
         probe.touch()
@@ -167,16 +170,11 @@ def is_of_a_run(folder: Path) -> bool:
 
 
 def is_foreign(path: Path, sweep: bool) -> bool:
-    """Whether `path` does not belong into the folder of a run or a sweep."""
-    if path.name.startswith(".tmp"):
-        return False
-    if sweep:
-        return not (path.is_dir() and path.name.startswith("lr-")) and path.name not in (
-            *SWEEP_FILES,
-            RATINGS_FILE,
-            LOCK_FILE,
-        )
-    return not has_run(path.parent) if path.name == CARD_FILE else path.name not in RUN_FILES
+    """Whether `path` does not belong into the folder of a run or a sweep; both may hold table, figures and ratings."""
+    if path.name == CARD_FILE and not sweep:
+        return not has_run(path.parent)
+    ours = (*SWEEP_FILES, RATINGS_FILE, *([LOCK_FILE] if sweep else RUN_FILES))
+    return not (path.name in ours or path.name.startswith(".tmp") or (sweep and path.match("lr-*") and path.is_dir()))
 
 
 def check_job(job: Job) -> None:

@@ -78,8 +78,8 @@ def begin(baseline: Baseline) -> None:
     for note in notes_on(baseline):
         print(f"note: {note}")
     print(
-        "an interrupted run continues from its last checkpoint, "
-        f"{checkpoint_bytes(baseline) / 1e9:.2g} GB in {CHECKPOINT_FILE}",
+        "if this is interrupted, the same command continues from the last checkpoint "
+        f"({checkpoint_bytes(baseline) / 1e9:.2g} GB in {CHECKPOINT_FILE})",
         flush=True,
     )
     before = baseline.before

@@ -57,6 +57,7 @@ def test_a_run_that_exploded_leaves_the_others_their_scale():
     for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_final_held_out, plots.plot_forgetting):
         ax = drawn(panel, *results)
         assert ax.get_ylim()[1] < 13 and ax.get_ylim()[0] < 4.1, panel
+        assert panel is not plots.plot_forgetting or ax.get_xlim()[1] < 13
         ax.figure.draw_without_rendering()
         shown = [*legend(ax), *(text.get_text() for text in ax.texts)]
         assert any(text.startswith("1e2") and "off the scale" in text for text in shown), panel
@@ -133,6 +134,7 @@ def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
     ax = drawn(plots.plot_turn, run(1e-2, [5.0, 6.0, 7.0, 7.5, 8.0]), run(1e-4))
     low, high = ax.get_ylim()
     assert high == pytest.approx(5.8) and 4.0 < low < 4.2
+    assert legend(ax) == ["base model", "its lowest loss"]
     rings = [line.get_xydata().tolist() for line in ax.get_lines() if line.get_markersize() == 13]
     assert rings == [[[20, 4.2]]]  # the other is lowest before it begins
     assert [5.0, 5.0] in [[*line.get_ydata()] for line in ax.get_lines() if line.get_linestyle() == ":"]  # base model

@@ -123,7 +123,7 @@ def rows(page_html):
 def test_the_table_has_base_runs_and_book(folder, tmp_path):
     html, page = write(tmp_path, folder)
     titles, *found = rows(html)
-    assert [row[0] for row in found] == ["base model", "1e0", "1e-3", "1e-4", "the book, held-out part"]
+    assert [row[0] for row in found] == ["base model", "1e0", "1e-3", "1e-4", "held-out book"]
     base, gone, large, small, book = (dict(zip(titles, row)) for row in found)
     assert [large[title] for title in ("held-out loss", "ratio", "copied (%)", "minutes")] == [
         "3.001",

@@ -312,10 +312,12 @@ def test_what_a_folder_may_hold(tmp_path):
     assert new_folder(many, sweep=True) == many
     for folder, sweep_, foreign in ((run, False, "notes.txt"), (run, False, "lr-1e-4"), (many, True, "result.json")):
         fill(folder, foreign)
-        with pytest.raises(ValueError, match="already in use; .*--overwrite"):
+        with pytest.raises(ValueError, match=rf"already in use \({foreign}\); .*--overwrite"):
             new_folder(folder, sweep=sweep_)
         (folder / foreign).unlink()
-    assert new_folder(run, overwrite=True) == run and not any(run.iterdir())
+    fill(run, "report.html", "copying.png", "ratings.jsonl")  # from the commands that read a run
+    assert new_folder(run) == run
+    assert new_folder(run, overwrite=True) == run and [path.name for path in run.iterdir()] == ["ratings.jsonl"]
 
 
 def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
