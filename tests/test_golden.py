@@ -37,13 +37,9 @@ def outcome(model_folder, text_file, tmp_path_factory):
             torch.set_num_threads(threads)
     found = {f"{run.name}.json": result_as_text(run) for run in sorted(folder.glob("lr-*"))}
     table = (folder / "table.md").read_text(encoding="utf-8")
-    found["table.md"] = re.sub(r"\| [\d.–]+ \|$", "|", without_names(table, model_folder), flags=re.MULTILINE)
-    found["page.txt"] = without_names(page_as_text(folder / "report.html"), model_folder)
+    found["table.md"] = re.sub(r"\| [\d.–]+ \|$", "|", table.replace(model_folder.name, "MODEL"), flags=re.MULTILINE)
+    found["page.txt"] = page_as_text(folder / "report.html").replace(model_folder.name, "MODEL")
     return found
-
-
-def without_names(text: str, model_folder: Path) -> str:
-    return text.replace(model_folder.name, "MODEL")
 
 
 def result_as_text(run: Path) -> str:

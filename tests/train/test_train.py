@@ -115,7 +115,7 @@ def test_the_sweep_is_complete_and_tells_the_story(swept, model_folder, text_fil
     out, printed = swept
     names = {"lr-1e-2", "lr-1e-3", "lr-1e-5", "report.html", "table.md", *TITLES}
     assert {path.name for path in out.iterdir()} == names
-    assert terminal_summary(find_runs([out])) in printed
+    assert terminal_summary(find_runs([out])) in printed and f"\n{out / 'table.md'}\n" in printed
     results = {}
     for folder in out.glob("lr-*"):
         assert {path.name for path in folder.iterdir()} == {"README.md", "result.json", *MODEL_FILES}

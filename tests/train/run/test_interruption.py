@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -416,6 +417,9 @@ def test_a_lock_on_a_deleted_file_is_no_claim(tmp_path, monkeypatch):
     monkeypatch.setattr(train.run.lock, "lock", late)
     with locked(tmp_path) as ours:
         assert ours and len(files) == 2 and (tmp_path / "run.lock").exists()
+    monkeypatch.setattr(train.run.lock, "lock", Mock(side_effect=OSError("the disk has no locks")))
+    with pytest.raises(OSError, match="no locks"), locked(tmp_path):
+        pass
 
 
 # What is no number

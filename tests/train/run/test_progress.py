@@ -35,7 +35,7 @@ def left(done: int) -> str:
 
 def test_off_a_terminal_there_are_plain_lines(command, small_run, tmp_path):
     flags = ("--lrs", "1e-2", "1e-3", "--seeds", 2, "--samples", 12, "--out", tmp_path / "out")
-    code, out, err = command(sweep.main, *small_run, *flags)
+    code, out, err = command(sweep.main, *small_run, *flags, "--overwrite")
     assert code == 0 and err == "" and "\r" not in out
     for label in ("1e-2, seed 0", "1e-2, seed 1", "1e-3, seed 0", "1e-3, seed 1"):
         assert len(re.findall("^" + measured_in(label, [5, 10, 12]), out, re.MULTILINE)) == 1, out
