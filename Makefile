@@ -43,7 +43,7 @@ sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)
 
 test: $(VENV)/installed
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 verify: $(VENV)/installed
 	@$(BIN)/python -m train.verify $(FLAGS)

@@ -45,6 +45,7 @@ def test_every_learning_rate_has_its_colour_in_every_figure():
     styles = plots.style_of([1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6]).values()
     assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 6
     assert plots.style_of([1e-3, 1e-4, 1e-3, 1e-4]) == plots.style_of([1e-3, 1e-4])  # two seeds of each
+    assert len(plots.style_of([10.0**-n for n in range(9)])) == 9  # more than there are colours
     assert len({style["color"] for style in plots.style_of([1e-4, 1.1e-4, 1.2e-4]).values()}) == 3
 
 
@@ -147,6 +148,7 @@ def test_paths_of_learning_and_forgetting():
     path, end, base = (line.get_xydata() for line in ax.get_lines())
     np.testing.assert_allclose(path, [(loss, loss / 10) for loss in TURNS])
     assert end.tolist() == [path[-1].tolist()] and base.tolist() == [[5.0, 0.0]]
+    assert ax.get_lines()[0].get_marker() == ax.get_lines()[1].get_marker() != "None"
 
 
 def test_the_share_of_copies_begins_at_zero_and_its_length_is_that_of_the_runs():
