@@ -143,7 +143,7 @@ class Baseline:
 
     @cached_property
     def book_evaluation(self) -> dict:
-        """The measures that the book's held-out text has by itself: those of a perfect imitator who did not copy."""
+        """The measures of the book's held-out text: a model that imitated the book perfectly would reach them."""
         found = {"continuations": [self.continuation(row) for row in self.passages[1]]}
         if len(self.book_texts):
             found |= self.measures_of_texts(self.book_texts)
@@ -298,7 +298,7 @@ class Baseline:
 
     @cached_property
     def first_point(self) -> EvalPoint:
-        """That of the base model, the same for every run."""
+        """The point of the base model at step 0, the same for every run."""
         return self.point_of(self.base, 0, self.before)
 
     def is_finite(self, model: GPT2) -> bool:

@@ -21,10 +21,15 @@ def sampling_noise(runs: list[Run]) -> list[str]:
     return sentences
 
 
+def error_of_gap(a: list[float], b: list[float]) -> float:
+    """Standard error of the difference of two means, whose variances may differ (Welch 1947)."""
+    return float((np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5)
+
+
 def training_noise(runs: list[Run]) -> list[str]:
     """Sentences on neighbouring learning rates over their seeds, since the order of the batches is chance as well.
 
-    A difference of means counts if it is more than two of its standard errors (Welch 1947) away from zero.
+    A difference of means counts if it is more than two of its standard errors away from zero.
     """
     finished, sentences = [run for run in runs if run.after], []
     lrs = list(dict.fromkeys(run.lr for run in finished))
@@ -36,7 +41,7 @@ def training_noise(runs: list[Run]) -> list[str]:
             a, b = ([value(run) for run in finished if run.lr == lr] for lr in (one, other))
             if min(len(a), len(b)) > 1:
                 change = np.mean(a) - np.mean(b)
-                error = (np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5
+                error = error_of_gap(a, b)
                 verdict = "more than" if abs(change) > 2 * error else "within"
                 sentences.append(
                     f"{name} at {lr_label(one)} against {lr_label(other)}, over the seeds: {change:+.3f} "

@@ -182,13 +182,8 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     folders = run_folders(paths)
     runs = runs_of(list(map(read_result, folders)), folders)
     settings = [run.result["settings"] for run in runs]
-    for what, names in (
-        ("models", {s["model"] for s in settings}),
-        (
-            "texts",
-            {f"{s['text_name']}, sha256 {s['text_sha256'][:8]}{', as served' * s['raw_text']}" for s in settings},
-        ),
-    ):
+    texts = {f"{s['text_name']}, sha256 {s['text_sha256'][:8]}{', as served' * s['raw_text']}" for s in settings}
+    for what, names in (("models", {s["model"] for s in settings}), ("texts", texts)):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
     if differing := settings_that_differ(runs):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.settings import TRIAL
-from evaluate.chance import sampling_noise, training_noise
+from evaluate.chance import error_of_gap, sampling_noise, training_noise
 from evaluate.results import Interval, Run, lr_label, paired_difference
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
@@ -210,8 +210,7 @@ def fits_best(runs: list[Run]) -> Verdict:
     lowest, next_lowest = float(np.mean(losses[best])), float(np.mean(losses[second]))
     gap = next_lowest - lowest
     if min(len(losses[best]), len(losses[second])) > 1:
-        # Welch 1947: the two need not have the same variance.
-        error = math.sqrt(sum(np.var(losses[lr], ddof=1) / len(losses[lr]) for lr in (best, second)))
+        error = error_of_gap(losses[best], losses[second])
         noise, size = gap < STANDARD_ERRORS * error, f"standard error of the gap between seeds {error:.3f}"
     else:
         noise, size = gap < LOSS_CHANGE * lowest, f"a gap of {100 * gap / lowest:.1f} %"
