@@ -75,6 +75,13 @@ class Training:
     micro_batch: int | None = setting(
         None, "windows computed at once: less memory, same gradients (default: whole batch)", positive_int, metavar="N"
     )
+    patience: int | None = setting(
+        None,
+        "end when the held-out loss has not fallen for N measurements (default: do all steps); measurements come after "
+        "5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 160 steps, ...",
+        positive_int,
+        metavar="N",
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,16 @@ class Settings:
         choices=("auto", "float32", "bfloat16"),
     )
     save_model: bool = setting(True, "keep only result.json of each run, not the model (default: keep both)")
+    keep_best: bool = setting(
+        True,
+        "do not keep the weights of the lowest held-out loss (default: keep them in best/, if they are not the last)",
+        flag="--no-best",
+    )
+    keep_state: bool = setting(
+        False,
+        "keep the optimizer state of a finished run, so that the same command with more --samples and the same --out "
+        "goes on (default: delete it)",
+    )
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ class Baseline:
         } | self.measures_of_texts(ratio.tokens[:, 1:])
         measures = {
             "extraction": self.extraction_of,
-            "held_out": lambda model: {"loss": self.held_out_loss(model)} if self.held_out else None,
+            "held_out": self.held_out_losses,
             "forgetting": self.forgetting_of,
             "continuations": self.continuations,
         }
@@ -218,10 +218,21 @@ class Baseline:
             found[f"{name}_ci"] = bootstrap_interval(shares) if len(shares) else None
         return found
 
-    def held_out_loss(self, model: GPT2, most: int | None = None) -> float:
-        """`text_loss` of the held-out text, or of its first `most` tokens, in nats per token."""
-        tokens = self.held_out_tokens[:most].to(self.machine.device)
-        return text_loss(partial(logits_of, model), tokens, self.settings.training.seq_len)
+    def held_out_losses(self, model: GPT2, most: int | None = None) -> dict | None:
+        """`text_loss` of the held-out text, or of its first `most` tokens, and of the two halves of that, in nats per
+        token; None if nothing is held out.
+
+        The first half ends with the same token whatever `most` is: half of what is measured during training.
+        """
+        if not self.held_out:
+            return None
+        tokens, seq_len = self.held_out_tokens[:most].to(self.machine.device), self.settings.training.seq_len
+        half = min(self.held_out, POINT_HELD_OUT) // 2
+        half = half // seq_len * seq_len or half  # at the end of a window: the windows of the whole text are the same
+        counts = (half, len(tokens) - 1 - half)  # of predicted tokens
+        parts = (tokens[: half + 1], tokens[half:])
+        halves = [text_loss(partial(logits_of, model), part, seq_len) for part in parts]
+        return {"loss": sum(n * loss for n, loss in zip(counts, halves)) / sum(counts), "halves": halves}
 
     def forgetting_of(self, model: GPT2) -> dict:
         """KL from the base model and increase of the loss, in nats per token, on each kind of text there is."""
@@ -274,8 +285,7 @@ class Baseline:
         found = {"sample": step}
         with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
             rounded = cast_copy(model, self.machine.dtype)
-            if self.held_out:
-                found["held_out_loss"] = self.held_out_loss(rounded, POINT_HELD_OUT)
+            found |= self.point_losses(self.held_out_losses(rounded, POINT_HELD_OUT))
             if texts:
                 base_texts = self.base_ratio.tokens[:texts].to(self.machine.device)
                 kl, _ = divergence_from_base(self.base, rounded, base_texts)
@@ -292,9 +302,12 @@ class Baseline:
         found["continuations"] = measured["continuations"][:POINT_PROMPTS]
         if self.held_out > POINT_HELD_OUT:
             found |= self.point(model, step, 0)
-        elif measured["held_out"]:
-            found["held_out_loss"] = measured["held_out"]["loss"]
+        else:
+            found |= self.point_losses(measured["held_out"])
         return found
+
+    def point_losses(self, losses: dict | None) -> dict:
+        return {"held_out_loss": losses["loss"], "held_out_halves": losses["halves"]} if losses else {}
 
     @cached_property
     def first_point(self) -> EvalPoint:
@@ -331,10 +344,12 @@ def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
             f"the text has {len(tokens) - held_out} tokens to train on, a window needs {seq_len + 1}; "
             "use a longer text or a smaller --seq-len"
         )
-    if training.holdout and held_out < 2:
+    if training.holdout and held_out < 3:
         raise ValueError(
-            f"--holdout {training.holdout} of {len(tokens)} tokens leaves nothing to predict; hold out more"
+            f"--holdout {training.holdout} of {len(tokens)} tokens leaves too little to measure; hold out more"
         )
+    if training.patience and not held_out:
+        raise ValueError("--patience watches the held-out loss, and nothing is held out; use a larger --holdout")
     general, general_book = None, load_book(settings.general_text) if settings.general_text else None
     if general_book:
         general_tokens = torch.tensor(tokenizer.encode_ordinary(general_book.text))

@@ -42,7 +42,7 @@ class Evaluation(TypedDict):
     distinct_2: float  # different 2-grams as a share of all, over `distinct_texts` texts
     distinct_texts: int
     extraction: dict  # training, held_out: share of the text's own tokens, or None; each with its _ci
-    held_out: dict | None  # loss (nats per token)
+    held_out: dict | None  # loss (nats per token); halves: the same of its two halves
     forgetting: dict  # base_texts, general: kl, loss_increase (nats per token), each with its _ci
     continuations: list[dict]  # of each prompt: pieces, frequent (bool for each piece), copies
     seconds: float  # writing and measuring
@@ -53,6 +53,9 @@ class EvalPoint(TypedDict):
 
     sample: int  # training steps so far
     held_out_loss: NotRequired[float]  # nats per token
+    held_out_halves: NotRequired[
+        tuple[float, float]
+    ]  # the same of its two halves; the first chooses, the second reports
     kl: NotRequired[float]  # from the base model on its own texts, nats per token
     copied: NotRequired[float]  # share
     continuations: NotRequired[list[dict]]  # of the first prompts
@@ -69,7 +72,9 @@ class Result(TypedDict):
     checkpoints: list[EvalPoint]
     diverged: dict | None  # sample, what ("loss" or "gradient"), lr, dtype, device
     before: Evaluation  # of the base model
-    after: Evaluation | None  # None: diverged
+    after: Evaluation | None  # of the last weights; None: diverged
+    best_step: int | None  # where the loss on the first half of the held-out text was lowest; 0: the base model's is
+    best: Evaluation | None  # of the weights in best/; None: the last are the best, or no others were kept
     book: dict  # of the held-out text: the measures that a text has by itself
     prompts: list[str]  # pieces of the book whose `continuations` are shown side by side
     shown: dict  # temperature and top_k of the continuations
@@ -157,13 +162,25 @@ class Run:
         return float(np.mean(self.train_loss[-max(1, len(self.train_loss) // 10) :]))
 
     @property
+    def stopped_in_time(self) -> EvalPoint:
+        """The point at which the loss on the first half of the held-out text was lowest."""
+        return best_point(self.result["checkpoints"])
+
+    @property
     def lowest_held_out(self) -> tuple[int, float]:
-        """(step, nats per token) at which the held-out loss was lowest; the first if there are several."""
-        return min(self.held_out, key=lambda pair: pair[1])
+        """(step, nats per token) of `stopped_in_time`, on the whole held-out text."""
+        return self.stopped_in_time["sample"], self.stopped_in_time["held_out_loss"]
 
     def path(self, *names: str) -> list[tuple[float, ...]]:
         """The figures called `names` at every point of the training where all were measured."""
         return [tuple(point[n] for n in names) for point in self.result["checkpoints"] if point.keys() >= set(names)]
+
+
+def best_point(points: list[EvalPoint]) -> EvalPoint | None:
+    """The point with the lowest loss on the first half of the held-out text, the first of several; None if there is
+    none. What chooses must not report: the lowest of twenty numbers is too low by its own noise. The loss of this point
+    on the second half had no part in the choice."""
+    return min((p for p in points if "held_out_halves" in p), key=lambda p: p["held_out_halves"][0], default=None)
 
 
 def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:

@@ -1,7 +1,7 @@
 """The model card of a fine-tuned model, README.md in its folder, with the metadata for the hub."""
 
 from evaluate.report.texts import how_drawn
-from evaluate.results import Result, describe, lr_label, runs_of
+from evaluate.results import Evaluation, Result, describe, lr_label, runs_of
 from evaluate.table import table
 from model.hub import HUB
 
@@ -13,8 +13,8 @@ TEXTS = {  # by the value of --text; nothing is known about other files
 }
 
 
-def model_card(result: Result) -> str:
-    """The card of a finished run that has not diverged, in Markdown."""
+def model_card(result: Result, best: bool = False) -> str:
+    """The card of the last weights of a finished run that has not diverged, or of its `best` ones, in Markdown."""
     from huggingface_hub import ModelCardData  # only here: a run needs it only at its end
 
     settings = result["settings"]
@@ -22,6 +22,7 @@ def model_card(result: Result) -> str:
     repository = identity.get("repository")
     of_openai = repository in [source.repository for source in HUB.values()]
     rate, text = lr_label(result["lr"]), settings["text_name"]
+    measured, step = (result["best"], result["best_step"]) if best else (result["after"], len(result["train_loss"]))
     head = ModelCardData(
         base_model=repository,
         language="en" if settings["text"] in TEXTS else None,
@@ -41,7 +42,8 @@ def model_card(result: Result) -> str:
 
 # {settings["model_name"]} on {text} at a learning rate of {rate}
 
-One run of an experiment: what does the learning rate do to a fine-tune? {describe(runs_of([result]))}.
+One run of an experiment: what does the learning rate do to a fine-tune? {describe(runs_of([result]))}. These are its
+weights after step {step}{", where the held-out loss was lowest" * best}.
 
 | | |
 |---|---|
@@ -54,7 +56,7 @@ One run of an experiment: what does the learning rate do to a fine-tune? {descri
 Losses are in nats per token. The ratio is the share of the written tokens that are among the text's 100 most frequent
 tokens; the text's own ratio is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
 
-{sample(result)}
+{sample(result, measured)}
 ## How to open it
 
 ```
@@ -70,15 +72,15 @@ pipeline("text-generation", model="FOLDER")("A prompt of your own")
 ## What it must not be used for
 
 Use it only to study fine-tuning. Its texts are likely, not true, and it has the prejudices of its training texts.
-{100 * result["after"]["copied"]:.1f} % of what it writes is copied word for word from the text of the fine-tune.
+{100 * measured["copied"]:.1f} % of what it writes is copied word for word from the text of the fine-tune.
 No right in that text is given here: make sure that you are allowed to publish the model.
 """
 
 
-def sample(result: Result) -> str:
-    """A section with the first continuation; "" where the text was too short for any."""
+def sample(result: Result, measured: Evaluation) -> str:
+    """A section with the first continuation of a model; "" where the text was too short for any."""
     if not result["prompts"]:
         return ""
-    written = result["prompts"][0] + "".join(result["after"]["continuations"][0]["pieces"])
+    written = result["prompts"][0] + "".join(measured["continuations"][0]["pieces"])
     quoted = "\n".join(f"> {line}".rstrip() for line in written.splitlines())
     return f"## What it writes\n\nAfter the first prompt from its text ({how_drawn(result)}):\n\n{quoted}\n"

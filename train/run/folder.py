@@ -12,13 +12,14 @@ from evaluate.baseline import Baseline
 from evaluate.results import RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
+from train.run.best import BEST_FOLDER, drop_best
 from train.run.card import CARD_FILE
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from train.run.lock import LOCK_FILE, holder, locked
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 OLD_STATE_FILE = "state.safetensors"  # an unfinished run of an earlier version
-RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, CHECKPOINT_FILE, OLD_STATE_FILE, LOCK_FILE)
+RUN_FILES = (RESULT_FILE, *MODEL_FILES, BEST_FOLDER, IDENTITY_FILE, CHECKPOINT_FILE, OLD_STATE_FILE, LOCK_FILE)
 SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *TITLES)
 
 
@@ -38,7 +39,9 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / RESULT_FILE).is_file()
+        """Whether its result is there; that of a run of fewer steps does not count, since it can go on."""
+        done = identity_in(self.folder) if (self.folder / RESULT_FILE).is_file() else None
+        return done is not None and done["samples"] >= self.identity["samples"]
 
 
 def named_settings(settings: Settings) -> dict:
@@ -100,10 +103,20 @@ def identity_in(folder: Path) -> dict | None:
 
 
 def refuse_changes(
-    place: Path, wanted: dict, found: dict, advice: str = "name another --out, or start anew with --overwrite"
+    place: Path,
+    wanted: dict,
+    found: dict,
+    advice: str = "name another --out, or start anew with --overwrite",
+    goes_on: bool = False,
 ) -> None:
-    """Refuse the settings `wanted` if those `found` in `place` differ, and name the differences."""
+    """Refuse the settings `wanted` if those `found` in `place` differ, and name the differences.
+
+    Args:
+        goes_on: it may be a run of fewer steps, which then is measured by fewer texts too.
+    """
     names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    if goes_on and found.get("samples", 0) < wanted["samples"]:
+        names = [name for name in names if name not in ("samples", "eval_sequences")]
     if names:
         changes = ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
         raise ValueError(f"{place} holds a run that differs: {changes}; repeat its settings, {advice}")
@@ -148,8 +161,9 @@ def empty_folder(run_folder: Path) -> None:
                 f"another process is using {run_folder} ({holder(run_folder)}); stop it first, or name another --out"
             )
         for name in (*RUN_FILES, *SWEEP_FILES, *([CARD_FILE] if has_run(run_folder) else [])):
-            if name != LOCK_FILE:
+            if name not in (LOCK_FILE, BEST_FOLDER):
                 (run_folder / name).unlink(missing_ok=True)
+        drop_best(run_folder / BEST_FOLDER)
         tidy(run_folder)
 
 
@@ -188,14 +202,20 @@ def check_job(job: Job) -> None:
         )
     found = identity_in(job.folder)
     if found is not None:
-        refuse_changes(job.folder, job.identity, found)
+        refuse_changes(job.folder, job.identity, found, goes_on=True)
     if (job.folder / CHECKPOINT_FILE).is_file():
-        load_checkpoint(job.folder / CHECKPOINT_FILE)  # so that damage is found before the base model is evaluated
+        _, info = load_checkpoint(job.folder / CHECKPOINT_FILE)  # damage is found before the base model is evaluated
+        refuse_changes(job.folder, job.identity, info["identity"], goes_on=True)
+    elif (job.folder / RESULT_FILE).is_file() and not job.finished:
+        raise ValueError(
+            f"{job.folder} is finished with {found['samples']} steps and cannot go on: its optimizer state was not kept; "
+            "start anew with --overwrite, and with --keep-state, or name another --out"
+        )
 
 
-def check_neighbours(folder: Path, common: dict) -> None:
-    """Refuse a sweep whose folder holds runs that do not belong in one table with the new ones."""
-    for path in sorted(folder.glob("lr-*")):
+def check_neighbours(folder: Path, common: dict, jobs: list[Job]) -> None:
+    """Refuse a sweep whose folder holds other runs than its `jobs` that do not belong in one table with them."""
+    for path in sorted({*folder.glob("lr-*")} - {job.folder for job in jobs}):
         found = identity_in(path)
         if found is not None:
             own = {name: found.get(name) for name in ("lr", "seed")}
@@ -211,7 +231,9 @@ def check_room(folder: Path, baseline: Baseline, jobs: list[Job], at_once: int) 
     """Refuse `jobs`, of which `at_once` run at the same time, if the disk of `folder` is too small for them."""
     size = checkpoint_bytes(baseline)
     # A checkpoint that replaces another needs room for both; a model is a third of one.
-    needed = 2 * size * min(at_once, len(jobs)) + len(jobs) * baseline.settings.save_model * size // 3
+    settings = baseline.settings
+    models = settings.save_model * (1 + settings.keep_best)
+    needed = 2 * size * min(at_once, len(jobs)) + len(jobs) * (models * size // 3 + settings.keep_state * size)
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     for job in jobs:  # what the same runs left there will be replaced

@@ -10,16 +10,24 @@ import torch
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
-from evaluate.results import Evaluation, Result, write_result
+from evaluate.results import RESULT_FILE, Evaluation, Result, best_point, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.pretrained import save_pretrained
+from train.run.best import BEST_FOLDER
 from train.run.card import CARD_FILE, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
 
 
-def result_of(baseline: Baseline, job: Job, history: dict, after: Evaluation | None, diverged: str | None) -> Result:
+def result_of(
+    baseline: Baseline,
+    job: Job,
+    history: dict,
+    after: Evaluation | None,
+    best: Evaluation | None,
+    diverged: str | None,
+) -> Result:
     """Everything that is known of a finished run.
 
     Args:
@@ -28,6 +36,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, after: Evaluation | N
     """
     machine = baseline.machine
     losses, points = history["train_loss"], history["points"]
+    lowest = best_point(points)
     seconds = {"before": baseline.before["seconds"], "training": history["seconds"] - history["measuring"]}
     seconds["checkpoints"] = history["measuring"]
     found = {
@@ -51,6 +60,8 @@ def result_of(baseline: Baseline, job: Job, history: dict, after: Evaluation | N
         "diverged": end if diverged else None,
         "before": baseline.before,
         "after": after,
+        "best_step": lowest and lowest["sample"],
+        "best": best,
         "book": baseline.book_evaluation,
         "prompts": [baseline.tokenizer.decode(row) for row in baseline.passages[0].tolist()],
         "shown": {"temperature": SHOWN_TEMPERATURE, "top_k": SHOWN_TOP_K},
@@ -68,16 +79,19 @@ def result_of(baseline: Baseline, job: Job, history: dict, after: Evaluation | N
 def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> None:
     """Write the model, if any, and the result; only when both are on the disk, the checkpoint is deleted."""
     if model is not None:
+        (folder / RESULT_FILE).unlink(missing_ok=True)  # of a shorter run: no other model may lie beside it
         copy_tokenizer(baseline.folder, folder)
         save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
     write_result(folder, result)
-    for name in (CHECKPOINT_FILE, IDENTITY_FILE):
+    for name in (IDENTITY_FILE, *([] if baseline.settings.keep_state else [CHECKPOINT_FILE])):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)
     if model is None:
         return
     try:  # a failure here must not lose the finished run
         (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
+        if result["best"]:
+            (folder / BEST_FOLDER / CARD_FILE).write_text(model_card(result, best=True), encoding="utf-8")
     except Exception as error:  # whatever it is: the run is done and safe
         print(f"note: the model's card could not be made ({type(error).__name__}: {' '.join(str(error).split())}); "
               f"the model and its result are in {folder}", flush=True)  # fmt: skip

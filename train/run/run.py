@@ -14,12 +14,13 @@ import torch
 
 from data.settings import TRIAL, Sampling, Settings, Training
 from evaluate.baseline import POINT_HELD_OUT, Baseline, open_baseline
-from evaluate.results import EvalPoint, Result, Run, write_json
+from evaluate.results import EvalPoint, Evaluation, Result, Run, best_point, write_json
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 from train.loop import Diverged, finetune
 from train.parallel import agree, leave, own_device, processes, share_batches
+from train.run.best import BEST_FOLDER, drop_best, keep_best, read_best
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
 from train.run.folder import (
     IDENTITY_FILE,
@@ -37,10 +38,11 @@ from train.run.signals import Interrupted, Signals
 from train.speed.step import fast_gradients, keep_memory
 from train.verify.device_check import compare_with_cpu
 
-POINTS = 20  # how often the held-out loss is measured during training,
-MIN_STEPS = 5  # but not more often than this: measuring once costs as much as one or two steps
-FULL_EVERY = 4  # every fourth point also measures KL and copying, which take more time
+MIN_STEPS = 5  # between two measurements of the held-out loss: one costs as much as one or two steps
+DENSE = 6  # as many measurements come before the distance between them doubles
+FULL_EVERY = 4  # a point whose step is a multiple of four distances also measures KL and copying, which take more time
 POINT_TEXTS = 32  # the texts of such a point stand for all texts
+KEPT_FROM = 0.01  # share of the steps from which on the best weights are kept: at most 20 writes
 
 
 def open_run(settings: Settings) -> Baseline:
@@ -70,7 +72,7 @@ def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, 
     for job in jobs:
         check_job(job)
     if common is not None:
-        check_neighbours(folder, common)
+        check_neighbours(folder, common, jobs)
 
 
 def begin(baseline: Baseline) -> None:
@@ -110,8 +112,8 @@ def notes_on(baseline: Baseline) -> list[str]:
         )
     if steps < TRIAL:
         notes.append(
-            f"fewer than {TRIAL} steps are a trial: it is measured every {steps_between_points(steps)} steps, by "
-            f"{baseline.sampling.sequences} texts (--eval-sequences N for more; a full run has {Sampling.sequences})"
+            f"fewer than {TRIAL} steps are a trial: it is measured by {baseline.sampling.sequences} texts (--eval-sequences "
+            f"N for more; a full run has {Sampling.sequences})"
         )
     return notes
 
@@ -133,7 +135,8 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     diverged = None
     with signals.deferred(), recorder.progress:
         try:
-            for loss in finetune(model, baseline.training_tokens, optimizer, training, gradients):
+            steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
+            while not agree(recorder.turned) and (loss := next(steps, None)) is not None:
                 recorder.add(loss)
         except Diverged as end:
             diverged = end.what
@@ -146,14 +149,15 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
         diverged = "loss"
     after = None if diverged else baseline.evaluate(model, f"after {job.label}")
     if after:
-        recorder.keep(baseline.point_of(model, training.samples, after))
+        recorder.keep(baseline.point_of(model, optimizer.steps, after))
     else:
         print(
             f"at {job.label} ({baseline.machine.dtype_name} on {baseline.machine.device}) the {diverged} after step "
             f"{optimizer.steps} is not finite: diverged; no model is saved",
             flush=True,
         )
-    result = result_of(baseline, job, recorder.history, after, diverged)
+    best = recorder.measure_best(after)
+    result = result_of(baseline, job, recorder.history, after, best, diverged)
     keep_outcome(job.folder, result, model if after and baseline.settings.save_model else None, baseline)
     if after:
         print(summed_up(Run(result, job.label)), flush=True)
@@ -167,7 +171,8 @@ class Recorder:
         tidy(job.folder)
         write_json(job.folder / IDENTITY_FILE, job.identity)
         self.baseline, self.model, self.optimizer, self.signals = baseline, model, optimizer, signals
-        self.steps = baseline.settings.training.samples
+        self.steps, self.patience = baseline.settings.training.samples, baseline.settings.training.patience
+        self.best = job.folder / BEST_FOLDER if baseline.settings.save_model and baseline.settings.keep_best else None
         self.checkpointer = Checkpointer(job.folder / CHECKPOINT_FILE, model, optimizer, job.identity)
         self.history = self.checkpointer.restore()
         if self.history is None:
@@ -176,6 +181,14 @@ class Recorder:
             print(f"continuing from step {optimizer.steps} of {self.steps} in {self.checkpointer.file}", flush=True)
         self.progress = Progress(job.label, self.steps, optimizer.steps)
         self.began = time.monotonic() - self.history["seconds"]
+        if self.history["points"][-1]["sample"] < optimizer.steps < self.steps:
+            self.measure()  # a run that goes on after what was its last step
+
+    @property
+    def turned(self) -> bool:
+        """Whether the last `--patience` measurements were all above the lowest one."""
+        points = [point for point in self.history["points"] if "held_out_halves" in point]
+        return bool(self.patience) and len(points) - 1 - points.index(best_point(points)) >= self.patience
 
     def add(self, loss: float) -> None:
         """Record a step that is done; measure, save or stop if it is time."""
@@ -190,13 +203,13 @@ class Recorder:
             steps = self.checkpointer.saved_steps
             message = f"the same command continues from step {steps} of {self.steps}"
             raise Interrupted(signal, message if saved or steps else "no checkpoint could be saved")
-        if self.optimizer.steps == self.steps or self.checkpointer.due():
+        if self.optimizer.steps == self.steps or self.turned or self.checkpointer.due():
             self.checkpointer.save(self.history)
 
     def measure(self) -> None:
         """Add a point to the history if one is due after the last step. After the last of all steps, `run` measures."""
         done = self.optimizer.steps
-        texts = texts_due(done, self.steps)
+        texts = texts_due(done)
         if done == self.steps:
             self.progress.measured({})
         elif texts is not None and (not texts or self.baseline.is_finite(self.model)):
@@ -205,25 +218,47 @@ class Recorder:
             point = self.baseline.point(self.model, done, texts)
             self.progress.measured(point)
             self.keep(point)
+            if self.best and best_point(self.history["points"]) is point and done >= KEPT_FROM * self.steps:
+                keep_best(self.best, self.model, done, self.baseline)
             self.history["measuring"] += time.monotonic() - began
 
     def keep(self, point: EvalPoint) -> None:
-        """Add `point` to the history, unless a number is not finite: then the model has exploded."""
+        """Add `point` to the history, in place of one of the same step, unless a number is not finite: then the model
+        has exploded."""
         if all(math.isfinite(number) for number in point.values() if isinstance(number, float)):
-            self.history["points"].append(point)
+            others = [other for other in self.history["points"] if other["sample"] != point["sample"]]
+            self.history["points"] = [*others, point]
+
+    def measure_best(self, after: Evaluation | None) -> Evaluation | None:
+        """The evaluation of the weights in `best/`; deletes them, and returns None, if the last ones are the best.
+
+        Args:
+            after: the evaluation of the last weights; None if they are not finite.
+        """
+        best, last = best_point(self.history["points"]), self.optimizer.steps
+        if self.best is None or best is None or best["sample"] < KEPT_FROM * self.steps:
+            return None  # at step 0 it is the base model
+        if after and best["sample"] == last:
+            if not self.baseline.settings.keep_state:  # a run that goes on may need it
+                drop_best(self.best)
+            return None
+        model = read_best(self.best, best["sample"], self.baseline)
+        return self.baseline.evaluate(model, f"step {best['sample']}") if model else None
 
 
-def steps_between_points(steps: int) -> int:
-    """The number of steps between two points of a run of `steps`."""
-    return max(MIN_STEPS, steps // POINTS)
+def texts_due(step: int) -> int | None:
+    """The texts by which a run is measured after `step`; 0: only the held-out loss is; None: nothing is.
 
-
-def texts_due(step: int, steps: int) -> int | None:
-    """The texts by which a run of `steps` is measured after `step`; 0: only the held-out loss is; None: nothing is."""
-    between = steps_between_points(steps)
-    if step % between or step == steps:
+    Measurements come after 5, 10, ..., 30 steps, then three for each doubling: 40, 50, 60, 80, 100, 120, 160 and so on.
+    That is when the held-out loss turns, at a large rate or a small one. They do not depend on the length of the run,
+    so that a run that goes on later has the same ones as a run that was that long from the beginning.
+    """
+    distance = MIN_STEPS
+    while step > DENSE * distance:
+        distance *= 2
+    if step % distance:
         return None
-    return POINT_TEXTS if step % (FULL_EVERY * between) == 0 else 0
+    return POINT_TEXTS if step % (FULL_EVERY * distance) == 0 else 0
 
 
 def follow(settings: Settings, lr: float, signals: Signals) -> None:
@@ -243,7 +278,8 @@ def follow(settings: Settings, lr: float, signals: Signals) -> None:
             fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, training.seed
         )
         with signals.deferred(), contextlib.suppress(Diverged):  # the first process prints that it diverged
-            for _ in finetune(model, baseline.training_tokens, optimizer, training, gradients):
+            steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
+            while not agree(0) and next(steps, None) is not None:  # the first process says when it is enough
                 if signal := agree(signals.received or 0):
                     agree(0)
                     leave()
