@@ -27,27 +27,38 @@ def evaluation(ratio=0.5, **changes) -> dict:
         "distinct_2": 0.7,
         "distinct_texts": 9,
         "extraction": {"training": 0.06, "training_ci": [0.05, 0.07], "held_out": 0.06, "held_out_ci": [0.05, 0.07]},
-        "held_out": {"loss": 4.0},
+        "held_out": {"loss": 4.0, "halves": [4.0, 4.0]},
         "forgetting": {"base_texts": kl},
         "continuations": [continuation(), continuation()],
         "seconds": 30.0,
     } | changes
 
 
+def held_out_at(points: list, halves: dict | None = None) -> dict:
+    """What a result keeps of the held-out losses `points`, pairs of step and loss; both halves of the text have the same
+    loss but for `halves`, {step: (first, second)}."""
+    checkpoints = [
+        {"sample": step, "held_out_loss": loss, "held_out_halves": (halves or {}).get(step, [loss, loss])}
+        | {"kl": loss / 10, "copied": 0.0}
+        for step, loss in points
+    ]
+    best = min(checkpoints, key=lambda point: point["held_out_halves"][0])["sample"]
+    return {"held_out_loss": points, "checkpoints": checkpoints, "best_step": best}
+
+
 def result_of(lr=1e-4, seed=0, **changes) -> dict:
     """A run on which no rule has anything to say; `changes` are of the result."""
-    points = [[0, 4.0], [50, 4.0], [100, 4.0]]
     book = {"ratio": 0.531, "copied": 0.0, "copied_ci": [0.0, 0.0], "longest_copy": {"tokens": 14}, "distinct_2": 0.77}
     return {
         "lr": lr,
         "samples": STEPS,
         "seed": seed,
         "train_loss": [4.0] * STEPS,
-        "held_out_loss": points,
-        "checkpoints": [{"sample": s, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0} for s, loss in points],
+        **held_out_at([[0, 4.0], [50, 4.0], [100, 4.0]]),
         "diverged": None,
         "before": evaluation(),
         "after": evaluation(),
+        "best": None,
         "book": book | {"continuations": [continuation(), continuation()]},
         "prompts": ["I had\nupon", "another prompt"],
         "shown": {"temperature": 0.8, "top_k": 40},
@@ -78,17 +89,15 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
 
 def with_losses(result: dict, losses: list[float]) -> dict:
     """`result` with these losses on held-out text, one every ten steps; KL is a tenth of them."""
-    points = [[10 * i, loss] for i, loss in enumerate(losses)]
-    checkpoints = [{"sample": step, "held_out_loss": loss, "kl": loss / 10, "copied": 0.0} for step, loss in points]
-    changes = {"held_out_loss": points, "checkpoints": checkpoints}
+    changes = held_out_at([[10 * i, loss] for i, loss in enumerate(losses)])
     for when, loss in (("before", losses[0]), ("after", losses[-1])):
-        changes[when] = result[when] and result[when] | {"held_out": {"loss": loss}}
+        changes[when] = result[when] and result[when] | {"held_out": {"loss": loss, "halves": [loss, loss]}}
     return result | changes
 
 
 def nothing_held_out(result: dict) -> dict:
     changes = {"held_out_loss": [], "held_out_tokens": 0, "book": {"continuations": result["book"]["continuations"]}}
-    changes["checkpoints"] = [{"sample": 0, "kl": 0.0, "copied": 0.0}]
+    changes |= {"checkpoints": [{"sample": 0, "kl": 0.0, "copied": 0.0}], "best_step": None}
     for when in ("before", "after"):
         none = {"held_out": None, "extraction": result[when]["extraction"] | {"held_out": None, "held_out_ci": None}}
         changes[when] = result[when] | none

@@ -93,12 +93,12 @@ def test_over_fitting_by_its_rule(training, losses, since):
 
 def test_learning_is_a_verdict_too():
     result = run()
-    result["held_out_loss"] = [[0, 4.0], [50, 3.98], [100, 3.959]]
-    assert names(result) == names(result | {"held_out_loss": [[0, 4.0], [100, 3.9]]}) == ["learns to the end"]
+    result |= held_out_at([[0, 4.0], [50, 3.98], [100, 3.959]])
+    assert names(result) == names(result | held_out_at([[0, 4.0], [100, 3.9]])) == ["learns to the end"]
     assert "4.000 before, 3.959 at step 100, still falling" in sentences(result)[0]
     result["held_out_loss"][1][1] = 3.95
     assert names(result) == ["learns until step 50"] and "3.950 at step 50." in sentences(result)[0]
-    result["held_out_loss"] = [[0, 4.0], [50, 3.961], [100, 3.98]]  # less than 1 % down
+    result |= held_out_at([[0, 4.0], [50, 3.961], [100, 3.98]])  # less than 1 % down
     assert names(result) == []
 
 
@@ -108,12 +108,12 @@ def test_a_step_too_large_is_no_over_fitting():
     # Steps 3 to 7 have a mean of 4.62; 8 to 12 are the first below 4.
     rise = [4.0, 4.2, 4.6, 4.7, 4.7, 4.6, 4.5, 4.1, 3.9]
     result["train_loss"] = rise + [3.8 - 0.01 * i for i in range(STEPS - len(rise))]
-    result["held_out_loss"] = [[0, 3.7], [5, 4.9], [10, 5.0], [20, 4.8], [50, 4.9], [100, 5.2]]
+    result |= held_out_at([[0, 3.7], [5, 4.9], [10, 5.0], [20, 4.8], [50, 4.9], [100, 5.2]])
     spike, over_fits = sentences(result)
     assert names(result) == ["takes too large a step", "over-fits from step 20 on"]
     assert "4.000 at the first step, 4.620 over steps 3 to 7, back at the first's by step 12" in spike
     assert "4.800 there, 5.200 at the end" in over_fits
-    result["held_out_loss"] = [[0, 3.7], [5, 4.9], [10, 4.6], [20, 5.0], [50, 5.0], [100, 5.0]]
+    result |= held_out_at([[0, 3.7], [5, 4.9], [10, 4.6], [20, 5.0], [50, 5.0], [100, 5.0]])
     assert names(result) == ["takes too large a step"]  # the rise is over before the training loss is back
     result["train_loss"] = [4.0, *[4.19] * 50, *[3.9] * 49]  # 0.2 and no more is a batch that is hard
     assert names(result)[:1] != ["takes too large a step"]
@@ -123,14 +123,14 @@ def test_a_step_too_large_is_no_over_fitting():
 
 def test_what_was_measured_on_the_way_is_held_against_the_same():
     """Of a long text that is a part of it, here an easier one."""
-    falling = run(1e-5, **loss(4.6)) | {"held_out_loss": [[0, 4.0], [50, 3.8], [100, 3.6]]}
-    turned = run(1e-4, **loss(4.8)) | {"held_out_loss": [[0, 4.0], [50, 3.9], [100, 3.95]]}
+    falling = run(1e-5, **loss(4.6)) | held_out_at([[0, 4.0], [50, 3.8], [100, 3.6]])
+    turned = run(1e-4, **loss(4.8)) | held_out_at([[0, 4.0], [50, 3.9], [100, 3.95]])
     assert "; it was still falling at the end; yet" in best_of(turned, falling).sentence
 
 
 def test_the_best_fit_tells_what_stopping_would_change():
-    falling = run(1e-5, **loss(3.6)) | {"held_out_loss": [[0, 4.0], [50, 3.8], [100, 3.6]]}
-    turned = run(1e-4, **loss(3.8)) | {"held_out_loss": [[0, 4.0], [50, 3.62], [100, 3.8]]}
+    falling = run(1e-5, **loss(3.6)) | held_out_at([[0, 4.0], [50, 3.8], [100, 3.6]])
+    turned = run(1e-4, **loss(3.8)) | held_out_at([[0, 4.0], [50, 3.62], [100, 3.8]])
     sentence = best_of(turned, falling).sentence
     assert sentence.endswith("(a gap of 5.6 %); it was still falling at the end; 1e-4 was as good at step 50 (3.620).")
     turned["held_out_loss"][1][1] = 3.55
