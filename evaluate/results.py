@@ -14,12 +14,12 @@ from evaluate.ratio import bootstrap_interval
 # What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
 TABLE_FILE = "table.md"
-FIGURE_FILE, HELD_OUT_FILE, FINAL_FILE = "learning_rates.png", "held_out_loss.png", "final_held_out_loss.png"
+FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
 FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
-TITLES = {  # of the figures
+TITLES = {  # of the figures, the three main ones first
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
-    FINAL_FILE: "The valley between too small and too large",
+    CLOCK_FILE: "The learning rate as a clock",
     FORGETTING_FILE: "Learning against forgetting",
     COPYING_FILE: "Copying from the book",
 }

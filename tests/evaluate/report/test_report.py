@@ -204,8 +204,9 @@ def test_how_it_was_made(folder, tmp_path):
 def test_what_it_teaches_comes_first_and_the_rest_opens_with_a_click(folder, tmp_path, drawn):
     html, page = write(tmp_path, folder)
     order = ["<h2>The answer", "<h2>What the exercise sees, and what it hides", "<strong>What the exercise sees."]
-    order += ["<strong>What it hides.", "One row for each model", "<h2>What they wrote", "<h4>the book</h4>"]
-    closed = ["<strong>The valley", "The rules behind them", '<dt id="kl">Moved by', "Minutes of each run"]
+    order += ["<strong>What it hides.", "<strong>The learning rate as a clock.", "One row for each model"]
+    order += ["<h2>What they wrote", "<h4>the book</h4>"]
+    closed = ["<strong>Learning against", "The rules behind them", '<dt id="kl">Moved by', "Minutes of each run"]
     places = [html.index(words) for words in [*order, *closed]]
     assert places == sorted(places) and len(set(places)) == len(places)
     for words in closed:
