@@ -106,20 +106,13 @@ def loss_limit(runs: list[Run]) -> float:
     return SCALE * (float(np.mean(first)) if first else 1.0)
 
 
-def off_the_scale(run: Run) -> bool:
-    """Whether a run that ended with a finite loss ended above `loss_limit`."""
-    if not run.train_loss:
-        return False
-    held_out = run.held_out[-1][1] if run.held_out else 0.0
-    return max(run.last_loss, held_out) > loss_limit([run])
-
-
 def curve_label(run: Run) -> str:
     """The run's learning rate, and why little of it may be seen."""
     name = lr_label(run.lr)
     if not run.after:
         return f"{name} (diverged)"
-    return f"{name} (off the scale)" if off_the_scale(run) else name
+    held_out = run.held_out[-1][1] if run.held_out else 0.0
+    return f"{name} (off the scale)" if max(run.last_loss, held_out) > loss_limit([run]) else name
 
 
 def label_once(ax: Axes, text: str) -> str:
