@@ -36,7 +36,7 @@ def spread(values: Iterable[float]) -> str:
 def at_clock(run: Run) -> list[float]:
     """The held-out loss where rate x step is nearest to CLOCK; nothing if that lies outside the measured steps."""
     step, losses = CLOCK / run.lr, dict(run.held_out[1:])
-    inside = losses and min(losses) <= round(step) <= max(losses)
+    inside = losses and min(losses) <= step <= max(losses)
     return [losses[min(losses, key=lambda measured: abs(measured - step))]] if inside else []
 
 
