@@ -29,9 +29,9 @@ def main() -> None:
         prog="python -m evaluate",
         description="Let models write from random tokens and measure the share of the text's 100 most frequent tokens. "
         "Then let them read the text and measure how well they predict it: loss, perplexity and bits per byte. A run "
-        "folder, or best/ in it, is measured as the run measured itself, except for the flags that are given; any other "
-        "model is measured by the flags. A run's model reads what the run held out of its text. Another model, or another "
-        "text, is measured on the whole text. With --holdout every model reads that share, at the text's end.",
+        "folder, or best/ in it, is measured as the run measured itself, except for the flags that are given; any "
+        "other model is measured by the flags. A run's model reads what the run held out of its text; any other model, "
+        "or any other text, means the whole text. With --holdout every model reads this share, at the text's end.",
     )
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, gpt2 and its sizes, or owner/name"
@@ -54,13 +54,13 @@ def main() -> None:
         for folder in args.folders:  # open all before the first is measured: a wrong name should not cost that time
             of_run = Path(folder)
             if of_run.name == BEST_FOLDER and not (of_run / RESULT_FILE).is_file():
-                of_run = of_run.parent
+                of_run = of_run.parent  # the run that it belongs to, if there is one
             run = read_result(of_run)["settings"] if (of_run / RESULT_FILE).is_file() else None
             own = {name: run[key] for name, key in KEYS.items()} if run else {}
             if "text" in given:
                 own["raw_text"] = False  # of another text
             settings = filled(Settings, machine | {"model": folder} | own | given)
-            # Nothing is trained: the text may be shorter than a window.
+            # Nothing is trained, so no window has to fit.
             settings = dataclasses.replace(settings, training=Training(holdout=0.0, seq_len=0))
             baseline = open_baseline(settings)
             book, total = baseline.book, len(baseline.tokens)
@@ -98,17 +98,16 @@ def main() -> None:
         print("\n| model | read | loss (nats per token) | perplexity | bits per byte |")
         print("|---|---|---|---|---|")
         for baseline in opened:
-            tokens, seq_len = baseline.held_out_tokens, baseline.settings.training.seq_len
-            if baseline.settings.training.holdout:
+            tokens, training = baseline.held_out_tokens.to(baseline.machine.device), baseline.settings.training
+            if training.holdout:
                 which, loss = "last", baseline.held_out_losses(baseline.base)["loss"]
             else:
-                on_device = tokens.to(baseline.machine.device)
-                which, loss = "all", text_loss(partial(logits_of, baseline.base), on_device, seq_len)
+                which, loss = "all", text_loss(partial(logits_of, baseline.base), tokens, training.seq_len)
             predicted = tokens[1:].tolist()
             bits = loss / math.log(2) * len(predicted)
             cells = [
                 baseline.settings.model,
-                f"{which} {len(tokens):,} tokens, in windows of {seq_len}",
+                f"{which} {len(tokens):,} tokens, in windows of {training.seq_len}",
                 f"{loss:.3f}",
                 perplexity(loss),
                 f"{bits / len(baseline.tokenizer.decode_bytes(predicted)):.3f}",

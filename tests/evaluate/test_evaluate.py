@@ -280,7 +280,8 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, refused, mode
     """Flags that are given come first; without a run's settings the flags alone count."""
     run, book = shutil.copytree(model_folder, tmp_path / "run"), load_book(str(text_file))
     result = result_of()
-    asked = {"eval_sequences": 5, "eval_tokens": 4, "top_k": 3, "temperature": 0.5, "seed": 2, "holdout": 0.0}
+    asked = {"eval_sequences": 5, "eval_tokens": 4, "top_k": 3, "temperature": 0.5, "seed": 2}
+    asked |= {"holdout": 0.25, "seq_len": 8}
     result["settings"] |= asked | {"text": str(text_file), "text_sha256": book.sha256}
     write_result(run, result)
 
@@ -314,81 +315,64 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, refused, mode
 FEW = ("--dtype", "float32", "--eval-sequences", 2, "--eval-tokens", 2)
 
 
-def read_by_hand(folder, text: str, count: int, seq_len: int) -> tuple[float, float]:
-    """The loss on the last `count` tokens in NumPy, and the bits per byte with the bytes of `text` itself."""
-    tokenizer, model = load_tokenizer(folder), load_pretrained(folder).double()
-    tokens, losses = tokenizer.encode_ordinary(text), []
-    given = len(tokens) - count + 1
-    for start in range(given, len(tokens), seq_len):
-        targets = tokens[start : start + seq_len]
-        with torch.no_grad():
-            p = np.exp(model(torch.tensor([tokens[start - 1 : start - 1 + len(targets)]]))[0].numpy())
-        losses += (-np.log2(p[np.arange(len(targets)), targets] / p.sum(-1))).tolist()
-    return np.mean(losses) * math.log(2), sum(losses) / (
-        len(text.encode()) - len(tokenizer.decode_bytes(tokens[:given]))
-    )
-
-
-def test_the_command_reads_what_the_run_held_out_and_other_texts_as_a_whole(
-    command, model_folder, official_weights, tokenizer_folder, text_file, tmp_path
+def test_the_command_reads_what_a_run_held_out_and_other_texts_as_a_whole(
+    command, model_folder, official_weights, tokenizer_folder, tmp_path
 ):
-    run, other = shutil.copytree(model_folder, tmp_path / "run"), tmp_path / "other.txt"
-    wide = {"wte.weight": official_weights["wte.weight"] / 2, "wpe.weight": np.ones((300, WIDTH))}
-    best = write_model(run / "best", official_file(official_weights | wide), tokenizer_folder, n_positions=300)
-    long = shutil.copytree(best, tmp_path / "best")  # no part of a run
-    other.write_text("naïve captains 測った\n" * 40, encoding="utf-8")
-    result, served = result_of(), text_file.read_text(encoding="utf-8")
-    result["settings"] |= {"text": str(text_file), "text_sha256": load_book(text_file).sha256, "seq_len": 8}
-    text, few = served.strip(), {"eval_sequences": 2, "eval_tokens": 2}
-    for holdout, raw, folder, flags, expected in [
-        (0.25, False, run, (), (text, 0.25, 8)),
-        (0.25, False, run, ("--text", text_file), (text, 0.25, 8)),
-        (0.25, False, run, ("--raw-text",), (served, 1, 8)),
-        (0.25, True, run, (), (served, 0.25, 8)),
-        (0.25, True, run, ("--text", text_file), (text, 1, 8)),
-        (0.25, False, run, ("--text", other), (other.read_text(encoding="utf-8").strip(), 1, 8)),
-        (0.25, False, run, ("--holdout", 0), (text, 1, 8)),
-        (0.25, False, run, ("--holdout", 0.5), (text, 0.5, 8)),
-        (0.0, False, run, (), (text, 1, 8)),
-        (0.25, False, best, (), (text, 0.25, 8)),
-        (0.25, False, model_folder, ("--text", text_file), (text, 1, 24)),
-        (0.25, False, model_folder, ("--text", text_file, "--holdout", 0.5), (text, 0.5, 24)),
-        (0.25, False, long, ("--text", text_file), (text, 1, 256)),
+    run, file, other = shutil.copytree(model_folder, tmp_path / "run"), tmp_path / "own.txt", tmp_path / "other.txt"
+    weights = {"wte.weight": official_weights["wte.weight"] / 2, "wpe.weight": np.ones((300, WIDTH))}
+    best = write_model(run / "best", official_file(official_weights | weights), tokenizer_folder, n_positions=300)
+    alone = shutil.copytree(best, tmp_path / "best")  # of no run
+    served, others, result = "naïve captains 測った\n" * 40, "the captain's café " * 40 + "é", result_of()
+    file.write_text(served, encoding="utf-8")
+    other.write_text(others, encoding="utf-8")
+    own = served.strip()
+    result["settings"] |= {"text": str(file), "text_sha256": load_book(file).sha256, "seq_len": 8}
+    result["settings"] |= {"eval_sequences": 2, "eval_tokens": 2}
+    for folder, holdout, raw, flags, text, share, seq_len in [
+        (run, 0.25, False, (), own, 0.25, 8),
+        (run, 0.25, False, ("--text", file), own, 0.25, 8),
+        (run, 0.25, False, ("--text", other), others, 1, 8),
+        (run, 0.25, False, ("--raw-text",), served, 1, 8),
+        (run, 0.25, True, (), served, 0.25, 8),
+        (run, 0.25, False, ("--holdout", 0), own, 1, 8),
+        (run, 0.0, False, (), own, 1, 8),
+        (best, 0.25, False, (), own, 0.25, 8),
+        (alone, 0.25, False, ("--text", file), own, 1, 256),
+        (model_folder, 0.25, False, ("--text", other, "--holdout", 0.5), others, 0.5, 24),
     ]:
-        result["settings"] |= few | {"holdout": holdout, "raw_text": raw}
+        result["settings"] |= {"holdout": holdout, "raw_text": raw}
         write_result(run, result)
         code, out, err = command(evaluate_command.main, folder, *flags, *FEW)
         assert code == 0, err
-        name, read, *cells = [cell.strip() for cell in out.splitlines()[-1].split("|")[1:-1]]
-        text_read, share, seq_len = expected
-        count = round(share * len(load_tokenizer(folder).encode_ordinary(text_read)))
-        which = "all" if share == 1 else "last"
-        assert (name, read) == (str(folder), f"{which} {count:,} tokens, in windows of {seq_len}")
-        loss, bits = read_by_hand(folder, text_read, count, seq_len)
-        assert [float(cells[0]), float(cells[2])] == pytest.approx([loss, bits], abs=6e-4)
-        assert cells[1] == perplexity(loss)
+        tokenizer = load_tokenizer(folder)
+        tokens = tokenizer.encode_ordinary(text)
+        first = len(tokens) - round(share * len(tokens))
+        loss = text_loss(load_pretrained(folder), torch.tensor(tokens[first:]), seq_len)
+        size = len(text.encode()) - len(tokenizer.decode_bytes(tokens[: first + 1]))  # without what is not predicted
+        bits = loss / math.log(2) * (len(tokens) - first - 1) / size
+        read = f"{'last' if first else 'all'} {len(tokens) - first:,} tokens, in windows of {seq_len}"
+        line = f"| {folder} | {read} | {loss:.3f} | {perplexity(loss)} | {bits:.3f} |"
+        assert out.splitlines()[-1] == line
 
 
-def test_the_command_finds_the_loss_that_the_run_found(command, trained, tmp_path):
-    """Also of a held-out text shorter than two windows, which a run reads in two halves."""
-    for holdout in (0.25, 0.004):
-        result = trained(f"run {holdout}", "--lr", "1e-3", "--holdout", holdout)
-        code, out, _ = command(evaluate_command.main, tmp_path / f"run {holdout}")
-        assert f"last {result['held_out_tokens']:,} tokens" in out
-        assert f" | {result['after']['held_out']['loss']:.3f} | " in out.splitlines()[-1]
+@pytest.mark.parametrize("holdout", [0.25, 0.004])  # the second is shorter than two windows, and read in two halves
+def test_the_command_finds_the_loss_that_the_run_found(command, trained, tmp_path, holdout):
+    result = trained("run", "--lr", "1e-3", "--holdout", holdout)
+    *_, line = command(evaluate_command.main, tmp_path / "run")[1].splitlines()
+    found = f"last {result['held_out_tokens']:,} tokens, in windows of 16 | {result['after']['held_out']['loss']:.3f} |"
+    assert found in line
 
 
 def test_the_command_refuses_a_text_without_a_token_to_predict(command, refused, model_folder, tmp_path):
     file = tmp_path / "short.txt"
-    for text, flags, named in (
-        ("", (), "is empty"),
-        ("z", (), "1 of the 1 tokens of .*short.txt are too few to predict; use a longer text$"),
-        ("zz", ("--holdout", 0.99), "2 of the 2 tokens of .* use a longer text or a larger --holdout$"),
-        ("z" * 30, ("--holdout", 0.01), "0 of the 30 tokens"),
-        ("zz", ("--holdout", 1), "--holdout: '1' is not a number from 0 to below 1"),
+    for run, text, holdout, said in (
+        (refused, "", 0, "is empty"),
+        (refused, "z", 0, "1 of the 1 tokens of .*short.txt are too few to predict; use a longer text$"),
+        (refused, "zz", 0.99, "2 of the 2 tokens of .* use a longer text or a larger --holdout$"),
+        (refused, "z" * 30, 0.01, "0 of the 30 tokens"),
+        (command, "zz", 0, "all 2 tokens"),
+        (command, "zzz", 0.99, "last 3 tokens"),
     ):
         file.write_text(text)
-        assert re.search(named, refused(evaluate_command.main, model_folder, "--text", file, *flags, *FEW))
-    for text, flags, read in (("zz", (), "all 2 tokens"), ("zzz", ("--holdout", 0.99), "last 3 tokens")):
-        file.write_text(text)
-        assert read in command(evaluate_command.main, model_folder, "--text", file, *flags, *FEW)[1]
+        found = run(evaluate_command.main, model_folder, "--text", file, "--holdout", holdout, *FEW)
+        assert re.search(said, "".join(map(str, found)))
