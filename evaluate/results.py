@@ -149,6 +149,7 @@ class Run:
         self.result, self.label, self.folder = result, label, folder
         self.lr, self.seed = result["lr"], result["seed"]
         self.before, self.after = result["before"], result["after"]
+        self.best_step = result["best_step"]
         self.train_loss, self.held_out = result["train_loss"], result["held_out_loss"]
         self.minutes = sum(result["environment"]["seconds"].values()) / 60
         settings = result["settings"]

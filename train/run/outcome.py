@@ -40,6 +40,7 @@ def result_of(
     seconds["checkpoints"] = history["measuring"]
     found = {
         "lr": job.lr,
+        "samples": job.samples,
         "device": str(machine.device),
         "dtype": machine.dtype_name,
         "model_name": baseline.name,
@@ -51,7 +52,7 @@ def result_of(
     end = {name: found[name] for name in ("lr", "device", "dtype")} | {"sample": len(losses), "what": diverged}
     return {
         "lr": job.lr,
-        "samples": baseline.settings.training.samples,
+        "samples": job.samples,
         "seed": job.seed,
         "train_loss": losses,
         "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],
