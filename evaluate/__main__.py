@@ -37,7 +37,7 @@ def main() -> None:
         "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, gpt2 and its sizes, or owner/name"
     )
     add_flags(parser, Settings, "text and machine", ("text", "raw_text", "device", "dtype"))
-    add_flags(parser, Training, "reading", ("holdout",), holdout=None)
+    add_flags(parser, Training, "reading", ("holdout", "seq_len"), holdout=None, seq_len=None)
     add_flags(parser, Sampling, "sampling")
     parser.set_defaults(**dict.fromkeys(KEYS))  # None: not given
     args = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
             share = args.holdout
             if share is None and run and (run["text_sha256"], run["raw_text"]) == (book.sha256, book.raw):
                 share = run["holdout"]
-            seq_len = run["seq_len"] if run else min(Training.seq_len, baseline.config.block_size)
+            seq_len = min(args.seq_len or (run or {}).get("seq_len", Training.seq_len), baseline.config.block_size)
             settings = dataclasses.replace(settings, training=Training(holdout=share or 0.0, seq_len=seq_len))
             part = round(share * total) if share else total
             if part < (3 if share else 2):  # a held-out text is read in two halves, each predicts a token at least
