@@ -13,6 +13,7 @@ from evaluate.ratio import bootstrap_interval
 
 # What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
+BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
 FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
 FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"

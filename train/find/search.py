@@ -17,11 +17,11 @@ from pathlib import Path
 from data.files import write_whole
 from data.settings import Settings
 from evaluate.baseline import Baseline
-from evaluate.results import Run, best_point, lr_label, read_result, runs_of
+from evaluate.results import BEST_FOLDER, Run, best_point, lr_label, read_result, runs_of
 from evaluate.verdicts import conclusion
 from model.hub import MODEL_FILES
 from train.loop import finetune
-from train.run.best import BEST_FOLDER, drop_best
+from train.run.best import drop_best
 from train.run.card import CARD_FILE
 from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import Job, common_identity, identity_in, new_folder

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from data.settings import RATINGS_FILE, REPORT_FILE, Settings
 from evaluate.baseline import Baseline
-from evaluate.results import RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
+from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
-from train.run.best import BEST_FOLDER, drop_best
+from train.run.best import drop_best
 from train.run.card import CARD_FILE
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from train.run.lock import LOCK_FILE, holder, locked

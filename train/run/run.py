@@ -14,13 +14,13 @@ import torch
 
 from data.settings import TRIAL, Sampling, Settings, Training
 from evaluate.baseline import POINT_HELD_OUT, Baseline, open_baseline
-from evaluate.results import EvalPoint, Evaluation, Result, Run, best_point, write_json
+from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, best_point, write_json
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 from train.loop import Diverged, finetune
 from train.parallel import agree, leave, own_device, processes, share_batches
-from train.run.best import BEST_FOLDER, drop_best, keep_best, read_best
+from train.run.best import drop_best, keep_best, read_best
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
 from train.run.folder import (
     IDENTITY_FILE,
