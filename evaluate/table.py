@@ -191,7 +191,7 @@ def notes(runs: list[Run]) -> str:
         )
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
-        f"{stopped}In {first['samples']} steps a training token is read {runs[0].readings(first['samples']):.1f} times. "
+        f"{stopped}{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
         f"The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
     )
 

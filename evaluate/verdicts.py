@@ -200,10 +200,10 @@ RULES = (
 )
 FITS_BEST = (
     "fits best",
-    "Stopped in time, it has the lowest held-out loss. The first half of the held-out text chooses each run's step, and "
-    "by the mean over seeds the learning rate; the second half reports. There another rate, or the base model, is as good "
-    f"within the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with "
-    f"two or three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
+    "The lowest held-out loss, stopped in time. The first half of the held-out text chooses the step of each run and, by "
+    "the mean over seeds, the rate; the second half reports. There another rate, or the base model, is as good within the "
+    f"noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two or "
+    f"three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
 )
 
 
@@ -245,10 +245,10 @@ def fits_best(runs: list[Run]) -> Verdict:
         as_good.append("the base model")
     if as_good:
         sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
-    if several and best in (end := (min(points), max(points))):
-        half_decades = round(2 * math.log10(best)) + (1 if best == end[1] else -1)
-        further = lr_label(float(f"{10 ** (half_decades / 2):.0e}"))
-        sentences.append(f"{rate} is the {'largest' if best == end[1] else 'smallest'} rate: try {further} too.")
+    for word, end, way in (("largest", max(points), 1), ("smallest", min(points), -1)):
+        if several and best == end:
+            further = 10 ** ((round(2 * math.log10(best)) + way) / 2)  # the next of 1, 3, 10, 30, ...
+            sentences.append(f"{rate} is the {word} rate: try {lr_label(float(f'{further:.0e}'))} too.")
     if min(steps[best]) == samples:
         sentences.append(f"The loss was still falling at the end: try more than {samples} steps.")
     name = f"fits best{', but within the noise' if as_good else ''}"
