@@ -200,8 +200,8 @@ RULES = (
 )
 FITS_BEST = (
     "fits best",
-    "The lowest held-out loss, stopped in time. The first half of the held-out text chooses the step of each run and, by "
-    "the mean over seeds, the rate; the second half reports. There another rate, or the base model, is as good within the "
+    "The lowest held-out loss, stopped in time. The first half of the held-out text chooses each run's step, and by the "
+    "mean the rate; the second half reports. There another rate, or the base model, is as good within the "
     f"noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two or "
     f"three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
 )
