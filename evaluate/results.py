@@ -172,8 +172,7 @@ class Run:
 
     def readings(self, steps: float) -> float:
         """How often each training token is read in `steps` steps, on average."""
-        settings, result = self.result["settings"], self.result
-        read = steps * settings["batch_size"] * settings["seq_len"]
+        result, read = self.result, steps * self.result["settings"]["batch_size"] * self.result["settings"]["seq_len"]
         return read / (result["book_tokens"] - result["held_out_tokens"])
 
     def path(self, *names: str) -> list[tuple[float, ...]]:

@@ -200,20 +200,15 @@ RULES = (
 )
 FITS_BEST = (
     "fits best",
-    "The lowest held-out loss, stopped in time. The first half of the held-out text chooses each run's step, and by the "
-    "mean the rate; the second half reports. There another rate, or the base model, is as good within the "
-    f"noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two or "
-    f"three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
+    "The lowest held-out loss, stopped in time. The first half of the held-out text chooses the step of each run, and "
+    "by the mean over seeds the rate; the second half reports. There another rate, or the base model, is as good within "
+    f"the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two "
+    f"or three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
 )
 
 
 def fits_best(runs: list[Run]) -> Verdict:
-    """Which learning rate has the lowest held-out loss if it is stopped in time, which others are as good within the
-    noise, and what to try next.
-
-    The lowest of many losses is too low by its own noise. So the first half of the held-out text chooses, and the
-    second half, which had no part in the choice, reports.
-    """
+    """Which learning rate fits best if it is stopped in time, which are as good within the noise, and what to try."""
     points: dict[float, list[EvalPoint]] = {}
     for run in runs:
         if run.stopped_in_time is None:
@@ -257,10 +252,9 @@ def fits_best(runs: list[Run]) -> Verdict:
 
 def within_noise(best: list[float], other: list[float]) -> bool:
     """Whether `other` losses, one for each seed, are higher than the `best` ones by no more than chance explains."""
-    gap = np.mean(other) - np.mean(best)
-    if min(len(best), len(other)) > 1:
-        return bool(gap < STANDARD_ERRORS * error_of_gap(best, other))
-    return bool(gap < LOSS_CHANGE * np.mean(best))
+    several = min(len(best), len(other)) > 1
+    noise = STANDARD_ERRORS * error_of_gap(best, other) if several else LOSS_CHANGE * np.mean(best)
+    return bool(np.mean(other) - np.mean(best) < noise)
 
 
 def place(steps: list[int]) -> str:
@@ -270,17 +264,16 @@ def place(steps: list[int]) -> str:
 
 def what_the_exercise_sees(runs: list[Run]) -> list[str]:
     """Which learning rates the exercise's own numbers would choose; nothing if fewer than two finished."""
-    losses: dict[float, list[float]] = {}
-    ratios: dict[float, list[float]] = {}
+    book, kind = runs[0].result["book_ratio"], " without top-k" if runs[0].truncated else ""
+    seen: dict[float, list[tuple[float, float]]] = {}
     for run in runs:
         if run.after:
-            losses.setdefault(run.lr, []).append(run.last_loss)
-            ratios.setdefault(run.lr, []).append(run.after["untruncated_ratio" if run.truncated else "ratio"])
-    if len(losses) < 2:
+            seen.setdefault(run.lr, []).append((run.last_loss, run.after["untruncated_ratio" if kind else "ratio"]))
+    if len(seen) < 2:
         return []
-    book, kind = runs[0].result["book_ratio"], " without top-k" if runs[0].truncated else ""
-    loss, by_loss = min((np.mean(values), lr) for lr, values in losses.items())
-    _, ratio, by_ratio = min((abs(np.mean(values) - book), np.mean(values), lr) for lr, values in ratios.items())
+    means = [(lr, *np.mean(numbers, axis=0)) for lr, numbers in seen.items()]
+    by_loss, loss, _ = min(means, key=lambda mean: mean[1])
+    by_ratio, _, ratio = min(means, key=lambda mean: abs(mean[2] - book))
     return [
         f"The exercise's own numbers, at the end, would choose {lr_label(by_loss)} by training loss ({loss:.3f}) and "
         f"{lr_label(by_ratio)} by ratio{kind} ({ratio:.3f}, the book's own is {book:.3f})."

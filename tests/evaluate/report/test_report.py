@@ -17,15 +17,7 @@ from evaluate.results import FIGURE_FILE, find_runs, runs_of
 from evaluate.table import over_seeds
 from evaluate.verdicts import RULES, conclusion
 from tests.evaluate import handmade
-from tests.evaluate.handmade import (
-    continuation,
-    diverged,
-    evaluation,
-    held_out_at,
-    nothing_held_out,
-    with_losses,
-    write_runs,
-)
+from tests.evaluate.handmade import continuation, diverged, evaluation, nothing_held_out, with_losses, write_runs
 
 # The smallest picture there is: what is drawn is test_plots.py's business.
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -192,7 +184,7 @@ def test_without_a_held_out_part_the_book_still_speaks(tmp_path):
 
 def test_the_best_learning_rate_is_named_where_it_has_a_model(tmp_path):
     """Stopped in time even a run that diverged has one, and it writes."""
-    gone = diverged(1e-4, seed=1) | held_out_at([[0, 4.0], [1, 2.9]]) | {"best": result_of(1e-4)["after"]}
+    gone = diverged(1e-4, seed=1) | handmade.held_out_at([[0, 4.0], [1, 2.9]]) | {"best": result_of(1e-4)["after"]}
     html, _ = write(tmp_path, write_runs(tmp_path / "half", result_of(1e-3), result_of(1e-4), gone))
     assert [(row[0], "fits best" in row[-1]) for row in rows(html)[2:-1]] == [
         ("1e-3, seed 0", False),
@@ -253,9 +245,8 @@ def test_as_it_learns(tmp_path):
     def run(lr, seed=0):
         copied = continuation([{"start": 1, "tokens": 4, "passage": f"passage at {lr}, seed {seed}"}])
         checkpoints = [{"sample": s, "continuations": [continuation(), copied]} for s in (0, 20, 40)]
-        return nothing_held_out(result_of(lr, seed)) | {
-            "checkpoints": [checkpoints[0], {"sample": 10}, *checkpoints[1:]]
-        }
+        checkpoints.insert(1, {"sample": 10})
+        return nothing_held_out(result_of(lr, seed)) | {"checkpoints": checkpoints}
 
     gone = nothing_held_out(result_of(1e-5))
     gone["checkpoints"][0]["continuations"] = [continuation(), continuation()]

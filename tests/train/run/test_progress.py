@@ -102,10 +102,8 @@ def test_the_sum_of_a_run():
     held_out = "held-out 3.742 to 5.143 (lowest 3.742 at step 5), "
     assert summed_up(Run(result, "3e-3")) == f"{expected}{held_out}ratio 0.431 to 0.557"
     assert summed_up(Run(result | {"held_out_loss": []}, "3e-3")) == f"{expected}ratio 0.431 to 0.557"
-    longer = summed_up(Run(result | {"samples": 99}, "3e-3"))
-    assert longer.startswith(
-        "3e-3 ended early after step 20, as the held-out loss had not fallen for 3 measurements, in 14 s:"
-    )
+    early = "3e-3 ended early after step 20, as the held-out loss had not fallen for 3 measurements, in 14 s: "
+    assert summed_up(Run(result | {"samples": 99}, "3e-3")).startswith(early)
 
 
 # How often, and by how many texts
