@@ -201,7 +201,7 @@ RULES = (
 FITS_BEST = (
     "fits best",
     "The lowest held-out loss, stopped in time. The first half of the held-out text chooses the step of each run, and "
-    "by the mean over seeds the rate; the second half reports. There another rate, or the base model, is as good within "
+    "by the mean over seeds the rate; the second half reports. There another one, or the base model, is as good within "
     f"the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two "
     f"or three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
 )
