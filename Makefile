@@ -15,12 +15,13 @@ SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $
 DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
 	--holdout 0.5 --top-k 0 --eval-sequences 96 --eval-tokens 64 --out runs/demo
 
-.PHONY: help setup demo sweep test verify mutants bench lilliput clean
+.PHONY: help setup demo sweep mine test verify mutants bench lilliput clean
 
 help:
 	@echo "make demo       the whole experiment on a small model and a short text: two minutes, no downloads"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
+	@echo "make mine TEXT=my.txt   which rate for your text, how many steps, and the model; also MODEL= SAMPLES= OUT= FLAGS="
 	@echo "make test       the tests; they need no network and no model"
 	@echo "make verify     is this GPT-2? compares OpenAI's weights with published numbers"
 	@echo "make mutants    puts faults into copies of the code: do the tests notice? (15 minutes)"
@@ -41,6 +42,9 @@ demo: $(VENV)/installed
 
 sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)
+
+mine: $(VENV)/installed
+	@$(BIN)/python -m train.find $(SWEEP_FLAGS)
 
 test: $(VENV)/installed
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest

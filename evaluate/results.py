@@ -13,6 +13,7 @@ from evaluate.ratio import bootstrap_interval
 
 # What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
+BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
 FIGURE_FILE, HELD_OUT_FILE, FINAL_FILE = "learning_rates.png", "held_out_loss.png", "final_held_out_loss.png"
 FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
@@ -148,6 +149,7 @@ class Run:
         self.result, self.label, self.folder = result, label, folder
         self.lr, self.seed = result["lr"], result["seed"]
         self.before, self.after = result["before"], result["after"]
+        self.best_step = result["best_step"]
         self.train_loss, self.held_out = result["train_loss"], result["held_out_loss"]
         self.minutes = sum(result["environment"]["seconds"].values()) / 60
         settings = result["settings"]
