@@ -160,8 +160,7 @@ class Run:
 
     @property
     def last_loss(self) -> float:
-        """Mean training loss over the last tenth of the steps, in nats: one batch alone says little."""
-        return float(np.mean(self.train_loss[-max(1, len(self.train_loss) // 10) :]))
+        return last_tenth(self.train_loss)
 
     @property
     def stopped_in_time(self) -> EvalPoint:
@@ -173,9 +172,19 @@ class Run:
         """(step, nats per token) of `stopped_in_time`, on the whole held-out text."""
         return self.stopped_in_time["sample"], self.stopped_in_time["held_out_loss"]
 
+    def readings(self, steps: float) -> float:
+        """How often each training token is read in `steps` steps, on average."""
+        result, read = self.result, steps * self.result["settings"]["batch_size"] * self.result["settings"]["seq_len"]
+        return read / (result["book_tokens"] - result["held_out_tokens"])
+
     def path(self, *names: str) -> list[tuple[float, ...]]:
         """The figures called `names` at every point of the training where all were measured."""
         return [tuple(point[n] for n in names) for point in self.result["checkpoints"] if point.keys() >= set(names)]
+
+
+def last_tenth(losses: list[float]) -> float:
+    """Mean training loss over the last tenth of the steps, in nats: one batch alone says little."""
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
 def best_point(points: list[EvalPoint]) -> EvalPoint | None:
