@@ -222,7 +222,7 @@ def fits_best(runs: list[Run]) -> Verdict:
 
     losses = {lr: [point["held_out_halves"][1] for point in stopped] for lr, stopped in points.items()}
     loss, base = float(np.mean(losses[best])), runs[0].result["checkpoints"][0]["held_out_halves"][1]
-    rate, several, samples = lr_label(best), len(points) > 1, runs[0].result["samples"]
+    rate, several, trained = lr_label(best), len(points) > 1, [len(run.train_loss) for run in runs if run.lr == best]
     seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
     sentences = [
         f"Stopped in time, {rate} {'fits best: it ' * several}reaches a held-out loss of {loss:.3f} (perplexity "
@@ -240,12 +240,14 @@ def fits_best(runs: list[Run]) -> Verdict:
         as_good.append("the base model")
     if as_good:
         sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
+    if useless := [lr_label(lr) for lr in points if not any(steps[lr])]:
+        sentences.append(f"Nothing is gained at {in_words(useless)}.")
     for word, end, way in (("largest", max(points), 1), ("smallest", min(points), -1)):
         if several and best == end:
             further = 10 ** ((round(2 * math.log10(best)) + way) / 2)  # the next of 1, 3, 10, 30, ...
             sentences.append(f"{rate} is the {word} rate: try {lr_label(float(f'{further:.0e}'))} too.")
-    if min(steps[best]) == samples:
-        sentences.append(f"The loss was still falling at the end: try more than {samples} steps.")
+    if steps[best] == trained:
+        sentences.append(f"The loss was still falling at the end: try more than {max(trained)} steps.")
     name = f"fits best{', but within the noise' if as_good else ''}"
     return Verdict(best if several else None, None, name, " ".join(sentences))
 

@@ -18,7 +18,7 @@ from data.files import write_whole
 from data.settings import Settings
 from evaluate.baseline import Baseline
 from evaluate.results import BEST_FOLDER, Run, best_point, lr_label, read_result, runs_of
-from evaluate.verdicts import conclusion
+from evaluate.verdicts import fits_best
 from model.hub import MODEL_FILES
 from train.loop import finetune
 from train.run.best import drop_best
@@ -53,6 +53,8 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
         baseline = open_run(settings)
         budget = look(baseline, minutes)
         new_folder(folder, overwrite, keep=baseline.folder, sweep=True)
+        if minutes and (begun := identity_in(folder / f"lr-{lr_label(RATES[MIDDLE])}")):
+            budget = begun["samples"]  # the time of a step is never measured the same twice
         search = Search(baseline, folder, budget, signals)
         middle = search.train(MIDDLE, budget)
         if middle.best_step < len(middle.train_loss):
@@ -80,7 +82,9 @@ def look(baseline: Baseline, minutes: float | None) -> int:
     began = time.monotonic()
     next(steps), next(steps)
     seconds = (time.monotonic() - began) / 2
-    budget = training.samples if minutes is None else min(training.samples, round(60 * minutes / (2.5 * seconds)))
+    budget = training.samples
+    if minutes is not None:
+        budget = max(30, min(budget, round(60 * minutes / (2.5 * seconds))))
     print(f"{baseline.book.name}: {len(baseline.tokens):,} tokens, {baseline.tokens_per_word:.1f} a word")
     repeated = f"{100 * baseline.repeated:.1f} % of them stand in the rest too"
     print(f"the last {baseline.held_out:,} tokens are held out; {repeated}, in runs of 13 or more")
@@ -179,9 +183,16 @@ def at_equal_steps(search: Search) -> None:
 
 def say(search: Search) -> None:
     """Print the answer, and copy the model to `best/`."""
-    best = [run for (rate, _), run in search.runs.items() if rate == search.ranked()[0]]
-    chosen = min(best, key=lambda run: run.stopped_in_time["held_out_halves"][0])
-    print(f"\n{conclusion(runs_of([run.result for run in search.runs.values()]))[0]}")
+    runs, (first, *others) = search.runs, search.ranked()
+    print(f"\n{fits_best(runs_of([run.result for run in runs.values()])).sentence}")
+    whole = [rate for rate in others if len(runs[rate, search.seed].train_loss) == search.budget]
+    late = {rate: search.loss(rate, search.budget / 2) - search.loss(rate) for rate in (first, *whole)}
+    if whole and runs[first, search.seed].best_step == search.budget:
+        print(f"At the end the loss falls fastest at {lr_label(RATES[max(late, key=late.get)])}.")
+    chosen = min(
+        (run for (rate, _), run in runs.items() if rate == first),
+        key=lambda run: run.stopped_in_time["held_out_halves"][0],
+    )
     target = search.folder / BEST_FOLDER
     drop_best(target)
     if chosen.best_step:
@@ -190,5 +201,7 @@ def say(search: Search) -> None:
         for name in (CARD_FILE, *MODEL_FILES):
             write_whole(target / name, lambda part: shutil.copyfile(source / name, part))
         print(f'The model: {target}; python -m model {target} "It was" continues a prompt.')
-    for done in search.runs.values():
+    for done in runs.values():  # none of them goes on any more
         (done.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        if done.best_step == len(done.train_loss):
+            drop_best(done.folder / BEST_FOLDER)

@@ -106,7 +106,7 @@ def test_from_a_text_to_a_model(command, mine, monkeypatch):
     code, out, err = command(find_command.main, *flags)
     assert code == 0, err
     assert "a word" in out and "a step takes" in out and f"The model: {folder}/best" in out
-    chosen = max(folder.glob("lr-*"), key=lambda run: -read_result(run)["after"]["held_out"]["loss"])
+    chosen = min(folder.glob("lr-*"), key=lambda run: Run(read_result(run), "").stopped_in_time["held_out_halves"][0])
     best = load_pretrained(folder / "best").state_dict()
     sources = [path for path in (chosen / "best", chosen) if (path / "model.safetensors").is_file()]
     assert all(best[name].equal(tensor) for name, tensor in load_pretrained(sources[0]).state_dict().items())
