@@ -35,7 +35,7 @@ RATES = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # half decades
 MIDDLE = RATES.index(1e-4)  # where the search begins
 HELD_OUT = 4096  # tokens, if they are at most half of the text
 BEYOND = 1.5  # times the rate x step of the turn: how far the other rates are trained
-SHORT = 6  # a short run has a sixth of the steps
+SHORT = 10  # a short run has a tenth of the steps
 CLOSE = 0.002  # relative: rates that are closer are trained with a second seed
 
 
@@ -56,11 +56,7 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
         if minutes and (begun := identity_in(folder / f"lr-{lr_label(RATES[MIDDLE])}")):
             budget = begun["samples"]  # the time of a step is never measured the same twice
         search = Search(baseline, folder, budget, signals)
-        middle = search.train(MIDDLE, budget)
-        if middle.best_step < len(middle.train_loss):
-            by_the_clock(search)
-        else:
-            at_equal_steps(search)
+        search_rate(search)
         say(search)
 
 
@@ -112,6 +108,9 @@ class Search:
     def train(self, rate: int, steps: float, second_seed: bool = False) -> Run:
         """Train at RATES[rate] for `steps`, at most the budget, or go on to there; a run that is finished is read."""
         lr, seed = RATES[rate], self.seed + second_seed
+        known = self.runs.get((rate, seed))
+        if known and len(known.train_loss) < known.result["samples"]:
+            return known  # it has ended early: more steps would change nothing
         folder = self.folder / f"lr-{lr_label(lr)}{f'-seed{seed}' * second_seed}"
         steps = min(self.budget, math.ceil(steps))
         done = (identity_in(folder) or {}).get("samples", 0)
@@ -136,49 +135,53 @@ class Search:
         ]
         return sum(point["held_out_halves"][0] for point in points) / len(points)
 
-    def ranked(self) -> list[int]:
-        """The rates that were tried, the best one first."""
-        return sorted({rate for rate, _ in self.runs}, key=self.loss)
+    def ranked(self, until: float = math.inf) -> list[int]:
+        """The rates that were tried, the best one up to the step `until` first, of equals the smaller one."""
+        return sorted(sorted({rate for rate, _ in self.runs}), key=lambda rate: self.loss(rate, until))
 
 
-def by_the_clock(search: Search) -> None:
-    """The middle rate has turned, at some product of rate and step: train the others to that product and half of it
-    more, a third and three times the rate first, then further on the side where it is better."""
-    middle = search.runs[MIDDLE, search.seed]
-    product = RATES[MIDDLE] * max(middle.best_step, 5)  # 5: the first step that is measured
+def search_rate(search: Search) -> None:
+    """Try rates in short runs, from the middle one on towards the better ones, and train the best of them on. Where it
+    turns, the clock tells how long the others take; where it does not, compare at equal steps."""
+    short = math.ceil(search.budget / SHORT)
+    rate = MIDDLE
+    while 0 <= rate < len(RATES) and (rate, search.seed) not in search.runs:
+        search.train(rate, short)
+        best, *others = search.ranked(short)
+        rate = best + 1 if best + 1 not in others else best - 1
+    run = search.train(best, search.budget)
+    if run.best_step < len(run.train_loss):
+        by_the_clock(search, best)
+    elif best > 0:
+        # Nothing turns: new text is worth more than larger steps. The longer the runs, the smaller is the best rate.
+        search.train(best - 1, search.budget)
 
-    def tried(rate: int) -> bool:
-        """Train at RATES[rate] if that is new and if it can turn within the budget."""
-        if (rate, search.seed) in search.runs or not 0 <= rate < len(RATES) or product / RATES[rate] > search.budget:
+
+def by_the_clock(search: Search, turned: int) -> None:
+    """RATES[turned] has turned at some product of rate and step. Train its neighbours to that product and half of it
+    more, go on from the best until both of its neighbours are worse, and compare two that are close with more seeds."""
+    product = RATES[turned] * max(search.runs[turned, search.seed].best_step, 5)  # 5: the first step that is measured
+    reached = {turned}
+
+    def reach(rate: int) -> bool:
+        """Train at RATES[rate] to the product, if that is new and within the budget."""
+        if rate in reached or not 0 <= rate < len(RATES) or product / RATES[rate] > search.budget:
             return False
         search.train(rate, max(BEYOND * product / RATES[rate], 15))
+        reached.add(rate)
         return True
 
-    tried(MIDDLE - 1), tried(MIDDLE + 1)
-    while True:
+    best = turned
+    while reach(best - 1) | reach(best + 1):
         best = search.ranked()[0]
-        run, steps = search.runs[best, search.seed], len(search.runs[best, search.seed].train_loss)
-        if run.best_step == steps < search.budget:
+        while search.runs[best, search.seed].best_step == (steps := len(search.runs[best, search.seed].train_loss)):
+            if steps >= search.budget:
+                break
             search.train(best, BEYOND * steps)  # it was still falling
-        elif not (tried(best - 1) or tried(best + 1)):
-            break
     best, second = search.ranked()[:2]
     if search.loss(second) < (1 + CLOSE) * search.loss(best):
         for rate in (best, second):
             search.train(rate, len(search.runs[rate, search.seed].train_loss), second_seed=True)
-
-
-def at_equal_steps(search: Search) -> None:
-    """Nothing turns within the budget: new text is worth more than larger steps. Try the other rates for a sixth of it,
-    and the best of these for the whole."""
-    short = search.budget / SHORT
-    for side in (-1, 1):
-        rate = MIDDLE + side
-        search.train(rate, short)
-        if search.loss(rate, short) < search.loss(MIDDLE, short):
-            search.train(rate + side, short)
-    others = [rate for rate, _ in search.runs if rate != MIDDLE]
-    search.train(min(others, key=lambda rate: search.loss(rate, short)), search.budget)
 
 
 def say(search: Search) -> None:

@@ -118,8 +118,7 @@ def notes_on(baseline: Baseline) -> list[str]:
         )
     if baseline.name == "lilliput":
         notes.append(
-            "lilliput is the small model that is shipped, not GPT-2: it needs larger learning rates "
-            "(about 1e-4 to 3e-3), and its figures say nothing about OpenAI's weights"
+            "lilliput is the small model that is shipped, not GPT-2: its figures say nothing about OpenAI's weights"
         )
     if steps < TRIAL:
         notes.append(

@@ -9,7 +9,7 @@ from evaluate.results import Run, read_result
 from model.pretrained import load_pretrained
 from tests.evaluate.handmade import held_out_at, result_of
 from train.find import search as searching
-from train.find.search import MIDDLE, RATES, Search, at_equal_steps, by_the_clock
+from train.find.search import RATES, Search, search_rate
 from train.run.run import texts_due
 
 
@@ -37,62 +37,56 @@ class Drawn(Search):
         return self.runs[rate, seed]
 
 
-def clock(turn: float, too_large: float = 1e-3, gain: float = 0.02):
-    """Held-out losses that fall until rate x step is `turn`, and hardly depend on anything else: each half decade towards
-    `too_large` costs `gain`, and from there on nothing is learned."""
+def clock(turn: float, too_large: float = 1e-3, gain: float = 0.01):
+    """Losses that fall until rate x step is `turn` and depend on little else: each half decade of the rate costs `gain`,
+    and from `too_large` on nothing is learned."""
 
     def curve(lr: float, step: int) -> float:
-        if not step:
-            return 4.0
-        lost = gain * 2 * max(0.0, math.log10(lr / 1e-6))
-        fall = 0.0 if lr >= too_large else 0.3 - lost
-        return 4.0 - fall * (1 - math.log10(lr * step / turn) ** 2 / 4)
+        fall = 0.0 if lr >= too_large else 0.3 - gain * 2 * math.log10(lr / 1e-6)
+        return 4.0 - fall * (1 - math.log10(lr * step / turn) ** 2 / 4) if step else 4.0
 
     return curve
 
 
-@pytest.mark.parametrize("turn", [5e-4, 5e-3, 4e-2])
-def test_the_clock_tells_how_long_the_others_take(turn):
-    """The best rate that can turn within the budget is found; only the runs next to it are long."""
-    search = Drawn(clock(turn), budget=800)
-    middle = search.train(MIDDLE, 800)
-    by_the_clock(search)
-    affordable = [rate for rate, lr in enumerate(RATES) if RATES[MIDDLE] * middle.best_step / lr <= 800]
-    assert search.ranked()[0] == affordable[0]
-    assert search.runs[affordable[0], 0].best_step < len(search.runs[affordable[0], 0].train_loss) or turn > 1e-2
-    # The grid of half decades, each with 800 steps, would cost more than twice as much.
-    assert sum(search.trained.values()) < len(RATES) * 800 / 2
+def new_text(best: float, drift: float = 0.4):
+    """Losses that never turn: after 100 steps the rate `best` is lowest, and the more steps, the smaller it is."""
+
+    def curve(lr: float, step: int) -> float:
+        off = math.log10(lr / best) + drift * math.log10(max(step, 1) / 100)
+        return 4.0 - 0.1 * math.log(1 + step) / (1 + off**2)
+
+    return curve
 
 
-def test_larger_rates_are_tried_as_long_as_they_are_better():
-    search = Drawn(
-        lambda lr, step: clock(5e-3, too_large=1)(lr, step) + (0.1 * abs(math.log10(lr / 3e-3)) if step else 0), 800
-    )
-    search.train(MIDDLE, 800)
-    by_the_clock(search)
-    assert RATES[search.ranked()[0]] == 3e-3 and (RATES.index(1e-2), 0) in search.runs
+@pytest.mark.parametrize("budget", [300, 800])
+@pytest.mark.parametrize(
+    "curve",
+    [
+        *map(clock, (5e-4, 5e-3, 4e-2)),
+        clock(5e-3, too_large=3e-5),
+        clock(2e-2, 1, -0.01),
+        *map(new_text, (1e-4, 3e-4, 2e-3)),
+    ],
+)
+def test_the_search_finds_what_an_exhaustive_grid_finds(curve, budget):
+    """Every half decade with all steps: the best is at most half a decade away, its loss within 1 %. And a third of the
+    steps that seven of them take are enough."""
+    search, grid = Drawn(curve, budget), Drawn(curve, budget, patience=99)
+    search_rate(search)
+    for rate in range(len(RATES)):
+        grid.train(rate, budget)
+    (found, *_), (best, *_) = search.ranked(), grid.ranked()
+    assert abs(found - best) <= 1 and search.loss(found) < 1.01 * grid.loss(best)
+    assert sum(search.trained.values()) <= 7 * budget / 3
 
 
 def test_rates_that_are_close_get_a_second_seed():
     near, far = Drawn(clock(5e-3, gain=0.001), 200), Drawn(clock(5e-3, gain=0.1), 200)
     for search in (near, far):
-        search.train(MIDDLE, 200)
-        by_the_clock(search)
-    assert sorted(rate for rate, seed in near.runs if seed) == sorted(near.ranked()[:2])
-    assert not [seed for _, seed in far.runs if seed]
-    assert near.loss(near.ranked()[0]) == pytest.approx(
-        near.runs[near.ranked()[0], 0].stopped_in_time["held_out_loss"] + 5e-5
-    )
-
-
-@pytest.mark.parametrize(("best", "tried"), [(3e-5, {1e-5, 3e-5, 1e-4, 3e-4}), (3e-4, {3e-5, 1e-4, 3e-4, 1e-3})])
-def test_a_text_that_does_not_turn_is_trained_at_equal_steps(best, tried):
-    """Only the middle rate and the best of the others are trained to the end, and that costs a third of the grid."""
-    search = Drawn(lambda lr, step: 4.0 - 0.1 * math.log(1 + step) / (1 + math.log10(lr / best) ** 2), budget=600)
-    search.train(MIDDLE, 600)
-    at_equal_steps(search)
-    assert {RATES[rate] for rate, _ in search.runs} == tried and RATES[search.ranked()[0]] == best
-    assert sorted(search.trained.values()) == [100, 100, 600, 600]
+        search_rate(search)
+    best, second = near.ranked()[:2]
+    assert {rate for rate, seed in near.runs if seed} == {best, second} and not any(seed for _, seed in far.runs)
+    assert near.loss(best) == pytest.approx(near.runs[best, 0].stopped_in_time["held_out_loss"] + 5e-5)
 
 
 @pytest.fixture
