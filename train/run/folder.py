@@ -133,7 +133,8 @@ def new_folder(folder: Path, overwrite: bool = False, keep: Path | None = None, 
     try:
         if overwrite and folder.is_dir():
             used = (folder, *folder.glob("lr-*"))
-            if keep is not None and keep.resolve() in [path.resolve() for path in used]:
+            models = [path.resolve() for path in (*used, *(path / BEST_FOLDER for path in used))]
+            if keep is not None and keep.resolve() in models:
                 raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
             for run_folder in (path for path in used if path != folder or is_of_a_run(path)):
                 empty_folder(run_folder)
@@ -163,14 +164,15 @@ def empty_folder(run_folder: Path) -> None:
         for name in (*RUN_FILES, *SWEEP_FILES, *([CARD_FILE] if has_run(run_folder) else [])):
             if name not in (LOCK_FILE, BEST_FOLDER):
                 (run_folder / name).unlink(missing_ok=True)
-        drop_best(run_folder / BEST_FOLDER)
         tidy(run_folder)
+        drop_best(run_folder / BEST_FOLDER)
 
 
 def tidy(run_folder: Path) -> None:
     """Delete the temporary files that a killed process has left."""
-    for path in run_folder.glob(".tmp*"):  # our own, and safetensors', which are .tmp and six letters
-        path.unlink(missing_ok=True)
+    for pattern in (".tmp*", f"{BEST_FOLDER}/.tmp*"):  # our own, and safetensors', which are .tmp and six letters
+        for path in run_folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def has_run(folder: Path) -> bool:
@@ -208,8 +210,8 @@ def check_job(job: Job) -> None:
         refuse_changes(job.folder, job.identity, info["identity"], goes_on=True)
     elif (job.folder / RESULT_FILE).is_file() and not job.finished:
         raise ValueError(
-            f"{job.folder} is finished with {found['samples']} steps and cannot go on: its optimizer state was not kept; "
-            "start anew with --overwrite, and with --keep-state, or name another --out"
+            f"{job.folder} is finished with {found['samples']} steps and cannot go on: its optimizer state was not "
+            "kept; start anew with --overwrite, and with --keep-state, or name another --out"
         )
 
 
