@@ -1,0 +1,162 @@
+"""The weights of the lowest held-out loss are kept, a run stops in time, and a finished run goes on later."""
+
+import copy
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import without_seconds
+from safetensors import safe_open
+
+import model.__main__ as model_command
+import train.__main__ as train_command
+from evaluate.baseline import Baseline
+from model.hub import MODEL_FILES, WEIGHTS_FILE
+from model.pretrained import load_pretrained
+from train.run import run as running
+from train.run.checkpoint import Checkpointer
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """The baselines of all tests by their settings: the base model is measured once."""
+    return {}
+
+
+@pytest.fixture
+def quick(command, model_folder, text_file, opened, monkeypatch) -> Callable:
+    """`quick(folder, *flags)` does 12 steps, too large ones, measured after 3, 6 and 9; returns what it printed.
+
+    The loss on the first half of the held-out text is lowest after 6, that on the whole text after 9.
+    """
+    flags = ("--model", model_folder, "--text", text_file, "--lr", 0.3, "--seed", 2, "--samples", 12, "--batch-size", 4)
+    flags += ("--seq-len", 16, "--dropout", 0.2, "--eval-sequences", 2, "--eval-tokens", 4, "--dtype", "float32")
+
+    def open_run(settings):
+        training = dataclasses.replace(settings.training, samples=1, patience=None)
+        key = dataclasses.replace(settings, training=training, save_model=True, keep_best=True, keep_state=False)
+        if key not in opened:
+            new = opened[key] = running.open_run(settings)
+            new.__dict__["passages"] = tuple(part[:2, :4] for part in new.passages)  # less to write
+            assert new.first_point
+        baseline = copy.copy(opened[key])
+        baseline.__dict__["settings"] = settings
+        return baseline
+
+    def call(folder, *more):
+        code, printed, err = command(train_command.main, *flags, *more, "--out", folder)
+        assert code == 0, err
+        return printed
+
+    # The slowest measure is another number that depends on the weights.
+    few = {"training": 0.0, "training_ci": (0.0, 0.0), "held_out": None, "held_out_ci": None}
+    monkeypatch.setattr(Baseline, "extraction_of", lambda _, model: few | {"training": model.ln_f.bias.mean().item()})
+    monkeypatch.setattr("train.run.jobs.open_run", open_run)
+    monkeypatch.setattr("data.files.fsync", lambda path: None)  # a disk may take its time
+    monkeypatch.setattr(running, "MIN_STEPS", 3)
+    return call
+
+
+def outcome(folder: Path) -> dict:
+    """All that two equal runs have in common: the result, and the files of both models bit for bit."""
+    models = {path: path.read_bytes() for name in MODEL_FILES for path in folder.rglob(name)}
+    for path in folder.rglob(WEIGHTS_FILE):  # the order of what safetensors writes into the header is chance
+        with safe_open(path, "np") as opened:
+            models[path] = {name: opened.get_tensor(name).tobytes() for name in opened.keys()} | opened.metadata()
+    return {str(path.relative_to(folder)): content for path, content in models.items()} | without_seconds(folder)
+
+
+# The best
+
+
+def test_the_best_are_the_weights_that_the_first_half_chose(quick, command, tmp_path):
+    quick(tmp_path / "run")
+    quick(tmp_path / "short", "--samples", 6)
+    result, short = without_seconds(tmp_path / "run"), without_seconds(tmp_path / "short")
+    halves = {point["sample"]: point["held_out_halves"] for point in result["checkpoints"]}
+    assert min(halves, key=lambda step: halves[step][0]) == 6 and halves[9][1] < halves[6][1]
+    assert min(result["held_out_loss"], key=lambda point: point[1])[0] == 9
+    assert result["best_step"] == short["best_step"] == 6 and short["best"] is None
+    assert result["best"] == short["after"] != result["after"]
+    best, expected = (load_pretrained(folder) for folder in (tmp_path / "run" / "best", tmp_path / "short"))
+    assert all(torch.equal(p, q) for p, q in zip(best.parameters(), expected.parameters(), strict=True))
+    assert not (tmp_path / "short" / "best").exists()  # its last weights are its best
+    assert sorted(path.name for path in (tmp_path / "run" / "best").iterdir()) == sorted(("README.md", *MODEL_FILES))
+    for folder, step in (("", "step 12."), ("best", "step 6, where the held-out loss was lowest.")):
+        assert f"weights after {step}" in (tmp_path / "run" / folder / "README.md").read_text().replace("\n", " ")
+    code, printed, err = command(model_command.main, tmp_path / "run" / "best", "the king", "--tokens", 3)
+    assert code == 0 and printed.startswith("the king"), err
+
+
+@pytest.mark.parametrize(
+    ("flags", "step"),
+    [
+        (("--holdout", 0), None),
+        (("--lr", 1), 0),  # the base model is better than every step
+        (("--no-best",), 6),
+        (("--no-save-model",), 6),
+    ],
+)
+def test_no_best_is_kept_where_there_is_none(quick, tmp_path, flags, step):
+    quick(tmp_path, *flags)
+    result = without_seconds(tmp_path)
+    assert (result["best_step"], result["best"]) == (step, None) and not (tmp_path / "best").exists()
+
+
+@pytest.mark.parametrize("steps", [100, 800, 1600, 10_000])
+def test_a_loss_that_always_falls_is_written_twenty_times_at_most(steps, monkeypatch):
+    kept, history = [], {"points": [], "measuring": 0.0}
+    monkeypatch.setattr(running, "keep_best", lambda folder, model, step, baseline: kept.append(step))
+    baseline = SimpleNamespace(point=lambda _, step, texts: {"sample": step, "held_out_halves": (-step, 0)})
+    baseline.is_finite = lambda model: True
+    recorder = SimpleNamespace(baseline=baseline, steps=steps, history=history, keep=history["points"].append)
+    recorder.progress = SimpleNamespace(measuring=lambda: None, measured=lambda point: None)
+    recorder.best, recorder.keeps_best, recorder.model = None, True, None
+    for step in range(1, steps + 1):
+        recorder.optimizer = SimpleNamespace(steps=step)
+        running.Recorder.measure(recorder)
+    assert 10 <= len(kept) <= 20 and kept[0] >= steps / 100 and kept[-1] >= 0.75 * steps
+
+
+# Killed, and going on with more steps
+
+
+@pytest.fixture
+def snapshots(tmp_path) -> Callable:
+    """`snapshots(folder, monkeypatch)` copies `folder` whenever a file in it is about to get its name or to be deleted: that is what
+    a process leaves that is killed there. It returns the list of copies, which grows."""
+
+    def call(folder: Path, monkeypatch) -> list[Path]:
+        copies = []
+        for name in ("replace", "unlink"):
+
+            def noted(path, *arguments, original=getattr(os, name), **others):
+                if folder in Path(path).parents and Path(path).exists():
+                    copies.append(shutil.copytree(folder, tmp_path / f"kill-{len(copies)}"))
+                return original(path, *arguments, **others)
+
+            monkeypatch.setattr(os, name, noted)
+        return copies
+
+    return call
+
+
+def test_killed_between_any_two_writes_it_ends_as_the_same_run(quick, snapshots, tmp_path, monkeypatch):
+    """A run that goes on three times: after 4 steps, which are not measured, after the best step and a later one."""
+    quick(tmp_path / "whole")
+    expected = outcome(tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpointer, "due", lambda saver: saver.optimizer.steps == 5)
+        copies = snapshots(tmp_path / "run", patched)
+        for steps in (4, 6, 9):
+            quick(tmp_path / "run", "--samples", steps, "--keep-state")
+        quick(tmp_path / "run")
+    print(len(copies))
+    for folder in (tmp_path / "run", *copies):
+        quick(folder)
+        assert outcome(folder) == expected, folder
