@@ -138,6 +138,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
             steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
             while not agree(recorder.turned) and (loss := next(steps, None)) is not None:
                 recorder.add(loss)
+            steps.close()  # at the end of a run that ends early: no dropout from here on
         except Diverged as end:
             diverged = end.what
     leave()

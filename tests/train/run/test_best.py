@@ -17,9 +17,13 @@ import model.__main__ as model_command
 import train.__main__ as train_command
 from evaluate.baseline import Baseline
 from model.hub import MODEL_FILES, WEIGHTS_FILE
-from model.pretrained import load_pretrained
+from model.pretrained import load_pretrained, save_pretrained
+from train import sweep
 from train.run import run as running
-from train.run.checkpoint import Checkpointer
+from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
+
+
+TOKENIZER = ("vocab.json", "merges.txt")
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +132,16 @@ def test_a_loss_that_always_falls_is_written_twenty_times_at_most(steps, monkeyp
 
 @pytest.fixture
 def snapshots(tmp_path) -> Callable:
-    """`snapshots(folder, monkeypatch)` copies `folder` whenever a file in it is about to get its name or to be deleted: that is what
-    a process leaves that is killed there. It returns the list of copies, which grows."""
+    """`snapshots(folder, monkeypatch)` copies `folder` whenever a file in it is about to get its name or to be deleted:
+    that is what a process leaves that is killed there. It returns the list of copies, which grows."""
 
     def call(folder: Path, monkeypatch) -> list[Path]:
         copies = []
         for name in ("replace", "unlink"):
 
             def noted(path, *arguments, original=getattr(os, name), **others):
-                if folder in Path(path).parents and Path(path).exists():
-                    copies.append(shutil.copytree(folder, tmp_path / f"kill-{len(copies)}"))
+                if folder in Path(path).parents and Path(path).exists() and not str(path).endswith(TOKENIZER):
+                    copies.append(shutil.copytree(folder, tmp_path / f"{folder.name}-{len(copies)}"))
                 return original(path, *arguments, **others)
 
             monkeypatch.setattr(os, name, noted)
@@ -147,16 +151,82 @@ def snapshots(tmp_path) -> Callable:
 
 
 def test_killed_between_any_two_writes_it_ends_as_the_same_run(quick, snapshots, tmp_path, monkeypatch):
-    """A run that goes on three times: after 4 steps, which are not measured, after the best step and a later one."""
+    """A run that goes on twice: after 4 steps, which are not measured later, and when the last step is the best one."""
     quick(tmp_path / "whole")
     expected = outcome(tmp_path / "whole")
     with monkeypatch.context() as patched:
         patched.setattr(Checkpointer, "due", lambda saver: saver.optimizer.steps == 5)
         copies = snapshots(tmp_path / "run", patched)
-        for steps in (4, 6, 9):
+        for steps in (4, 6):
             quick(tmp_path / "run", "--samples", steps, "--keep-state")
         quick(tmp_path / "run")
-    print(len(copies))
     for folder in (tmp_path / "run", *copies):
         quick(folder)
         assert outcome(folder) == expected, folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (shutil.rmtree, "No such file or directory"),
+        (lambda best: os.truncate(best / WEIGHTS_FILE, 9000), "Error while deserializing header: "),
+    ],
+)
+def test_a_damaged_best_is_a_note_and_the_run_goes_on(quick, tmp_path, damage, reason):
+    quick(tmp_path, "--samples", 9, "--keep-state")
+    damage(tmp_path / "best")
+    [note] = [line for line in quick(tmp_path).splitlines() if line.startswith("note: /")]
+    assert f"{tmp_path / 'best'} is not measured: the lowest held-out loss was at step 6, but {reason}" in note
+    result = without_seconds(tmp_path)
+    assert (result["best_step"], result["best"], len(result["train_loss"])) == (6, None, 12)
+
+
+def test_a_full_disk_costs_the_best_and_not_the_run(quick, tmp_path, monkeypatch):
+    def save(*arguments, notes, **others):
+        if notes["step"] == "6":
+            raise OSError(28, "No space left on device")
+        save_pretrained(*arguments, notes=notes, **others)
+
+    monkeypatch.setattr("train.run.best.save_pretrained", save)
+    why = "the best weights so far, of step 6, were not kept ([Errno 28] No space left on device); training goes on"
+    note = "is not measured: the lowest held-out loss was at step 6, but it holds the weights of step 3"
+    printed = quick(tmp_path).splitlines()
+    assert [line for line in printed if "weights" in line] == [f"warning: {why}", f"note: {tmp_path / 'best'} {note}"]
+    result = without_seconds(tmp_path)
+    assert (result["best_step"], result["best"], len(result["train_loss"])) == (6, None, 12)
+    assert load_pretrained(tmp_path / "best")
+
+
+def test_a_sweep_goes_on_and_a_trial_becomes_more(command, small_run, tmp_path, monkeypatch):
+    """A trial is measured by fewer texts. Of all that, nothing is left in the results."""
+    monkeypatch.setattr("train.run.jobs.report", lambda folder: None)
+    for name, value in {"run.run.MIN_STEPS": 3, "run.run.FULL_EVERY": 1, "__main__.TRIAL": 8}.items():
+        monkeypatch.setattr(f"train.{name}", value)
+    monkeypatch.setattr("evaluate.baseline.min_copy_length", lambda *_: 2)  # there is something to copy
+    settings = [flag for flag in small_run if flag not in ("--eval-sequences", 6)]
+    for name, samples in (("parts", 7), ("parts", 9), ("whole", 9)):
+        flags = (*settings, "--eval-tokens", 4, "--lrs", 0.3, "1e-2", "--samples", samples, "--keep-state")
+        code, printed, err = command(sweep.main, *flags, "--out", tmp_path / name)
+        assert code == 0, err
+    for lr in ("lr-3e-1", "lr-1e-2"):
+        parts, whole = (outcome(tmp_path / name / lr) for name in ("parts", "whole"))
+        assert parts == whole and whole["before"]["copied"] > 0 and len(whole["before"]["shares"]) == 256
+
+
+# In time
+
+
+def test_it_ends_when_the_loss_has_not_fallen_for_some_measurements(quick, snapshots, tmp_path, monkeypatch):
+    quick(tmp_path / "all", "--samples", 15)
+    losses = without_seconds(tmp_path / "all")["train_loss"]
+    for patience, steps in ((1, 9), (2, 12), (3, 15)):
+        folder, flags = tmp_path / f"patience-{patience}", ("--samples", 15, "--patience", patience)
+        with monkeypatch.context() as patched:
+            copies = snapshots(folder, patched)
+            quick(folder, *flags)
+        result = without_seconds(folder)
+        assert result["train_loss"] == losses[:steps] and result["diverged"] is None and result["best_step"] == 6
+        assert [point["sample"] for point in result["checkpoints"]] == [*range(0, steps + 1, 3)]
+        evaluated = next(path for path in copies if (path / CHECKPOINT_FILE).exists())
+        assert f"continuing from step {steps} of 15" in quick(evaluated, *flags)
+        assert outcome(evaluated) == outcome(folder)

@@ -72,8 +72,8 @@ def test_killed_again_and_again_is_the_same_run(stopped):
     assert (out / "chain" / "model.safetensors").read_bytes() == (out / "whole" / "model.safetensors").read_bytes()
     chain, whole = without_seconds(out / "chain"), without_seconds(out / "whole")
     assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 5 and whole["best_step"] == 6
-    assert chain == whole
-    assert files["killed"] == ["checkpoint.safetensors", "run.json", "run.lock"]
+    assert chain == whole and chain["best"]
+    assert files["killed"] == ["best", "checkpoint.safetensors", "run.json", "run.lock"]
     assert files["finished"] == files["whole"]  # whatever the killed ones left is gone
     assert files["whole"] == sorted(("README.md", "best", "result.json", *MODEL_FILES))
 
@@ -311,16 +311,18 @@ def test_what_a_folder_may_hold(tmp_path):
 
 def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
     fill(tmp_path, "result.json", "table.md", "lr-1e-4/model.safetensors", "lr-1e-5/notes.txt", "mine.txt")
+    fill(tmp_path, "best/README.md", "best/.tmp-7-model.safetensors", "lr-1e-5/run.json", "lr-1e-5/best/theirs.txt")
+    fill(tmp_path, *(f"lr-1e-5/best/{name}" for name in MODEL_FILES))
     with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
         new_folder(tmp_path, overwrite=True)
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert left == ["lr-1e-5", "lr-1e-5/notes.txt", "mine.txt"]
-    (tmp_path / "lr-1e-5" / "notes.txt").unlink()
+    assert left == ["lr-1e-5", "lr-1e-5/best", "lr-1e-5/best/theirs.txt", "lr-1e-5/notes.txt", "mine.txt"]
+    shutil.rmtree(tmp_path / "lr-1e-5")
     (tmp_path / "mine.txt").unlink()
     assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("inside", [".", "lr-1e-4"])
+@pytest.mark.parametrize("inside", [".", "lr-1e-4", "best", "lr-1e-4/best"])
 def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
     runs = tmp_path / "runs"
     fill(runs / inside, "result.json", "model.safetensors")
@@ -329,7 +331,7 @@ def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
     assert (runs / inside / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md", "best/model.safetensors"])
 def test_overwrite_spares_what_no_run_has_made(name, tmp_path):
     fill(tmp_path, name)
     for overwrite in (False, True):
@@ -447,11 +449,13 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
 
     calls = []
     monkeypatch.setattr("train.run.run.fast_gradients", lambda *_: gradients)
+    monkeypatch.setattr("train.run.run.MIN_STEPS", 1)
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and re.search(r"^1e-4 .* diverged ", printed, re.MULTILINE)
     assert f"at 1e-4 (float32 on cpu) the {what} after step 2 is not finite: diverged" in printed
     result = read_result(tmp_path / "out")
     assert result["diverged"] == {"sample": 2, "what": what, "lr": 1e-4, "dtype": "float32", "device": "cpu"}
     assert result["after"] is None and len(result["train_loss"]) == 2
+    assert result["best_step"] == 2 and "weights after step 2," in (tmp_path / "out/best/README.md").read_text()
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and "finished already" in printed and len(calls) == 3
