@@ -38,7 +38,7 @@ def quick(command, model_folder, text_file, opened, monkeypatch) -> Callable:
 
     The loss on the first half of the held-out text is lowest after 6, that on the whole text after 9.
     """
-    flags = ("--model", model_folder, "--text", text_file, "--lr", 0.3, "--seed", 2, "--samples", 12, "--batch-size", 4)
+    flags = ("--model", model_folder, "--text", text_file, "--seed", 2, "--samples", 12, "--batch-size", 4)
     flags += ("--seq-len", 16, "--dropout", 0.2, "--eval-sequences", 2, "--eval-tokens", 4, "--dtype", "float32")
 
     def open_run(settings):
@@ -52,8 +52,8 @@ def quick(command, model_folder, text_file, opened, monkeypatch) -> Callable:
         baseline.__dict__["settings"] = settings
         return baseline
 
-    def call(folder, *more):
-        code, printed, err = command(train_command.main, *flags, *more, "--out", folder)
+    def call(folder, *more, lr=("--lr", 0.3), main=train_command.main):
+        code, printed, err = command(main, *flags, *lr, *more, "--out", folder)
         assert code == 0, err
         return printed
 
@@ -197,20 +197,16 @@ def test_a_full_disk_costs_the_best_and_not_the_run(quick, tmp_path, monkeypatch
     assert load_pretrained(tmp_path / "best")
 
 
-def test_a_sweep_goes_on_and_a_trial_becomes_more(command, small_run, tmp_path, monkeypatch):
-    """A trial is measured by fewer texts. Of all that, nothing is left in the results."""
+def test_a_sweep_goes_on_and_is_measured_by_more_texts(quick, tmp_path, monkeypatch):
+    """As when a trial becomes a full run. Of the fewer steps and texts nothing is left in the results."""
     monkeypatch.setattr("train.run.jobs.report", lambda folder: None)
-    for name, value in {"run.run.MIN_STEPS": 3, "run.run.FULL_EVERY": 1, "__main__.TRIAL": 8}.items():
-        monkeypatch.setattr(f"train.{name}", value)
-    monkeypatch.setattr("evaluate.baseline.min_copy_length", lambda *_: 2)  # there is something to copy
-    settings = [flag for flag in small_run if flag not in ("--eval-sequences", 6)]
-    for name, samples in (("parts", 7), ("parts", 9), ("whole", 9)):
-        flags = (*settings, "--eval-tokens", 4, "--lrs", 0.3, "1e-2", "--samples", samples, "--keep-state")
-        code, printed, err = command(sweep.main, *flags, "--out", tmp_path / name)
-        assert code == 0, err
-    for lr in ("lr-3e-1", "lr-1e-2"):
-        parts, whole = (outcome(tmp_path / name / lr) for name in ("parts", "whole"))
-        assert parts == whole and whole["before"]["copied"] > 0 and len(whole["before"]["shares"]) == 256
+    monkeypatch.setattr("evaluate.baseline.min_copy_length", lambda *_: 1)  # there is something to copy
+    for name, steps, texts in (("parts", 7, 9), ("parts", 10, 20), ("whole", 10, 20)):
+        flags = ("--samples", steps, "--eval-sequences", texts, "--keep-state")
+        quick(tmp_path / name, *flags, lr=("--lrs", 0.3, "1e-2"), main=sweep.main)
+    for rate in ("lr-3e-1", "lr-1e-2"):
+        parts, whole = (outcome(tmp_path / name / rate) for name in ("parts", "whole"))
+        assert parts == whole and whole["before"]["copied"] > 0 and len(whole["train_loss"]) == 10
 
 
 # In time
