@@ -16,6 +16,7 @@ from safetensors import safe_open
 import model.__main__ as model_command
 import train.__main__ as train_command
 from evaluate.baseline import Baseline
+from evaluate.results import RESULT_FILE, read_result
 from model.hub import MODEL_FILES, WEIGHTS_FILE
 from model.pretrained import load_pretrained, save_pretrained
 from train import sweep
@@ -107,9 +108,12 @@ def test_the_best_are_the_weights_that_the_first_half_chose(quick, command, tmp_
     ],
 )
 def test_no_best_is_kept_where_there_is_none(quick, tmp_path, flags, step):
+    if step:  # also one that goes on and had more
+        quick(tmp_path, "--samples", 9, "--keep-state")
     quick(tmp_path, *flags)
     result = without_seconds(tmp_path)
     assert (result["best_step"], result["best"]) == (step, None) and not (tmp_path / "best").exists()
+    assert (tmp_path / WEIGHTS_FILE).exists() == ("--no-save-model" not in flags)
 
 
 @pytest.mark.parametrize("steps", [100, 800, 1600, 10_000])
@@ -151,16 +155,21 @@ def snapshots(tmp_path) -> Callable:
 
 
 def test_killed_between_any_two_writes_it_ends_as_the_same_run(quick, snapshots, tmp_path, monkeypatch):
-    """A run that goes on twice: after 4 steps, which are not measured later, and when the last step is the best one."""
+    """A run that goes on twice: after its best step, and after a last one that was even better but is not measured
+    in a run of 12."""
     quick(tmp_path / "whole")
     expected = outcome(tmp_path / "whole")
     with monkeypatch.context() as patched:
         patched.setattr(Checkpointer, "due", lambda saver: saver.optimizer.steps == 5)
         copies = snapshots(tmp_path / "run", patched)
-        for steps in (4, 6):
+        for steps in (6, 11):
             quick(tmp_path / "run", "--samples", steps, "--keep-state")
         quick(tmp_path / "run")
+    models = {}
     for folder in (tmp_path / "run", *copies):
+        if (folder / RESULT_FILE).exists():  # at every moment it is that of the model beside it
+            steps, weights = read_result(folder)["samples"], (folder / WEIGHTS_FILE).read_bytes()
+            assert models.setdefault(steps, weights) == weights
         quick(folder)
         assert outcome(folder) == expected, folder
 
