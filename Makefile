@@ -15,12 +15,17 @@ SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $
 DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
 	--holdout 0.5 --top-k 0 --eval-sequences 96 --eval-tokens 64 --out runs/demo
 
-.PHONY: help setup demo sweep test verify mutants bench lilliput clean
+MAP_FLAGS = --model lilliput --text voyage --lrs 1e-2 3e-3 1e-3 3e-4 1e-4 3e-5 1e-5 --samples 240 --batch-size 4 --seq-len 128 \
+	--holdout 0.5 --top-k 0 --eval-sequences 32 --eval-tokens 64 --no-save-model --out runs/map
+
+.PHONY: help setup demo map sweep mine test verify mutants bench lilliput clean
 
 help:
 	@echo "make demo       the whole experiment on a small model and a short text: two minutes, no downloads"
+	@echo "make map        the demo at seven learning rates: the learning rate as a clock; ten minutes"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
+	@echo "make mine TEXT=my.txt   which rate for your text, how many steps, and the model; also MODEL= SAMPLES= OUT= FLAGS="
 	@echo "make test       the tests; they need no network and no model"
 	@echo "make verify     is this GPT-2? compares OpenAI's weights with published numbers"
 	@echo "make mutants    puts faults into copies of the code: do the tests notice? (15 minutes)"
@@ -39,8 +44,14 @@ $(VENV)/installed: requirements.txt
 demo: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(DEMO_FLAGS) $(FLAGS)
 
+map: $(VENV)/installed
+	@$(BIN)/python -m train.sweep $(MAP_FLAGS) $(FLAGS)
+
 sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)
+
+mine: $(VENV)/installed
+	@$(BIN)/python -m train.find $(SWEEP_FLAGS)
 
 test: $(VENV)/installed
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -1,9 +1,12 @@
-"""The ratio of finished models, in a table.
+"""The ratio of finished models, and their loss on a text, in two tables.
 
 python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
+python -m evaluate runs/demo/lr-3e-4 lilliput --text voyage --holdout 0.5   # both on the same tokens
 """
 
 import dataclasses
+import math
+from functools import partial
 from pathlib import Path
 
 from data.flags import Parser, add_flags, filled
@@ -25,13 +28,16 @@ def main() -> None:
     parser = Parser(
         prog="python -m evaluate",
         description="Let models write from random tokens and measure the share of the text's 100 most frequent tokens. "
-        "A run folder is measured as the run measured itself, except for the flags that are given; any other model is "
-        "measured by the flags.",
+        "Then let them read the text and measure how well they predict it: loss, perplexity and bits per byte. A run "
+        "folder, or best/ in it, is measured as the run measured itself, except for the flags that are given; any "
+        "other model is measured by the flags. A run's model reads what the run held out of its text; any other model, "
+        "or any other text, means the whole text. With --holdout every model reads this share, at the text's end.",
     )
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, gpt2 and its sizes, or owner/name"
     )
     add_flags(parser, Settings, "text and machine", ("text", "raw_text", "device", "dtype"))
+    add_flags(parser, Training, "reading", ("holdout", "seq_len"), holdout=None, seq_len=None)
     add_flags(parser, Sampling, "sampling")
     parser.set_defaults(**dict.fromkeys(KEYS))  # None: not given
     args = parser.parse_args()
@@ -39,24 +45,42 @@ def main() -> None:
     machine = {"device": args.device, "dtype": args.dtype}
     with parser.errors_in_one_line():
         from evaluate.baseline import open_baseline  # only now, see data/flags.py
-        from evaluate.results import RESULT_FILE, read_result
+        from evaluate.loss import text_loss
+        from evaluate.measures.forgetting import logits_of
+        from evaluate.results import BEST_FOLDER, RESULT_FILE, read_result
+        from evaluate.verdicts import perplexity
 
         opened = []
         for folder in args.folders:  # open all before the first is measured: a wrong name should not cost that time
-            run = read_result(Path(folder))["settings"] if (Path(folder) / RESULT_FILE).is_file() else None
+            of_run = Path(folder)
+            if of_run.name == BEST_FOLDER and not (of_run / RESULT_FILE).is_file():
+                of_run = of_run.parent  # the run that it belongs to, if there is one
+            run = read_result(of_run)["settings"] if (of_run / RESULT_FILE).is_file() else None
             own = {name: run[key] for name, key in KEYS.items()} if run else {}
             if "text" in given:
                 own["raw_text"] = False  # of another text
             settings = filled(Settings, machine | {"model": folder} | own | given)
-            # Nothing is trained, so nothing is held out, and no window has to fit.
-            settings = dataclasses.replace(settings, training=Training(holdout=0.0, seq_len=1))
+            # Nothing is trained, so no window has to fit.
+            settings = dataclasses.replace(settings, training=Training(holdout=0.0, seq_len=0))
             baseline = open_baseline(settings)
-            if run and "text" not in given and (was := run["text_sha256"]) != (now := baseline.book.sha256):
+            book, total = baseline.book, len(baseline.tokens)
+            if run and "text" not in given and (was := run["text_sha256"]) != (now := book.sha256):
                 raise ValueError(
                     f"the text {settings.text} is not the one that {folder} was trained on (sha256 {now[:8]}, was "
                     f"{was[:8]}); name the text to measure it by with --text"
                 )
-            opened.append(baseline)
+            share = args.holdout
+            if share is None and run and (run["text_sha256"], run["raw_text"]) == (book.sha256, book.raw):
+                share = run["holdout"]
+            seq_len = min(args.seq_len or (run or {}).get("seq_len", Training.seq_len), baseline.config.block_size)
+            settings = dataclasses.replace(settings, training=Training(holdout=share or 0.0, seq_len=seq_len))
+            part = round(share * total) if share else total
+            if part < (3 if share else 2):  # a held-out text is read in two halves, each predicts a token at least
+                raise ValueError(
+                    f"{part} of the {total} tokens of {settings.text} are too few to predict; "
+                    f"use a longer text{' or a larger --holdout' if share else ''}"
+                )
+            opened.append(dataclasses.replace(baseline, settings=settings, held_out=part))
         print("| model | text | written | ratio (95 %) | without top-k at temperature 1 | the book itself |")
         print("|---|---|---|---|---|---|")
         for baseline in opened:
@@ -69,6 +93,24 @@ def main() -> None:
                 f"{found.ratio:.3f} ({found.ratio_ci[0]:.3f} to {found.ratio_ci[1]:.3f})",
                 f"{found.untruncated.mean():.3f}",
                 f"{baseline.book_ratio:.3f}",
+            ]
+            print(f"| {' | '.join(cells)} |", flush=True)
+        print("\n| model | read | loss (nats per token) | perplexity | bits per byte |")
+        print("|---|---|---|---|---|")
+        for baseline in opened:
+            tokens, training = baseline.held_out_tokens.to(baseline.machine.device), baseline.settings.training
+            if training.holdout:
+                which, loss = "last", baseline.held_out_losses(baseline.base)["loss"]
+            else:
+                which, loss = "all", text_loss(partial(logits_of, baseline.base), tokens, training.seq_len)
+            predicted = tokens[1:].tolist()
+            bits = loss / math.log(2) * len(predicted)
+            cells = [
+                baseline.settings.model,
+                f"{which} {len(tokens):,} tokens, in windows of {training.seq_len}",
+                f"{loss:.3f}",
+                perplexity(loss),
+                f"{bits / len(baseline.tokenizer.decode_bytes(predicted)):.3f}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -131,6 +131,21 @@ class Baseline:
     def min_copy_length(self) -> int:
         return min_copy_length(self.held_out_tokens, self.index)
 
+    @property
+    def tokens_per_word(self) -> float:
+        """How finely the tokenizer cuts this text; in the language that it was made for about 1.3 tokens a word."""
+        return len(self.tokens) / len(self.book.text.split())
+
+    @cached_property
+    def repeated(self) -> float:
+        """Share of the held-out tokens in runs of 13 or more that stand in the text that is trained on."""
+        return copied_share(self.held_out_tokens[None], self.index).item() if self.held_out else 0.0
+
+    def readings(self, steps: float) -> float:
+        """How often each token of the text that is trained on is read in `steps`, on average."""
+        training = self.settings.training
+        return steps * training.batch_size * training.seq_len / len(self.training_tokens)
+
     @cached_property
     def passages(self) -> tuple[Tensor, Tensor]:
         """(P, T) pieces of the book that every model continues, and (P, T') the book's own continuations."""

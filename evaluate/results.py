@@ -13,13 +13,14 @@ from evaluate.ratio import bootstrap_interval
 
 # What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
+BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
-FIGURE_FILE, HELD_OUT_FILE, FINAL_FILE = "learning_rates.png", "held_out_loss.png", "final_held_out_loss.png"
+FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
 FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
-TITLES = {  # of the figures
+TITLES = {  # of the figures, the three main ones first
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
-    FINAL_FILE: "The valley between too small and too large",
+    CLOCK_FILE: "The learning rate as a clock",
     FORGETTING_FILE: "Learning against forgetting",
     COPYING_FILE: "Copying from the book",
 }
@@ -148,6 +149,7 @@ class Run:
         self.result, self.label, self.folder = result, label, folder
         self.lr, self.seed = result["lr"], result["seed"]
         self.before, self.after = result["before"], result["after"]
+        self.best_step = result["best_step"]
         self.train_loss, self.held_out = result["train_loss"], result["held_out_loss"]
         self.minutes = sum(result["environment"]["seconds"].values()) / 60
         settings = result["settings"]
@@ -158,8 +160,7 @@ class Run:
 
     @property
     def last_loss(self) -> float:
-        """Mean training loss over the last tenth of the steps, in nats: one batch alone says little."""
-        return float(np.mean(self.train_loss[-max(1, len(self.train_loss) // 10) :]))
+        return last_tenth(self.train_loss)
 
     @property
     def stopped_in_time(self) -> EvalPoint:
@@ -171,9 +172,19 @@ class Run:
         """(step, nats per token) of `stopped_in_time`, on the whole held-out text."""
         return self.stopped_in_time["sample"], self.stopped_in_time["held_out_loss"]
 
+    def readings(self, steps: float) -> float:
+        """How often each training token is read in `steps` steps, on average."""
+        result, read = self.result, steps * self.result["settings"]["batch_size"] * self.result["settings"]["seq_len"]
+        return read / (result["book_tokens"] - result["held_out_tokens"])
+
     def path(self, *names: str) -> list[tuple[float, ...]]:
         """The figures called `names` at every point of the training where all were measured."""
         return [tuple(point[n] for n in names) for point in self.result["checkpoints"] if point.keys() >= set(names)]
+
+
+def last_tenth(losses: list[float]) -> float:
+    """Mean training loss over the last tenth of the steps, in nats: one batch alone says little."""
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
 def best_point(points: list[EvalPoint]) -> EvalPoint | None:

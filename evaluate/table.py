@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluate.results import Interval, Run, describe, lr_label
+from evaluate.results import Interval, Run, describe, last_tenth, lr_label
 from evaluate.verdicts import conclusion, judge
 
 WIDTH = 80  # columns of a terminal
@@ -104,7 +104,7 @@ def columns_of(runs: list[Run]) -> list[Column]:
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
-    """The base model, every run, the book."""
+    """The base model, every run at its end and, where its weights were kept, stopped in time, the book."""
     first, verdicts = runs[0], judge(runs)[0]
     base = first.before
     rows = [
@@ -116,7 +116,9 @@ def rows_of(runs: list[Run]) -> list[Row]:
         )
     ]
     for run in runs:
-        on_it = [v for v in verdicts if v.lr == run.lr and v.seed in (None, run.seed)]
+        best, step = run.result["best"], run.result["best_step"]
+        said = [f"{v.name} {v.when}".strip() for v in verdicts if (v.lr, v.seed) == (run.lr, run.seed)]
+        fits = [v.name for v in verdicts if (v.lr, v.seed) == (run.lr, None)]  # of the weights stopped in time
         rows.append(
             Row(
                 run.label,
@@ -126,9 +128,12 @@ def rows_of(runs: list[Run]) -> list[Row]:
                 held_out=look_up(run.after, "held_out", "loss"),
                 lowest=run.lowest_held_out if run.held_out else None,
                 minutes=run.minutes,
-                verdicts=[f"{v.name} {v.when}".strip() for v in on_it if run.after or v.seed is not None],
+                verdicts=(fits if run.after and not best else []) + said,
             )
         )
+        if best:
+            losses = last_tenth(run.train_loss[:step]), best["held_out"]["loss"]
+            rows.append(Row(f"{run.label}, step {step}", best, "run", *losses, verdicts=fits))
     # Without a held-out part only the ratio of the whole book is known.
     book = first.result["book"]
     label = "held-out book" if "ratio" in book else "the book"
@@ -141,21 +146,24 @@ def markdown(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def table(runs: list[Run]) -> str:
-    """A page of Markdown on `runs` (see `find_runs`): the table, what it says, and the seeds."""
+    """A page of Markdown on `runs` (see `find_runs`): the answer, the table, what else it says, and the seeds."""
     columns = columns_of(runs)
     rows = []
     for row in rows_of(runs):
         cells = [column.cell(row) for column in columns]
         written = [cell[0] + (f" ({cell[1]})" if cell[1:] else "") for cell in cells]
         rows.append([row.label, *(written if row.measured else [gone(row), *[""] * (len(columns) - 1)])])
+    answer, *sentences = conclusion(runs)
     lines = [
         f"What the learning rate does to a fine-tune: {describe(runs)}.",
+        "",
+        answer,
         "",
         *markdown(["model", *(column.title for column in columns)], rows),
         "",
         f"{notes(runs)} Intervals are 95 %.",
         "",
-        *(f"- {sentence}" for sentence in conclusion(runs)),
+        *(f"- {sentence}" for sentence in sentences),
         "",
         *over_seeds(runs),
     ]
@@ -168,7 +176,9 @@ def gone(row: Row) -> str:
 
 def notes(runs: list[Run]) -> str:
     """What a reader of the table must know."""
-    first, truncated, part = runs[0].result, "", ""
+    first, truncated, part, stopped = runs[0].result, "", "", ""
+    if any(run.result["best"] for run in runs):
+        stopped = "A row with a step is of the weights in best/: the run stopped in time. "
     if (measured := first.get("held_out_on_the_way", whole := first["held_out_tokens"])) < whole:
         part = (
             f"During training the held-out loss is that of the first {measured:,} of {whole:,} tokens, before and "
@@ -181,6 +191,7 @@ def notes(runs: list[Run]) -> str:
         )
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
+        f"{stopped}{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
         f"The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
     )
 
@@ -225,19 +236,22 @@ def spread(values: list[float | None], digits: int) -> str:
 
 
 def terminal_summary(runs: list[Run]) -> str:
-    """What a command says at its end: table, conclusion and samples of the writing in 80 columns."""
+    """What a command says at its end: answer, table, sentences and samples of the writing in 80 columns."""
 
     def wrapped(text: str) -> str:
         return textwrap.fill(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "")
 
+    answer, *sentences = conclusion(runs)
     lines = [
         wrapped(f"What the learning rate does to a fine-tune: {describe(runs)}."),
+        "",
+        wrapped(answer),
         "",
         *aligned(rows_of(runs), [column for column in columns_of(runs) if column.short]),
         "",
         wrapped(notes(runs)),
         "",
-        *(wrapped(f"- {sentence}") for sentence in conclusion(runs)),
+        *(wrapped(f"- {sentence}") for sentence in sentences),
         "",
         wrapped(f'After "{one_line(runs[0].result["prompts"][0])}"'),
     ]

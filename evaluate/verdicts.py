@@ -13,7 +13,7 @@ import numpy as np
 
 from data.settings import TRIAL
 from evaluate.chance import error_of_gap, sampling_noise, training_noise
-from evaluate.results import Interval, Run, lr_label, paired_difference
+from evaluate.results import EvalPoint, Interval, Run, lr_label, paired_difference
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
@@ -36,7 +36,7 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    lr: float
+    lr: float | None  # None: of no learning rate in particular
     seed: int | None  # None: of all seeds of this learning rate
     name: str
     sentence: str  # with the numbers
@@ -148,6 +148,14 @@ def memorised(run: Run) -> Found:
     )
 
 
+def ended_early(run: Run) -> Found:
+    patience, steps = run.result["settings"].get("patience"), len(run.train_loss)
+    if not patience or steps == run.result["samples"]:
+        return None
+    reason = f"the held-out loss had not fallen for {patience} measurements"
+    return (f"after step {steps}, as {reason}", f"{run.result['samples']} steps were asked for")
+
+
 ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
 RULES = (
     Rule(  # the only one for a run without a model
@@ -188,61 +196,90 @@ RULES = (
         "often than the base model: the first interval lies wholly above the two others.",
         memorised,
     ),
+    Rule("ended early", "As many measurements of the held-out loss as --patience says did not lower it.", ended_early),
 )
 FITS_BEST = (
     "fits best",
-    "The lowest held-out loss at the end among the runs that finished, the mean over seeds if there are several. "
-    f"The runner-up is within the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap away "
-    "(a rough rule with two or three seeds); with one seed, if its loss is less "
-    f"than {ONE_PERCENT} higher.",
+    "The lowest held-out loss, stopped in time. The first half of the held-out text chooses the step of each run, and "
+    "by the mean over seeds the rate; the second half reports. There another one, or the base model, is as good within "
+    f"the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two "
+    f"or three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
 )
 
 
 def fits_best(runs: list[Run]) -> Verdict:
-    """Which learning rate ends with the lowest held-out loss, and whether the runner-up is within the noise."""
-    finished = [run for run in runs if run.after]
-    if len({run.lr for run in finished}) < 2:
-        raise NotMeasured("fewer than two learning rates finished")
-    losses: dict[float, list[float]] = {}
-    for run in finished:
-        losses.setdefault(run.lr, []).append(held_out_loss(run, "after"))
-    best, second = sorted(losses, key=lambda lr: np.mean(losses[lr]))[:2]
-    lowest, next_lowest = float(np.mean(losses[best])), float(np.mean(losses[second]))
-    gap = next_lowest - lowest
-    if min(len(losses[best]), len(losses[second])) > 1:
-        error = error_of_gap(losses[best], losses[second])
-        noise, size = gap < STANDARD_ERRORS * error, f"standard error of the gap between seeds {error:.3f}"
-    else:
-        noise, size = gap < LOSS_CHANGE * lowest, f"a gap of {100 * gap / lowest:.1f} %"
+    """Which learning rate fits best if it is stopped in time, which are as good within the noise, and what to try."""
+    points: dict[float, list[EvalPoint]] = {}
+    for run in runs:
+        if run.stopped_in_time is None:
+            raise NotMeasured("nothing was held out")
+        points.setdefault(run.lr, []).append(run.stopped_in_time)
+    best = min(points, key=lambda lr: np.mean([point["held_out_halves"][0] for point in points[lr]]))
+    steps = {lr: [point["sample"] for point in stopped] for lr, stopped in points.items()}
+    if not any(steps[best]):
+        nothing = "No rate gains anything on this text: the base model fits best."
+        return Verdict(None, None, "the base model fits best", nothing)
+
+    losses = {lr: [point["held_out_halves"][1] for point in stopped] for lr, stopped in points.items()}
+    loss, base = float(np.mean(losses[best])), runs[0].result["checkpoints"][0]["held_out_halves"][1]
+    rate, several, trained = lr_label(best), len(points) > 1, [len(run.train_loss) for run in runs if run.lr == best]
     seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
-    sentence = f"{lr_label(best)} fits best: held-out loss {lowest:.3f} (perplexity {perplexity(lowest)}{seeds})"
-    sentence += f", ahead of {lr_label(second)} with {next_lowest:.3f} ({size}{': within the noise' if noise else ''})"
-    sentence += what_stopping_would_change(finished, best)
-    base = float(np.mean([held_out_loss(run, "before") for run in finished if run.lr == best]))
-    if lowest >= base:
-        sentence += f"; yet it is no better than the base model's {base:.3f}"
-    return Verdict(best, None, "fits best, but within the noise" if noise else "fits best", sentence + ".")
+    sentences = [
+        f"Stopped in time, {rate} {'fits best: it ' * several}reaches a held-out loss of {loss:.3f} (perplexity "
+        f"{perplexity(loss)}{seeds}) at {place(steps[best])} ({runs[0].readings(np.mean(steps[best])):.1f} readings of "
+        f"the training text), {'' if loss < base else 'not '}down from {base:.3f}.",
+        f"The first half of the held-out text chose the {'rate and the ' * several}step, the second half reports.",
+    ]
+    as_good = []
+    for lr in points:
+        if lr != best and any(steps[lr]) and within_noise(losses[best], losses[lr]):
+            times = float(np.mean(steps[lr]) / np.mean(steps[best]))
+            when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
+            as_good.append(f"{lr_label(lr)} at {place(steps[lr])}, {'as soon' if times == 1 else when}")
+    if within_noise(losses[best], [base] * len(losses[best])):
+        as_good.append("the base model")
+    if as_good:
+        sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
+    if useless := [lr_label(lr) for lr in points if not any(steps[lr])]:
+        sentences.append(f"Nothing is gained at {in_words(useless)}.")
+    for word, end, way in (("largest", max(points), 1), ("smallest", min(points), -1)):
+        if several and best == end:
+            further = 10 ** ((round(2 * math.log10(best)) + way) / 2)  # the next of 1, 3, 10, 30, ...
+            sentences.append(f"{rate} is the {word} rate: try {lr_label(float(f'{further:.0e}'))} too.")
+    if steps[best] == trained:
+        sentences.append(f"The loss was still falling at the end: try more than {max(trained)} steps.")
+    name = f"fits best{', but within the noise' if as_good else ''}"
+    return Verdict(best if several else None, None, name, " ".join(sentences))
 
 
-def what_stopping_would_change(finished: list[Run], best: float) -> str:
-    """Whether the learning rate `best` was still falling, and which others were as good before they turned: the end of
-    a sentence. Everything here is as measured during training, for a long text on a part of it."""
-    minima: dict[float, list[tuple[int, float]]] = {}
-    if not all(run.held_out for run in finished):
-        return ""
-    lowest = np.mean([run.held_out[-1][1] for run in finished if run.lr == best])
-    for run in finished:
-        minima.setdefault(run.lr, []).append(run.lowest_held_out)
-    end, found = finished[0].held_out[-1][0], ""
-    for lr, pairs in minima.items():
-        steps, loss = sorted({step for step, _ in pairs}), float(np.mean([loss for _, loss in pairs]))
-        if lr == best and steps == [end]:
-            found = f"; it was still falling at the end{found}"
-        elif lr != best and 0 < steps[0] and steps[-1] < end and loss < (1 + LOSS_CHANGE) * lowest:
-            place = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
-            better = "better" if loss < (1 - LOSS_CHANGE) * lowest else "as good"
-            found += f"; {lr_label(lr)} was {better} at {place} ({loss:.3f})"
-    return found
+def within_noise(best: list[float], other: list[float]) -> bool:
+    """Whether `other` losses, one for each seed, are higher than the `best` ones by no more than chance explains."""
+    several = min(len(best), len(other)) > 1
+    noise = STANDARD_ERRORS * error_of_gap(best, other) if several else LOSS_CHANGE * np.mean(best)
+    return bool(np.mean(other) - np.mean(best) < noise)
+
+
+def place(steps: list[int]) -> str:
+    first, last = min(steps), max(steps)
+    return f"step {first}" if first == last else f"steps {first} to {last}"
+
+
+def what_the_exercise_sees(runs: list[Run]) -> list[str]:
+    """Which learning rates the exercise's own numbers would choose; nothing if fewer than two finished."""
+    book, kind = runs[0].result["book_ratio"], " without top-k" if runs[0].truncated else ""
+    seen: dict[float, list[tuple[float, float]]] = {}
+    for run in runs:
+        if run.after:
+            seen.setdefault(run.lr, []).append((run.last_loss, run.after["untruncated_ratio" if kind else "ratio"]))
+    if len(seen) < 2:
+        return []
+    means = [(lr, *np.mean(numbers, axis=0)) for lr, numbers in seen.items()]
+    by_loss, loss, _ = min(means, key=lambda mean: mean[1])
+    by_ratio, _, ratio = min(means, key=lambda mean: abs(mean[2] - book))
+    return [
+        f"The exercise's own numbers, at the end, would choose {lr_label(by_loss)} by training loss ({loss:.3f}) and "
+        f"{lr_label(by_ratio)} by ratio{kind} ({ratio:.3f}, the book's own is {book:.3f})."
+    ]
 
 
 def perplexity(loss: float) -> str:
@@ -280,11 +317,12 @@ def judge(runs: list[Run]) -> tuple[list[Verdict], dict[tuple[str, str], list[st
 
 
 def conclusion(runs: list[Run]) -> list[str]:
-    """What the runs say, in sentences: the same for the terminal, the table and the page."""
+    """What the runs say: the answer, a paragraph, and then single sentences. The same for terminal, table and page."""
     verdicts, not_made = judge(runs)
-    sentences = [verdict.sentence for verdict in verdicts if verdict.seed is None]
+    answer = [verdict.sentence for verdict in verdicts if verdict.seed is None]
     unknown = [reason for (_, reason), labels in not_made.items() if not labels]
-    sentences += [f"Which learning rate fits best cannot be said: {reason}." for reason in unknown]
+    answer += [f"Which learning rate fits best cannot be said: {reason}." for reason in unknown]
+    sentences = [" ".join(answer + what_the_exercise_sees(runs))]
     parts, unmarked = [], []
     for lr in dict.fromkeys(run.lr for run in runs):
         mine = [v for v in verdicts if v.lr == lr and v.seed is not None]

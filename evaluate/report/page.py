@@ -13,7 +13,7 @@ from data.settings import RATINGS_FILE
 from evaluate.rate.contest import read_ratings
 from evaluate.rate.preferences import preferences
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
-from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, RESULT_FILE, TITLES, Run, describe, find_runs, lr_label
+from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label
 from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
 from evaluate.verdicts import FITS_BEST, RULES, conclusion, in_words, judge
@@ -47,7 +47,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
     verdicts, not_made = judge(runs)
     columns = columns_of(runs)
     shown = [(Path(name).stem, TITLES[name], f"data:image/png;base64,{data}") for name, data in figures.items()]
-    main = [Path(name).stem for name in (FIGURE_FILE, HELD_OUT_FILE)]
+    main = [Path(name).stem for name in list(TITLES)[:3]]
     return fill(
         Path(__file__).with_name("report.html"),
         subject=describe(runs),

@@ -17,9 +17,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from evaluate.results import (
+    CLOCK_FILE,
     COPYING_FILE,
     FIGURE_FILE,
-    FINAL_FILE,
     FORGETTING_FILE,
     HELD_OUT_FILE,
     TITLES,
@@ -39,6 +39,7 @@ UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor
 RING = {"linestyle": "", "marker": "o", "markersize": 13, "markerfacecolor": "none", "color": "black", "zorder": 4}
 BASE, BOOK = "#777777", "black"
 SCALE = 2.0  # times the base model's loss: what is above is off the scale
+CLOCK_SCALE = 4.0  # so many times as far as the best goes below the base model's loss, the clock shows above it
 
 
 def style_of(lrs: list[float]) -> dict[float, dict]:
@@ -105,20 +106,13 @@ def loss_limit(runs: list[Run]) -> float:
     return SCALE * (float(np.mean(first)) if first else 1.0)
 
 
-def off_the_scale(run: Run) -> bool:
-    """Whether a run that ended with a finite loss ended above `loss_limit`."""
-    if not run.train_loss:
-        return False
-    held_out = run.held_out[-1][1] if run.held_out else 0.0
-    return max(run.last_loss, held_out) > loss_limit([run])
-
-
 def curve_label(run: Run) -> str:
     """The run's learning rate, and why little of it may be seen."""
     name = lr_label(run.lr)
     if not run.after:
         return f"{name} (diverged)"
-    return f"{name} (off the scale)" if off_the_scale(run) else name
+    held_out = run.held_out[-1][1] if run.held_out else 0.0
+    return f"{name} (off the scale)" if max(run.last_loss, held_out) > loss_limit([run]) else name
 
 
 def label_once(ax: Axes, text: str) -> str:
@@ -240,53 +234,81 @@ def held_out_steps(runs: list[Run]) -> list[int]:
     return [step for run in runs for step, _ in run.held_out]
 
 
-def plot_turn(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
-    """The held-out losses alone, near the base model's: where does each turn?
+def near_base(ax: Axes, runs: list[Run], above: float) -> None:
+    """The base model's held-out loss, dotted, and the axis near it.
 
-    The panel reaches as far above the base model's loss as the best goes below it. A run that spoils the model leaves
+    The panel reaches `above` times as far above this loss as the best goes below it. A run that spoils the model leaves
     it, and the turn of another can be seen beside it.
     """
     base = runs[0].held_out[0][1]
+    depth = max(base - min(run.lowest_held_out[1] for run in runs), 0.02 * base)
+    ax.axhline(base, color=BASE, linewidth=1.6, linestyle=":", zorder=1, label="base model")
+    room = 0.075 * (1 + above)  # for the marks at the lowest
+    ax.set(ylim=(base - (1 + room) * depth, base + above * depth), ylabel="nats per token")
+
+
+def plot_turn(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """The held-out losses alone, near the base model's: where does each turn?"""
+    near_base(ax, runs, above=1)
     for run in runs:
         style, lowest = styles[run.lr], run.lowest_held_out
         ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6)
         if lowest[0] > 0:
-            ax.plot(*lowest, **RING)
-    depth = max(base - min(run.lowest_held_out[1] for run in runs), 0.02 * base)
-    ax.axhline(base, color=BASE, linewidth=1.6, linestyle=":", zorder=1)
-    ax.set(ylim=(base - 1.15 * depth, base + depth), xlabel="training step (sample)")
-    ax.set(ylabel="nats per token")
+            ax.plot(*lowest, **RING, label=label_once(ax, "its lowest loss"))
+    ax.set(xlabel="training step (sample)")
     ticks_on(ax, held_out_steps(runs))
-    dotted = Line2D([], [], color=BASE, linewidth=1.6, linestyle=":", label="base model")
-    legend_above(ax, "Closer: held-out text alone", [dotted, Line2D([], [], label="its lowest loss", **RING)])
+    legend_above(ax, "Closer: held-out text alone")
 
 
-def plot_final_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
-    """Held-out loss at the end against the learning rate: the valley between too little and too much.
+def plot_clock(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """Held-out loss against the sum of the rates so far: until a step is too large, all rates draw one curve."""
+    near_base(ax, runs, CLOCK_SCALE)
+    ring, seen = RING | {"markersize": 10}, []
+    for run in runs:
+        (steps, losses), (step, lowest) = np.array(run.held_out).T[:, 1:], run.lowest_held_out
+        inside = run.lr * steps[losses < ax.get_ylim()[1]]
+        label = label_once(ax, lr_label(run.lr) + ("" if len(inside) else " (above)"))
+        ax.plot(run.lr * steps, losses, **styles[run.lr], linewidth=1.2, markersize=5, label=label)
+        if step > 0:
+            ax.plot(run.lr * step, lowest, **ring)
+        seen += [*inside]
+    ax.plot([], [], **ring, label="its lowest loss")
+    ax.set(xscale="log", xlabel="sum of the learning rates so far (rate x step)")
+    if seen:
+        ax.set_xlim(min(seen) / 1.3, max(seen) * 1.3)
+    legend_above(ax, "Held-out loss by the clock")
 
-    Every run is a point, the mean over the seeds a line. A run that diverged has no loss, and one that
-    exploded none that fits on the scale: they are crosses at the top.
+
+def plot_valleys(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+    """Held-out loss against the learning rate, stopped in time (a wide valley) and at the end (a narrow one).
+
+    Every run is a point in both, the mean over the seeds a line. A run that diverged has no loss at the end, and one
+    that ended above the panel none that fits: they are crosses at the top.
     """
-    finished = [run for run in runs if run.after and not off_the_scale(run)]
-    lrs = sorted({run.lr for run in finished})
-    last = {lr: [run.held_out[-1][1] for run in finished if run.lr == lr] for lr in lrs}
-    ax.plot(lrs, [np.mean(last[lr]) for lr in lrs], color="#BBBBBB", linewidth=1.2, zorder=1)
-    for lr in lrs:
-        style = styles[lr]
-        ax.plot([lr] * len(last[lr]), last[lr], linestyle="", markersize=10, **style, label=lr_label(lr))
-    before = runs[0].held_out[0][1]
-    ax.axhline(before, color=BASE, linewidth=1.6, linestyle=":", label="base model")
-    gone = {run.lr: "off the scale" if run.after else "diverged" for run in runs if run not in finished}
+    near_base(ax, runs, CLOCK_SCALE)
+    gone = {run.lr: "diverged" for run in runs if not run.after}
+    turns = [(run.lr, run.lowest_held_out[1]) for run in runs]
+    ends = [(run.lr, run.held_out[-1][1]) for run in runs if run.after]
+    for points, line, face, label in ((turns, "-", "white", "stopped in time"), (ends, "--", None, "at the end")):
+        means = {at: np.mean([loss for lr, loss in points if lr == at]) for at in sorted({lr for lr, _ in points})}
+        ax.plot(means.keys(), means.values(), color=GREY, linestyle=line, zorder=1)
+        for lr, loss in points:
+            ax.plot(
+                lr, loss, **{"markerfacecolor": face or styles[lr]["color"]} | styles[lr], linestyle="", markersize=8
+            )
+        gone = {lr: f"{mean:.3g}" for lr, mean in means.items() if mean > ax.get_ylim()[1]} | gone
+        key = {"marker": "o", "markersize": 8, "markerfacecolor": face or GREY}
+        ax.plot([], [], color=GREY, linestyle=line, label=label, **key)
     for lr, what in gone.items():
         cross = {"color": styles[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
         ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
-        ax.annotate(f"{lr_label(lr)}\n{what}", (lr, 0.92), xycoords=ax.get_xaxis_transform(), ha="center", va="top")
-    everywhere = sorted({run.lr for run in runs})
-    ax.set(xscale="log", xlabel="learning rate", ylabel="nats per token")
-    ax.set_xticks(everywhere, list(map(lr_label, everywhere)))
+        ax.annotate(what, (lr, 0.91), xycoords=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
+    lrs = sorted({run.lr for run in runs})
+    ax.set(xscale="log", xlabel="learning rate")
+    ax.set_xticks(lrs, list(map(lr_label, lrs)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.margins(x=0.15, y=0.25 if gone else 0.08)  # room for the crosses
-    legend_above(ax, "Held-out loss after training")
+    ax.margins(x=0.15)
+    legend_above(ax, "Two valleys")
 
 
 def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
@@ -344,14 +366,14 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     """
     styles = style_of([run.lr for run in runs])
     held_out = [run for run in runs if run.held_out]
-    ended = [run for run in held_out if run.after and not off_the_scale(run)]
+    moved = {run.lr for run in held_out if len(run.held_out) > 1}
     forgetting = [run for run in held_out if run.path("held_out_loss", "kl")]
     copying = [run for run in runs if run.path("copied")]
     files = []
     for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), runs, True),
-        (HELD_OUT_FILE, (plot_held_out, plot_turn), held_out, any(len(run.held_out) > 1 for run in held_out)),
-        (FINAL_FILE, (plot_final_held_out,), held_out, len(ended) > 1),
+        (HELD_OUT_FILE, (plot_held_out, plot_turn), held_out, len(moved) > 0),
+        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1),
         (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(run.path("kl")) > 1 for run in forgetting)),
         (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),
     ):

@@ -3,7 +3,8 @@
 from itertools import groupby
 from typing import NamedTuple
 
-from evaluate.results import EvalPoint, Result, Run, lr_label
+from evaluate.results import EvalPoint, Evaluation, Result, Run, lr_label
+from evaluate.table import rows_of
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
 
@@ -15,15 +16,19 @@ class Part(NamedTuple):
 
 
 def texts(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[Part]]]]]:
-    """(prompt, [(who wrote, continuation)]) of the base model, each run and the book, for each prompt."""
-    first = runs[0]
-    finished = [(run.label, run.after) for run in runs if run.after]
-    writers = [("base model", first.before), *finished, ("the book", first.result["book"])]
+    """(prompt, [(who wrote, continuation)]) of the models and the book, for each prompt."""
+    writers = [*models(runs), ("the book", runs[0].result["book"])]
     shown = []
-    for i, prompt in enumerate(first.result["prompts"]):
+    for i, prompt in enumerate(runs[0].result["prompts"]):
         written = [(who, marked(found["continuations"][i], f"copy-{i}-{k}")) for k, (who, found) in enumerate(writers)]
         shown.append((flowing(prompt), written))
     return shown
+
+
+def models(runs: list[Run]) -> list[tuple[str, Evaluation]]:
+    """All models that the table measures, with their labels there."""
+    *rows, _ = rows_of(runs)  # without the book
+    return [(row.label, row.measured) for row in rows if row.measured]
 
 
 def as_it_learns(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[tuple[int, list[Part]]]]]]]:
@@ -86,6 +91,5 @@ def joined(tokens: Pieces) -> Pieces:
 
 def longest_copies(runs: list[Run]) -> list[tuple[str, str]]:
     """The longest run of tokens that each model took word for word from the training text: (label, passage)."""
-    found = [("base model", runs[0].before), *((run.label, run.after) for run in runs if run.after)]
-    copies = [(label, measured["longest_copy"]) for label, measured in found]
+    copies = [(label, measured["longest_copy"]) for label, measured in models(runs)]
     return [(f"{label}: {copy['tokens']} tokens", f"“{flowing(copy['passage'])}”") for label, copy in copies]

@@ -35,8 +35,8 @@ def evaluation(ratio=0.5, **changes) -> dict:
 
 
 def held_out_at(points: list, halves: dict | None = None) -> dict:
-    """What a result keeps of the held-out losses `points`, pairs of step and loss; both halves of the text have the same
-    loss but for `halves`, {step: (first, second)}."""
+    """What a result keeps of the held-out losses `points`, pairs of step and loss; both halves of the text have the
+    same loss but for `halves`, {step: (first, second)}."""
     checkpoints = [
         {"sample": step, "held_out_loss": loss, "held_out_halves": (halves or {}).get(step, [loss, loss])}
         | {"kl": loss / 10, "copied": 0.0}

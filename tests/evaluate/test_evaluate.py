@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import VOCAB
+from conftest import VOCAB, WIDTH, official_file, write_model
 
 import evaluate.__main__ as evaluate_command
 from data.book import load_book
@@ -24,6 +24,7 @@ from evaluate.ratio import (
     share_among,
 )
 from evaluate.results import find_runs, lr_label, read_result, write_result
+from evaluate.verdicts import perplexity
 from model.pretrained import load_pretrained
 from tests.evaluate.handmade import result_of, with_losses, write_runs
 
@@ -280,6 +281,7 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, refused, mode
     run, book = shutil.copytree(model_folder, tmp_path / "run"), load_book(str(text_file))
     result = result_of()
     asked = {"eval_sequences": 5, "eval_tokens": 4, "top_k": 3, "temperature": 0.5, "seed": 2}
+    asked |= {"holdout": 0.25, "seq_len": 8}
     result["settings"] |= asked | {"text": str(text_file), "text_sha256": book.sha256}
     write_result(run, result)
 
@@ -308,3 +310,66 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, refused, mode
     assert re.search(r"is not the one that .*run was trained on .*was 0badcafe\); name the text .* with --text", err)
     assert row(run, "--text", text_file)[1:] == own[1:]  # and not as served
     assert "no model or folder" in refused(evaluate_command.main, run, tmp_path / "none", "--text", text_file)
+
+
+FEW = ("--dtype", "float32", "--eval-sequences", 2, "--eval-tokens", 2)
+
+
+def test_the_command_reads_what_a_run_held_out_and_other_texts_as_a_whole(
+    command, model_folder, official_weights, tokenizer_folder, tmp_path
+):
+    run, file, other = shutil.copytree(model_folder, tmp_path / "best"), tmp_path / "own.txt", tmp_path / "other.txt"
+    weights = {"wte.weight": official_weights["wte.weight"] / 2, "wpe.weight": np.ones((300, WIDTH))}
+    best = write_model(run / "best", official_file(official_weights | weights), tokenizer_folder, n_positions=300)
+    alone = shutil.copytree(best, run / "other")  # no part of the run
+    served, others, result = "naïve captains 測った\n" * 40, "the captain's café " * 40 + "é", result_of()
+    file.write_text(served, encoding="utf-8")
+    other.write_text(others, encoding="utf-8")
+    own = served.strip()
+    result["settings"] |= {"text": str(file), "text_sha256": load_book(file).sha256, "seq_len": 8}
+    result["settings"] |= {"eval_sequences": 2, "eval_tokens": 2}
+    for folder, holdout, raw, flags, text, share, seq_len in [
+        (run, 0.25, False, (), own, 0.25, 8),
+        (run, 0.25, False, ("--text", file), own, 0.25, 8),
+        (run, 0.25, False, ("--text", other), others, 1, 8),
+        (run, 0.25, False, ("--raw-text",), served, 1, 8),
+        (run, 0.25, True, (), served, 0.25, 8),
+        (run, 0.25, False, ("--holdout", 0), own, 1, 8),
+        (run, 0.0, False, (), own, 1, 8),
+        (best, 0.25, False, (), own, 0.25, 8),
+        (alone, 0.25, False, ("--text", file), own, 1, 256),
+        (model_folder, 0.25, False, ("--text", other, "--holdout", 0.5), others, 0.5, 24),
+    ]:
+        result["settings"] |= {"holdout": holdout, "raw_text": raw}
+        write_result(run, result)
+        tokenizer = load_tokenizer(folder)
+        tokens = tokenizer.encode_ordinary(text)
+        first = len(tokens) - round(share * len(tokens))
+        loss = text_loss(load_pretrained(folder), torch.tensor(tokens[first:]), seq_len)
+        size = len(text.encode()) - len(tokenizer.decode_bytes(tokens[: first + 1]))  # without what is not predicted
+        bits = loss / math.log(2) * (len(tokens) - first - 1) / size
+        read = f"{'last' if first else 'all'} {len(tokens) - first:,} tokens, in windows of {seq_len}"
+        _, out, err = command(evaluate_command.main, folder, *flags, *FEW)
+        assert out.endswith(f"\n| {folder} | {read} | {loss:.3f} | {perplexity(loss)} | {bits:.3f} |\n"), out + err
+
+
+def test_the_command_finds_the_loss_that_the_run_found(command, trained, tmp_path):
+    """Also where the held-out text is shorter than two windows: a run reads it in two halves."""
+    result = trained("run", "--lr", "1e-3", "--holdout", 0.004)
+    found = f"last {result['held_out_tokens']} tokens, in windows of 16 | {result['after']['held_out']['loss']:.3f} |"
+    assert result["held_out_tokens"] < 32 and found in command(evaluate_command.main, tmp_path / "run")[1]
+
+
+def test_the_command_refuses_a_text_without_a_token_to_predict(command, refused, model_folder, tmp_path):
+    file = tmp_path / "short.txt"
+    for run, text, holdout, said in (
+        (refused, "", 0, "is empty"),
+        (refused, "z", 0, "1 of the 1 tokens of .*short.txt are too few to predict; use a longer text$"),
+        (refused, "zz", 0.99, "2 of the 2 tokens of .* use a longer text or a larger --holdout$"),
+        (refused, "z" * 30, 0.01, "0 of the 30 tokens"),
+        (command, "zz", 0, "all 2 tokens"),
+        (command, "zzz", 0.99, "last 3 tokens"),
+    ):
+        file.write_text(text)
+        found = run(evaluate_command.main, model_folder, "--text", file, "--holdout", holdout, *FEW)
+        assert re.search(said, "".join(map(str, found)))

@@ -12,11 +12,12 @@ from evaluate.table import (
     number,
     over_seeds,
     readable,
+    rows_of,
     table,
     terminal_summary,
 )
 from evaluate.verdicts import conclusion
-from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses
+from tests.evaluate.handmade import diverged, evaluation, held_out_at, nothing_held_out, result_of, with_losses
 
 FALLING = [5 - 0.02 * i for i in range(100)]
 TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
@@ -30,7 +31,7 @@ def rows(lines: list[str]) -> dict[str, dict[str, str]]:
 
 def table_of(*results) -> tuple[dict, str]:
     text = table(runs_of([*results]))
-    return rows(text.split("\n\n")[1].split("\n")), text
+    return rows(text.split("\n\n")[2].split("\n")), text
 
 
 def test_the_table():
@@ -40,7 +41,7 @@ def test_the_table():
     assert text.startswith("What the learning rate does to a fine-tune: gpt2 (124 million parameters) on gulliver; ")
     assert (
         "; 100 steps of 16 x 256 tokens, seed 0.\n" in text
-        and "The whole book's own ratio is 0.558. Intervals are 95 %.\n" in text
+        and " 100 steps read each training token 45.5 times. The whole book's own ratio is 0.558. Interv" in text
     )
     assert list(found) == ["base model", "1e-3", "1e-4", "held-out book"]
     assert found["1e-3"] == {
@@ -64,10 +65,23 @@ def test_the_table():
     assert book["training loss"] == book["extraction (%)"] == book["moved by (nats)"] == "–"
 
 
-def test_every_sentence_of_the_conclusion_is_in_table_and_terminal():
-    runs = runs_of([result_of(1e-3), diverged()])
-    text, shown = table(runs), " ".join(terminal_summary(runs).split())
-    assert all(f"- {sentence}\n" in text and f"- {sentence}" in shown for sentence in conclusion(runs))
+def test_the_answer_leads_and_every_other_sentence_follows_the_table():
+    runs = runs_of([with_losses(result_of(1e-3), [4.0, 3.5]), diverged()])
+    text, shown, (answer, *others) = table(runs), " ".join(terminal_summary(runs).split()), conclusion(runs)
+    assert "Stopped in time, 1e-3 fits best" in answer and text.split("\n")[2] == answer
+    assert f"seed 0. {answer} training held-out" in shown
+    assert all(f"- {sentence}\n" in text and f"- {sentence}" in shown for sentence in others)
+
+
+def test_the_end_and_the_run_stopped_in_time_stand_side_by_side():
+    kept = evaluation(0.54, held_out={"loss": 3.7})
+    turned = with_losses(result_of(1e-3, train_loss=FALLING), [4.0, 3.8, 3.7, 3.9]) | {"best": kept}
+    found, text = table_of(turned, result_of(1e-4))
+    assert list(found) == ["base model", "1e-3", "1e-3, step 20", "1e-4", "held-out book"]
+    assert list(found["1e-3, step 20"].values())[1:5] == ["4.630", "3.700", "–", "0.540 (0.520 to 0.560)"]
+    assert "A row with a step is" in text and "A row with a step is" not in table_of(result_of(1e-4))[1]
+    ended, stopped = rows_of(runs_of([turned, result_of(1e-4)]))[1:3]
+    assert stopped.verdicts == ["fits best"] and "fits best" not in ended.verdicts
 
 
 def test_columns_without_numbers_are_left_out():
@@ -149,7 +163,7 @@ def test_the_terminals_table_and_texts():
     for result in results:
         result["prompts"][0] = "I had\n\x1b[2Jupon my back."
     lines = terminal_summary(runs_of(results)).split("\n")
-    assert lines[3:8] == [
+    assert lines[5:10] == [
         "              training held-out lowest (step) ratio dist-2 copied % moved min",
         "base model       4.000    4.000             – 0.500  0.700      0.1 0.050   –",
         "3e-1          diverged        –     4.000 (0)     –      –        –     – 2.0",
@@ -157,7 +171,7 @@ def test_the_terminals_table_and_texts():
         "held-out book        –        –             – 0.531  0.770      0.0     –   –",
     ]
     few = terminal_summary(runs_of([nothing_held_out(result_of())])).split("\n")
-    assert few[3] == "            training  ratio  dist-2  copied %  moved  min"  # there is room
+    assert few[5] == "            training  ratio  dist-2  copied %  moved  min"  # there is room
     assert lines[-6] == 'After "I had [2Jupon my back."'
     assert lines[-5] == "base      My father was a mercer at Bideford. I sailed"
     assert lines[-4] == "3e-3      xxxxxxxxxx word word word word word word word word word word word word"
@@ -175,6 +189,7 @@ def test_the_terminals_table_and_texts():
         {"after": evaluation(continuations=written("long" * 100))},
         {"after": evaluation(continuations=written("\x1b[2J\r\n" + "a line\n" * 40))},
         {"after": evaluation(continuations=written(""))},
+        {"best": evaluation()} | held_out_at([[0, 4.0], [100, 3.5]]),
     ],
 )
 def test_nothing_is_wider_than_the_terminal(changes):
@@ -182,9 +197,11 @@ def test_nothing_is_wider_than_the_terminal(changes):
     text = terminal_summary(runs_of(results))
     assert max(map(len, text.split("\n"))) <= 80
     assert not set(text) & {"\r", "\x1b", "\t"}
-    shown = [row for row in text.split("\n")[:12] if row.startswith(("2.5e-10, seed ", "1e30, seed "))]
-    assert len(shown) == 4 and all(("diverged" in row) == (changes.get("after", "") is None) for row in shown)
-    assert "ratio" in text.split("\n")[3]
+    head, *lines = text.split("\n\n")[2].split("\n")
+    shown = [row for row in lines if row.startswith(("2.5e-10, seed ", "1e30, seed "))]
+    assert len(shown) == (8 if "best" in changes else 4)
+    assert all(("diverged" in row) == (changes.get("after", "") is None) for row in shown)
+    assert "ratio" in head
 
 
 def test_lines_are_joined_and_the_terminal_is_safe():

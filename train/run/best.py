@@ -11,8 +11,6 @@ from model.hub import MODEL_FILES, WEIGHTS_FILE
 from model.pretrained import load_pretrained, save_pretrained
 from train.run.card import CARD_FILE
 
-BEST_FOLDER = "best"
-
 
 def keep_best(folder: Path, model: GPT2, step: int, baseline: Baseline) -> None:
     """Write `model` after `step` to `folder`. On a full disk what was there stays, and a warning is printed.

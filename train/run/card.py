@@ -35,7 +35,7 @@ def model_card(result: Result, best: bool = False) -> str:
     base += f"`{repository}` on the hub, revision `{identity['revision']}`, " if repository else ""
     base += "OpenAI's modified MIT licence" if of_openai else "its licence is not known here: look at its own card"
     source = TEXTS.get(settings["text"], "whose it is, and what its licence allows, is not known here")
-    shown = [line for line in table(runs_of([result])).splitlines() if line.startswith("|")][:4]
+    shown = [line for line in table(runs_of([result])).splitlines() if line.startswith("|")][:-1]  # without the book
     return f"""---
 {head.to_yaml()}
 ---

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from data.settings import RATINGS_FILE, REPORT_FILE, Settings
 from evaluate.baseline import Baseline
-from evaluate.results import RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
+from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
-from train.run.best import BEST_FOLDER, drop_best
+from train.run.best import drop_best
 from train.run.card import CARD_FILE
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from train.run.lock import LOCK_FILE, holder, locked
@@ -34,6 +34,10 @@ class Job:
     several_seeds: bool = False  # its learning rate is run with others too
 
     @property
+    def samples(self) -> int:
+        return self.identity["samples"]
+
+    @property
     def label(self) -> str:
         return run_label(self.lr, self.seed, self.several_seeds)
 
@@ -41,7 +45,7 @@ class Job:
     def finished(self) -> bool:
         """Whether its result is there; that of a run of fewer steps does not count, since it can go on."""
         done = identity_in(self.folder) if (self.folder / RESULT_FILE).is_file() else None
-        return done is not None and done["samples"] >= self.identity["samples"]
+        return done is not None and done["samples"] >= self.samples
 
 
 def named_settings(settings: Settings) -> dict:
@@ -164,6 +168,7 @@ def empty_folder(run_folder: Path) -> None:
         tidy(run_folder)
         if has_run(run_folder):
             (run_folder / CARD_FILE).unlink(missing_ok=True)
+        if has_run(run_folder) or any(run_folder.glob("lr-*")):  # best/ of a run, or of a search
             drop_best(run_folder / BEST_FOLDER)
         for name in (*RUN_FILES, *SWEEP_FILES):
             if name != LOCK_FILE:
@@ -191,7 +196,7 @@ def is_foreign(path: Path, sweep: bool) -> bool:
     """Whether `path` does not belong into the folder of a run or a sweep; both may hold table, figures and ratings."""
     if path.name in (CARD_FILE, BEST_FOLDER) and not sweep:
         return not has_run(path.parent)
-    ours = (*SWEEP_FILES, RATINGS_FILE, *([LOCK_FILE] if sweep else RUN_FILES))
+    ours = (*SWEEP_FILES, RATINGS_FILE, *([LOCK_FILE, BEST_FOLDER] if sweep else RUN_FILES))
     return not (path.name in ours or path.name.startswith(".tmp") or (sweep and path.match("lr-*") and path.is_dir()))
 
 
@@ -213,7 +218,7 @@ def check_job(job: Job) -> None:
     elif (job.folder / RESULT_FILE).is_file() and not job.finished:
         raise ValueError(
             f"{job.folder} is finished with {found['samples']} steps and cannot go on: its optimizer state was not "
-            "kept; start anew with --overwrite, and with --keep-state, or name another --out"
+            "kept; start anew with --overwrite and --keep-state, or name another --out"
         )
 
 

@@ -10,12 +10,11 @@ import torch
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
-from evaluate.results import RESULT_FILE, Evaluation, Result, best_point, write_result
+from evaluate.results import BEST_FOLDER, RESULT_FILE, Evaluation, Result, best_point, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import save_pretrained
-from train.run.best import BEST_FOLDER
 from train.run.card import CARD_FILE, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
@@ -42,6 +41,7 @@ def result_of(
     seconds["checkpoints"] = history["measuring"]
     found = {
         "lr": job.lr,
+        "samples": job.samples,
         "device": str(machine.device),
         "dtype": machine.dtype_name,
         "model_name": baseline.name,
@@ -53,7 +53,7 @@ def result_of(
     end = {name: found[name] for name in ("lr", "device", "dtype")} | {"sample": len(losses), "what": diverged}
     return {
         "lr": job.lr,
-        "samples": baseline.settings.training.samples,
+        "samples": job.samples,
         "seed": job.seed,
         "train_loss": losses,
         "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],

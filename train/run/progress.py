@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluate.results import EvalPoint, Run
+from evaluate.verdicts import ended_early
 
 
 class Progress:
@@ -73,4 +74,6 @@ def summed_up(run: Run) -> str:
         step, lowest = run.lowest_held_out
         words.append(f"held-out {held_out[0][1]:.3f} to {held_out[-1][1]:.3f} (lowest {lowest:.3f} at step {step})")
     words.append(f"ratio {run.before['ratio']:.3f} to {run.after['ratio']:.3f}")
-    return f"{run.label} done in {duration(sum(seconds.values()) - seconds['before'])}: {', '.join(words)}"
+    early = ended_early(run)
+    end = f"ended early {early[0]}, in" if early else "done in"
+    return f"{run.label} {end} {duration(sum(seconds.values()) - seconds['before'])}: {', '.join(words)}"

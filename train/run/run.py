@@ -14,13 +14,13 @@ import torch
 
 from data.settings import TRIAL, Sampling, Settings, Training
 from evaluate.baseline import POINT_HELD_OUT, Baseline, open_baseline
-from evaluate.results import EvalPoint, Evaluation, Result, Run, best_point, write_json
+from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, best_point, write_json
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 from train.loop import Diverged, finetune
 from train.parallel import agree, leave, own_device, processes, share_batches
-from train.run.best import BEST_FOLDER, drop_best, keep_best, read_best
+from train.run.best import drop_best, keep_best, read_best
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
 from train.run.folder import (
     IDENTITY_FILE,
@@ -42,6 +42,7 @@ MIN_STEPS = 5  # between two measurements of the held-out loss: one costs as muc
 DENSE = 6  # as many measurements come before the distance between them doubles
 FULL_EVERY = 4  # a point whose step is a multiple of four distances also measures KL and copying, which take more time
 POINT_TEXTS = 32  # the texts of such a point stand for all texts
+MANY_TOKENS, REPEATED = 2.0, 0.01  # a word; share of the held-out part: from there on a note is printed
 KEPT_FROM = 0.01  # share of the steps from which on the best weights are kept: at most 20 writes
 
 
@@ -105,6 +106,16 @@ def notes_on(baseline: Baseline) -> list[str]:
             f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or padding to a "
             "round number); they are never drawn and begin no text"
         )
+    if baseline.tokens_per_word > MANY_TOKENS:
+        notes.append(
+            f"the tokenizer cuts a word of this text into {baseline.tokens_per_word:.1f} tokens, an English one into "
+            "about 1.3: the model knows little of such a text, and a window holds few words of it"
+        )
+    if baseline.repeated > REPEATED:
+        notes.append(
+            f"{100 * baseline.repeated:.0f} % of the held-out part stands in the training text too, in runs of 13 "
+            "tokens or more: there the held-out loss says nothing about new text"
+        )
     if baseline.name == "lilliput":
         notes.append(
             "lilliput is the small model that is shipped, not GPT-2: it needs larger learning rates "
@@ -124,7 +135,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     It continues from the checkpoint in that folder if there is one. A signal ends it with `Interrupted`.
     """
     # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
-    training = dataclasses.replace(baseline.settings.training, seed=job.seed)
+    training = dataclasses.replace(baseline.settings.training, seed=job.seed, samples=job.samples)
     model = baseline.fresh_model()
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
     optimizer = open_optimizer(model, training, job.lr)
@@ -172,7 +183,7 @@ class Recorder:
         tidy(job.folder)
         write_json(job.folder / IDENTITY_FILE, job.identity)
         self.baseline, self.model, self.optimizer, self.signals = baseline, model, optimizer, signals
-        self.steps, self.patience = baseline.settings.training.samples, baseline.settings.training.patience
+        self.steps, self.patience = job.samples, baseline.settings.training.patience
         self.best = job.folder / BEST_FOLDER
         self.keeps_best = baseline.settings.save_model and baseline.settings.keep_best
         self.checkpointer = Checkpointer(job.folder / CHECKPOINT_FILE, model, optimizer, job.identity)

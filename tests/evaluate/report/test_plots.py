@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from evaluate import plot as plot_command
 from evaluate.report import plots
-from evaluate.results import COPYING_FILE, FIGURE_FILE, FINAL_FILE, FORGETTING_FILE, HELD_OUT_FILE, TITLES, runs_of
+from evaluate.results import CLOCK_FILE, COPYING_FILE, FIGURE_FILE, FORGETTING_FILE, HELD_OUT_FILE, TITLES, runs_of
 from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses, write_runs
 
 FALLING = [5 - 0.1 * i for i in range(40)]
 TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
-OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, FORGETTING_FILE, COPYING_FILE]  # the valley would be a single dot
+GONE = with_losses(diverged(1.0, [5.0, 9.0]), [5.0])
+OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, FORGETTING_FILE, COPYING_FILE]  # the valleys would be single dots
 
 
 def drawn(panel, *results) -> Axes:
@@ -54,8 +55,8 @@ def test_a_run_that_exploded_leaves_the_others_their_scale():
     calm = run(1e-4, [5.0, 4.5, 4.2, 4.1, 4.0])
     wild = run(1e2, [5.0, 9e5, 8e5, 7e5, 6e5], [5.0] + [9e5] * 39)
     just = run(1e-2, [5.0, 9.0, 9.5, 9.8, 9.9], [5.0] + [9.9] * 39)
-    results = [wild, with_losses(diverged(1e1, [5.0, 9.0]), [5.0]), just, calm]
-    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_final_held_out, plots.plot_forgetting):
+    results = [wild, GONE, just, calm]
+    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_forgetting):
         ax = drawn(panel, *results)
         assert ax.get_ylim()[1] < 13 and ax.get_ylim()[0] < 4.1, panel
         assert panel is not plots.plot_forgetting or ax.get_xlim()[1] < 13
@@ -65,9 +66,6 @@ def test_a_run_that_exploded_leaves_the_others_their_scale():
         assert not any(text.startswith("1e-2") and "off" in text for text in shown), panel
         # Above the panel it can hide nothing.
         assert ax.get_legend().get_window_extent().y0 >= ax.bbox.y1
-    ax = drawn(plots.plot_final_held_out, *results)
-    crosses = {line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "x"}
-    assert crosses == {1e1, 1e2} and {"1e1\ndiverged", "1e2\noff the scale"} == {text.get_text() for text in ax.texts}
     assert drawn(plots.plot_held_out, calm).get_ylim()[1] < 5.2  # where nothing exploded nothing is cut
 
 
@@ -143,6 +141,34 @@ def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
     assert flat.get_ylim()[1] == pytest.approx(5.1)  # where nothing falls it does not magnify the noise
 
 
+def test_by_the_clock_every_rate_draws_one_curve():
+    """The loss of 1e-4 is that of 1e-3 ten times later; 1e-2 is above the panel from its first step on."""
+    seeds = [run(1e-4, [5.0, 4.9, 4.8, 4.7, 4.6], seed=seed) for seed in (0, 1)]
+    results = [GONE, run(1e-2, [5.0, 9.0, 9.0, 9.0, 9.0]), run(), *seeds]
+    ax = drawn(plots.plot_clock, *results)
+    assert set(legend(ax)) == {"base model", "1e0 (above)", "1e-2 (above)", "1e-3", "1e-4", "its lowest loss"}
+    curves = {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+    np.testing.assert_allclose(curves["1e-3"], [[1e-2, 4.5], [2e-2, 4.2], [3e-2, 4.3], [4e-2, 4.6]])
+    np.testing.assert_allclose(curves["1e-4"][:, 0], [1e-3, 2e-3, 3e-3, 4e-3])
+    rings = [line.get_xydata() for line in ax.get_lines()[:-1] if line.get_markersize() == 10]
+    np.testing.assert_allclose(np.concatenate(rings), [[2e-2, 4.2], [4e-3, 4.6], [4e-3, 4.6]])
+    assert ax.get_xscale() == "log" and ax.get_xlim() == pytest.approx((1e-3 / 1.3, 4e-2 * 1.3))
+    assert ax.get_ylim() == pytest.approx((3.9, 8.2))  # the best falls by 0.8
+    drawn(plots.plot_clock, GONE)  # nothing is seen
+
+
+def test_the_valley_of_runs_stopped_in_time_is_beside_that_of_their_ends():
+    seeds = [run(1e-4, [5.0, 4.9, 4.4], seed=0), run(1e-4, [5.0, 4.2, 4.6], seed=1)]
+    ax = drawn(plots.plot_valleys, GONE, run(1e-2, [5.0, 9.0, 9.1]), run(), *seeds)
+    stopped, at_the_end = (line.get_xydata() for line in ax.get_lines() if len(line.get_xdata()) > 2)
+    np.testing.assert_allclose(stopped, [[1e-4, 4.3], [1e-3, 4.2], [1e-2, 5.0], [1.0, 5.0]])
+    np.testing.assert_allclose(at_the_end, [[1e-4, 4.5], [1e-3, 4.6], [1e-2, 9.1]])
+    dots = {(*line.get_xydata()[0],) for line in ax.get_lines() if line.get_markersize() == 8 and len(line.get_xdata())}
+    assert dots >= {(1e-4, 4.4), (1e-4, 4.2), (1e-4, 4.6), (1e-3, 4.2), (1e-3, 4.6), (1e-2, 5.0), (1.0, 5.0)}
+    crosses = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "x"]
+    assert dict(zip(crosses, (text.get_text() for text in ax.texts))) == {1e-2: "9.1", 1.0: "diverged"}
+
+
 def test_paths_of_learning_and_forgetting():
     ax = drawn(plots.plot_forgetting, run())
     path, end, base = (line.get_xydata() for line in ax.get_lines())
@@ -188,7 +214,7 @@ def test_a_figure_without_numbers_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda *_: None)
     assert files(tmp_path, run()) == OF_ONE
     assert files(tmp_path, run(), nothing_held_out(result_of())) == OF_ONE
-    assert files(tmp_path, run(), run(1e-4)) == list(TITLES) and FINAL_FILE in TITLES
+    assert files(tmp_path, run(), run(1e-4)) == list(TITLES) and CLOCK_FILE in TITLES
     assert files(tmp_path, nothing_held_out(result_of())) == [FIGURE_FILE]
     assert files(tmp_path, diverged(losses=()), run()) == OF_ONE
     assert files(tmp_path, diverged()) == files(tmp_path, diverged(losses=())) == [FIGURE_FILE]

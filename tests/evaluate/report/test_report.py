@@ -182,14 +182,17 @@ def test_without_a_held_out_part_the_book_still_speaks(tmp_path):
     assert "learns (1e-3): no held-out loss during training" in "".join(page.text)
 
 
-def test_the_best_learning_rate_is_named_at_its_finished_runs(tmp_path):
-    gone = diverged(1e-4, seed=1)
+def test_the_best_learning_rate_is_named_where_it_has_a_model(tmp_path):
+    """Stopped in time even a run that diverged has one, and it writes."""
+    gone = diverged(1e-4, seed=1) | handmade.held_out_at([[0, 4.0], [1, 2.9]]) | {"best": result_of(1e-4)["after"]}
     html, _ = write(tmp_path, write_runs(tmp_path / "half", result_of(1e-3), result_of(1e-4), gone))
     assert [(row[0], "fits best" in row[-1]) for row in rows(html)[2:-1]] == [
         ("1e-3, seed 0", False),
         ("1e-4, seed 0", True),
         ("1e-4, seed 1", False),
+        ("1e-4, seed 1, step 1", True),
     ]
+    assert html.count("<h4>1e-4, seed 1, step 1</h4>") == 2 and "1e-4, seed 1, step 1: 41 tokens" in html
 
 
 def test_how_it_was_made(folder, tmp_path):
@@ -204,8 +207,9 @@ def test_how_it_was_made(folder, tmp_path):
 def test_what_it_teaches_comes_first_and_the_rest_opens_with_a_click(folder, tmp_path, drawn):
     html, page = write(tmp_path, folder)
     order = ["<h2>The answer", "<h2>What the exercise sees, and what it hides", "<strong>What the exercise sees."]
-    order += ["<strong>What it hides.", "One row for each model", "<h2>What they wrote", "<h4>the book</h4>"]
-    closed = ["<strong>The valley", "The rules behind them", '<dt id="kl">Moved by', "Minutes of each run"]
+    order += ["<strong>What it hides.", "<strong>The learning rate as a clock.", "One row for each model"]
+    order += ["<h2>What they wrote", "<h4>the book</h4>"]
+    closed = ["<strong>Learning against", "The rules behind them", '<dt id="kl">Moved by', "Minutes of each run"]
     places = [html.index(words) for words in [*order, *closed]]
     assert places == sorted(places) and len(set(places)) == len(places)
     for words in closed:
@@ -242,9 +246,11 @@ def test_as_it_learns(tmp_path):
     def run(lr, seed=0):
         copied = continuation([{"start": 1, "tokens": 4, "passage": f"passage at {lr}, seed {seed}"}])
         checkpoints = [{"sample": s, "continuations": [continuation(), copied]} for s in (0, 20, 40)]
-        return result_of(lr, seed, checkpoints=[checkpoints[0], {"sample": 10, "held_out_loss": 4.0}, *checkpoints[1:]])
+        checkpoints.insert(1, {"sample": 10})
+        return nothing_held_out(result_of(lr, seed)) | {"checkpoints": checkpoints}
 
-    gone = result_of(1e-5, checkpoints=[{"sample": 0, "continuations": [continuation(), continuation()]}])
+    gone = nothing_held_out(result_of(1e-5))
+    gone["checkpoints"][0]["continuations"] = [continuation(), continuation()]
     folder = write_runs(tmp_path / "way", run(1e-3), run(1e-3, 1), run(1e-4), gone)
     html, _ = write(tmp_path, folder)
     section = html[html.index("<h3>As it learns") : html.index("<h3>Side by side")]
