@@ -161,6 +161,16 @@ def small_run(model_folder, text_file):
     return ("--model", model_folder, "--text", text_file, *flags)
 
 
+def without_seconds(folder: Path) -> dict:
+    """The result in `folder`, without what differs between two equal runs."""
+    result = read_result(folder)
+    result["environment"].pop("seconds")
+    for part in (result["settings"], result["before"], result["after"] or {}, result["best"] or {}):
+        part.pop("out", None)
+        part.pop("seconds", None)
+    return result
+
+
 @pytest.fixture
 def trained(command, small_run, tmp_path):
     """Trains into a folder of `tmp_path`: `trained(name, *flags)` returns the run's result."""

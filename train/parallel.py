@@ -59,7 +59,7 @@ def leave() -> None:
 
 def agree(number: int) -> int:
     """The largest number of all connected processes. It waits for all of them, so it is a barrier too."""
-    largest = torch.tensor(number)
+    largest = torch.tensor(int(number))  # of one type in every process, True too
     if dist.is_initialized():
         dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest)

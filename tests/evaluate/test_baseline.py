@@ -111,9 +111,12 @@ def test_every_number_of_another_model(settings, tmp_path):
             assert found["forgetting"][name]["loss_increase"] == pytest.approx(increase, rel=1e-3)
         windows = baseline.held_out_tokens[: (len(baseline.held_out_tokens) - 1) // 16 * 16 + 1]
         losses = [-other(w[None, :-1]).log_softmax(-1)[0].gather(1, w[1:, None]) for w in windows.unfold(0, 17, 16)]
-    held_out = baseline.held_out_loss(moved(baseline), len(windows))
-    assert held_out == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
-    assert found["held_out"]["loss"] == pytest.approx(held_out, abs=0.1)  # with the last, shorter window
+    held_out, half = baseline.held_out_losses(moved(baseline), len(windows)), baseline.held_out // 2 // 16
+    assert held_out["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+    halves = [torch.cat(part).mean().item() for part in (losses[:half], losses[half:])]
+    assert held_out["halves"] == pytest.approx(halves, rel=1e-5)
+    assert found["held_out"]["halves"][0] == held_out["halves"][0]
+    assert found["held_out"]["loss"] == pytest.approx(held_out["loss"], abs=0.1)  # with the last, shorter window
 
 
 def test_a_parrot_is_caught(baseline):
@@ -230,13 +233,14 @@ def test_of_a_long_text_a_part_is_measured_during_training_and_all_before_and_af
 def test_a_point_measures_the_first_of_the_same_texts(baseline, monkeypatch):
     tuned = moved(baseline)
     found = baseline.point(tuned, 5, 4)
-    assert set(found) == {"sample", "held_out_loss", "kl", "copied", "continuations"} and found["sample"] == 5
+    losses = {"sample", "held_out_loss", "held_out_halves"}
+    assert set(found) == {*losses, "kl", "copied", "continuations"} and found["sample"] == 5
     with torch.no_grad():
         log_p, log_q = (m(baseline.base_ratio.tokens[:4, :-1]).log_softmax(-1) for m in (baseline.base, tuned))
     assert found["kl"] == pytest.approx((log_p.exp() * (log_p - log_q)).sum(-1).mean().item(), rel=1e-4)
     # Two of the prompts, with the random numbers that they have after training as well.
     assert found["continuations"] == baseline.continuations(tuned)[:2]
-    assert set(baseline.point(tuned, 5, 0)) == {"sample", "held_out_loss"}
+    assert set(baseline.point(tuned, 5, 0)) == losses
     seen = []
     monkeypatch.setattr(module, "copied_share", lambda texts, *_: seen.append(texts) or np.zeros(4))
     baseline.point(tuned, 5, 4)

@@ -35,9 +35,13 @@ def test_no_window_of_a_batch_is_left_out_or_done_twice():
 
 
 def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
-    """5 windows: 2 for one process, 3 for the other, in micro-batches of 2. They go on from one process's state."""
-    flags = ("--model", model_folder, "--text", text_file, "--lr", "1e-2", *SMALL)
-    flags += ("--micro-batch", 2, "--out")
+    """5 windows: 2 for one process, 3 for the other, in micro-batches of 2. They go on from one process's state.
+
+    What is held out is nothing like the rest. Its loss rises after step 5, and the run ends at the next measurement.
+    """
+    (tmp_path / "text.txt").write_text(text_file.read_text(encoding="utf-8") + 400 * "€", encoding="utf-8")
+    flags = ("--model", model_folder, "--text", tmp_path / "text.txt", "--lr", "1e-2", *SMALL, "--samples", 11)
+    flags += ("--patience", 1, "--micro-batch", 2, "--out")
     assert command(train_command.main, *flags, tmp_path / "one")[0] == 0
     save = Checkpointer.save
 
@@ -60,10 +64,11 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
         timeout=120,
     )
     printed = done.stdout
-    assert done.returncode == 0 and "[default0]:continuing from step 2 of 4" in printed, printed
+    assert done.returncode == 0 and "[default0]:continuing from step 2 of 11" in printed, printed
     assert len(re.findall(r"1e-2 +\d", printed)) == 1 and "[default1]" not in printed
     one, two = (json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
+    assert len(two["train_loss"]) == 10 and two["best_step"] == 5
     assert two["train_loss"][:2] == one["train_loss"][:2] and two["train_loss"][3] != one["train_loss"][3]
     assert two["after"]["held_out"]["loss"] == pytest.approx(one["after"]["held_out"]["loss"], rel=1e-5)
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
@@ -125,6 +130,8 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
         def finish(job):
             job.folder.mkdir(parents=True)
             (job.folder / "result.json").touch()
+
+        monkeypatch.setattr(Job, "finished", property(lambda job: job.folder.is_dir()))
 
         @contextlib.contextmanager
         def locked(folder):

@@ -45,7 +45,5 @@ def drop_best(folder: Path) -> None:
     """Delete the model in `folder`, its card, and the folder if nothing else is in it."""
     for name in (*MODEL_FILES, CARD_FILE):
         (folder / name).unlink(missing_ok=True)
-    for path in folder.glob(".tmp*"):
-        path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -19,7 +19,7 @@ from train.run.lock import LOCK_FILE, holder, locked
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 OLD_STATE_FILE = "state.safetensors"  # an unfinished run of an earlier version
-RUN_FILES = (RESULT_FILE, *MODEL_FILES, BEST_FOLDER, IDENTITY_FILE, CHECKPOINT_FILE, OLD_STATE_FILE, LOCK_FILE)
+RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, CHECKPOINT_FILE, OLD_STATE_FILE, LOCK_FILE)
 SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *TITLES)
 
 
@@ -137,7 +137,8 @@ def new_folder(folder: Path, overwrite: bool = False, keep: Path | None = None, 
     try:
         if overwrite and folder.is_dir():
             used = (folder, *folder.glob("lr-*"))
-            if keep is not None and keep.resolve() in [path.resolve() for path in used]:
+            models = [path.resolve() for path in (*used, *(path / BEST_FOLDER for path in used))]
+            if keep is not None and keep.resolve() in models:
                 raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
             for run_folder in (path for path in used if path != folder or is_of_a_run(path)):
                 empty_folder(run_folder)
@@ -164,21 +165,25 @@ def empty_folder(run_folder: Path) -> None:
             raise ValueError(
                 f"another process is using {run_folder} ({holder(run_folder)}); stop it first, or name another --out"
             )
-        for name in (*RUN_FILES, *SWEEP_FILES, *([CARD_FILE] if has_run(run_folder) else [])):
-            if name not in (LOCK_FILE, BEST_FOLDER):
-                (run_folder / name).unlink(missing_ok=True)
-        drop_best(run_folder / BEST_FOLDER)
         tidy(run_folder)
+        if has_run(run_folder):
+            (run_folder / CARD_FILE).unlink(missing_ok=True)
+        if has_run(run_folder) or any(run_folder.glob("lr-*")):  # best/ of a run, or of a search
+            drop_best(run_folder / BEST_FOLDER)
+        for name in (*RUN_FILES, *SWEEP_FILES):
+            if name != LOCK_FILE:
+                (run_folder / name).unlink(missing_ok=True)
 
 
 def tidy(run_folder: Path) -> None:
     """Delete the temporary files that a killed process has left."""
-    for path in run_folder.glob(".tmp*"):  # our own, and safetensors', which are .tmp and six letters
-        path.unlink(missing_ok=True)
+    for pattern in (".tmp*", f"{BEST_FOLDER}/.tmp*"):  # our own, and safetensors', which are .tmp and six letters
+        for path in run_folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def has_run(folder: Path) -> bool:
-    """Whether a run, finished or not, is in `folder`. Only then is a README.md there its card."""
+    """Whether a run, finished or not, is in `folder`. Only then are README.md and best/ there its own."""
     return any((folder / name).is_file() for name in (RESULT_FILE, IDENTITY_FILE))
 
 
@@ -189,7 +194,7 @@ def is_of_a_run(folder: Path) -> bool:
 
 def is_foreign(path: Path, sweep: bool) -> bool:
     """Whether `path` does not belong into the folder of a run or a sweep; both may hold table, figures and ratings."""
-    if path.name == CARD_FILE and not sweep:
+    if path.name in (CARD_FILE, BEST_FOLDER) and not sweep:
         return not has_run(path.parent)
     ours = (*SWEEP_FILES, RATINGS_FILE, *([LOCK_FILE, BEST_FOLDER] if sweep else RUN_FILES))
     return not (path.name in ours or path.name.startswith(".tmp") or (sweep and path.match("lr-*") and path.is_dir()))

@@ -13,6 +13,7 @@ from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.results import BEST_FOLDER, RESULT_FILE, Evaluation, Result, best_point, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
+from model.hub import MODEL_FILES
 from model.pretrained import save_pretrained
 from train.run.card import CARD_FILE, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
@@ -78,18 +79,18 @@ def result_of(
 
 def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> None:
     """Write the model, if any, and the result; only when both are on the disk, the checkpoint is deleted."""
+    for name in (RESULT_FILE, *MODEL_FILES, CARD_FILE):  # of a shorter run: no other model may lie beside a result
+        (folder / name).unlink(missing_ok=True)
     if model is not None:
-        (folder / RESULT_FILE).unlink(missing_ok=True)  # of a shorter run: no other model may lie beside it
         copy_tokenizer(baseline.folder, folder)
         save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
     write_result(folder, result)
     for name in (IDENTITY_FILE, *([] if baseline.settings.keep_state else [CHECKPOINT_FILE])):
         (folder / name).unlink(missing_ok=True)
     tidy(folder)
-    if model is None:
-        return
     try:  # a failure here must not lose the finished run
-        (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
+        if model is not None:
+            (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
         if result["best"]:
             (folder / BEST_FOLDER / CARD_FILE).write_text(model_card(result, best=True), encoding="utf-8")
     except Exception as error:  # whatever it is: the run is done and safe

@@ -148,6 +148,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
             steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
             while not agree(recorder.turned) and (loss := next(steps, None)) is not None:
                 recorder.add(loss)
+            steps.close()  # at the end of a run that ends early: no dropout from here on
         except Diverged as end:
             diverged = end.what
     leave()
@@ -182,12 +183,14 @@ class Recorder:
         write_json(job.folder / IDENTITY_FILE, job.identity)
         self.baseline, self.model, self.optimizer, self.signals = baseline, model, optimizer, signals
         self.steps, self.patience = job.samples, baseline.settings.training.patience
-        self.best = job.folder / BEST_FOLDER if baseline.settings.save_model and baseline.settings.keep_best else None
+        self.best = job.folder / BEST_FOLDER
+        self.keeps_best = baseline.settings.save_model and baseline.settings.keep_best
         self.checkpointer = Checkpointer(job.folder / CHECKPOINT_FILE, model, optimizer, job.identity)
         self.history = self.checkpointer.restore()
         if self.history is None:
             self.history = {"train_loss": [], "points": [baseline.first_point], "seconds": 0.0, "measuring": 0.0}
         else:
+            self.history["points"][0] = baseline.first_point  # a shorter run may have measured it by fewer texts
             print(f"continuing from step {optimizer.steps} of {self.steps} in {self.checkpointer.file}", flush=True)
         self.progress = Progress(job.label, self.steps, optimizer.steps)
         self.began = time.monotonic() - self.history["seconds"]
@@ -228,7 +231,7 @@ class Recorder:
             point = self.baseline.point(self.model, done, texts)
             self.progress.measured(point)
             self.keep(point)
-            if self.best and best_point(self.history["points"]) is point and done >= KEPT_FROM * self.steps:
+            if self.keeps_best and best_point(self.history["points"]) is point and done >= KEPT_FROM * self.steps:
                 keep_best(self.best, self.model, done, self.baseline)
             self.history["measuring"] += time.monotonic() - began
 
@@ -240,20 +243,20 @@ class Recorder:
             self.history["points"] = [*others, point]
 
     def measure_best(self, after: Evaluation | None) -> Evaluation | None:
-        """The evaluation of the weights in `best/`; deletes them, and returns None, if the last ones are the best.
+        """The evaluation of the weights in `best/`; deletes them, and returns None, if they are not to be kept,
+        such as when the last ones are the best.
 
         Args:
             after: the evaluation of the last weights; None if they are not finite.
         """
-        best, last = best_point(self.history["points"]), self.optimizer.steps
-        if self.best is None or best is None or best["sample"] < KEPT_FROM * self.steps:
-            return None  # at step 0 it is the base model
-        if after and best["sample"] == last:
-            if not self.baseline.settings.keep_state:  # a run that goes on may need it
-                drop_best(self.best)
-            return None
-        model = read_best(self.best, best["sample"], self.baseline)
-        return self.baseline.evaluate(model, f"step {best['sample']}") if model else None
+        best = best_point(self.history["points"])
+        kept = self.keeps_best and best is not None and best["sample"] >= KEPT_FROM * self.steps  # 0: the base model's
+        if kept and not (after and best["sample"] == self.optimizer.steps):
+            model = read_best(self.best, best["sample"], self.baseline)
+            return self.baseline.evaluate(model, f"step {best['sample']}") if model else None
+        if not (kept and self.baseline.settings.keep_state):  # a run that goes on may need it
+            drop_best(self.best)
+        return None
 
 
 def texts_due(step: int) -> int | None:

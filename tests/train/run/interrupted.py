@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-import data.files  # noqa: E402
 import evaluate.baseline  # noqa: E402
 import train.__main__ as command  # noqa: E402
 import train.loop  # noqa: E402
@@ -58,10 +57,13 @@ def cases() -> dict:
         "whole": ("whole", lambda: None),
         # Batches are counted from 1 in each process, so these are samples 6, 3 and so on of what is left.
         "killed": ("chain", lambda: (save_every(4), at_call(train.loop, "sample_batch", 7, KILL))),
-        "killed while writing": ("chain", lambda: (save_every(2), at_call(data.files, "fsync", 5, KILL))),
+        "killed while writing": ("chain", lambda: (save_every(2), at_call(os, "replace", 7, KILL))),
         "ctrl-c": ("chain", lambda: at_call(train.loop, "sample_batch", 2, CTRL_C)),
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
-        "killed in the evaluation": ("chain", lambda: at_call(evaluate.baseline.Baseline, "measure", 2, KILL)),
+        "killed in the evaluation": (
+            "chain",
+            lambda: at_call(evaluate.baseline.Baseline, "measure", 3, KILL),
+        ),  # of best/
         "killed before the result": ("chain", lambda: at_call(train.run.outcome, "write_result", 1, KILL)),
         "finished": ("chain", lambda: None),
         "ctrl-c twice": ("twice", lambda: at_call(train.loop, "sample_batch", 3, CTRL_C, CTRL_C)),
@@ -95,7 +97,8 @@ def run(arguments: list[str], prepare, log: Path) -> int:
 
 def main() -> None:
     out, model, text = sys.argv[1:]
-    settings = "--lr 1e-2 --samples 12 --batch-size 4 --seq-len 16 --dropout 0.2 --eval-sequences 2 --eval-tokens 4"
+    settings = "--lr 0.3 --seed 2 --samples 12 --batch-size 4 --seq-len 16 --dropout 0.2 --dtype float32 "
+    settings += "--eval-sequences 2 --eval-tokens 4"
     train.run.run.MIN_STEPS = 3
     codes, states = {}, {}
     for name, (folder, prepare) in cases().items():

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import make_text
+from conftest import make_text, without_seconds
 
 import train.__main__ as train_command
 from data.settings import Training
@@ -31,15 +31,6 @@ from train.run.lock import locked
 from train.run.signals import Interrupted, Signals, ending_in_one_line
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def without_seconds(folder: Path) -> dict:
-    result = read_result(folder)
-    result["environment"].pop("seconds")
-    for part in (result["settings"], result["before"], result["after"] or {}):
-        part.pop("out", None)
-        part.pop("seconds", None)
-    return result
 
 
 # Killed and told to stop
@@ -80,11 +71,11 @@ def test_killed_again_and_again_is_the_same_run(stopped):
     assert {name: (codes[name], going_on[name]) for name in expected} == expected
     assert (out / "chain" / "model.safetensors").read_bytes() == (out / "whole" / "model.safetensors").read_bytes()
     chain, whole = without_seconds(out / "chain"), without_seconds(out / "whole")
-    assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 5
-    assert chain == whole
-    assert files["killed"] == ["checkpoint.safetensors", "run.json", "run.lock"]
+    assert len(whole["train_loss"]) == 12 and len(whole["checkpoints"]) == 5 and whole["best_step"] == 6
+    assert chain == whole and chain["best"]
+    assert files["killed"] == ["best", "checkpoint.safetensors", "run.json", "run.lock"]
     assert files["finished"] == files["whole"]  # whatever the killed ones left is gone
-    assert files["whole"] == sorted(("README.md", "result.json", *MODEL_FILES))
+    assert files["whole"] == sorted(("README.md", "best", "result.json", *MODEL_FILES))
 
 
 def test_ctrl_c_says_in_one_line_what_became_of_the_run(stopped):
@@ -177,9 +168,6 @@ def test_a_keeper_brings_back_all_that_training_depends_on(model_folder, text_fi
     assert train(other, optimizer, 6) == expected
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(p, q)
-    keeper.identity = {"lr": 1e-3}
-    with pytest.raises(ValueError, match="of another run; delete it"):
-        keeper.restore()
 
 
 # What is in the folder already
@@ -260,7 +248,8 @@ def test_a_finished_run_is_not_repeated(command, refused, arguments, tmp_path):
     before = (out / "result.json").read_bytes()
     code, printed, _ = command(train_command.main, *arguments)
     assert code == 0 and "finished already" in printed and "\n1e-4  " in printed
-    assert "samples was 4, is 5;" in refused(train_command.main, *arguments, "--samples", 5)
+    for steps, complaint in ((3, "samples was 4, is 3;"), (5, "cannot go on: its optimizer state was not kept; start")):
+        assert complaint in refused(train_command.main, *arguments, "--samples", steps)
     assert (out / "result.json").read_bytes() == before
     assert command(train_command.main, *arguments, "--samples", 5, "--overwrite")[0] == 0
     assert (out / "model.safetensors").exists() and (out / "result.json").read_bytes() != before
@@ -322,16 +311,18 @@ def test_what_a_folder_may_hold(tmp_path):
 
 def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
     fill(tmp_path, "result.json", "table.md", "lr-1e-4/model.safetensors", "lr-1e-5/notes.txt", "mine.txt")
+    fill(tmp_path, "best/README.md", "best/.tmp-7-model.safetensors", "lr-1e-5/run.json", "lr-1e-5/best/theirs.txt")
+    fill(tmp_path, *(f"lr-1e-5/best/{name}" for name in MODEL_FILES))
     with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
         new_folder(tmp_path, overwrite=True)
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert left == ["lr-1e-5", "lr-1e-5/notes.txt", "mine.txt"]
-    (tmp_path / "lr-1e-5" / "notes.txt").unlink()
+    assert left == ["lr-1e-5", "lr-1e-5/best", "lr-1e-5/best/theirs.txt", "lr-1e-5/notes.txt", "mine.txt"]
+    shutil.rmtree(tmp_path / "lr-1e-5")
     (tmp_path / "mine.txt").unlink()
     assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("inside", [".", "lr-1e-4"])
+@pytest.mark.parametrize("inside", [".", "lr-1e-4", "best", "lr-1e-4/best"])
 def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
     runs = tmp_path / "runs"
     fill(runs / inside, "result.json", "model.safetensors")
@@ -340,7 +331,7 @@ def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
     assert (runs / inside / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "README.md"])
+@pytest.mark.parametrize("name", ["model.safetensors", "README.md", "best/model.safetensors"])
 def test_overwrite_spares_what_no_run_has_made(name, tmp_path):
     fill(tmp_path, name)
     for overwrite in (False, True):
@@ -458,11 +449,13 @@ def test_a_diverged_run_says_where_and_of_what(command, arguments, tmp_path, mon
 
     calls = []
     monkeypatch.setattr("train.run.run.fast_gradients", lambda *_: gradients)
+    monkeypatch.setattr("train.run.run.MIN_STEPS", 1)
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and re.search(r"^1e-4 .* diverged ", printed, re.MULTILINE)
     assert f"at 1e-4 (float32 on cpu) the {what} after step 2 is not finite: diverged" in printed
     result = read_result(tmp_path / "out")
     assert result["diverged"] == {"sample": 2, "what": what, "lr": 1e-4, "dtype": "float32", "device": "cpu"}
     assert result["after"] is None and len(result["train_loss"]) == 2
+    assert result["best_step"] == 2 and "weights after step 2," in (tmp_path / "out/best/README.md").read_text()
     code, printed, _ = command(train_command.main, *arguments, "--dtype", "float32")
     assert code == 0 and "finished already" in printed and len(calls) == 3
