@@ -213,14 +213,7 @@ def hub_config(config: GPT2Config, end_of_text: int) -> dict:
     }
 
 
-def save_pretrained(
-    model: GPT2,
-    folder: str | Path,
-    *,
-    end_of_text: int,
-    dtype: torch.dtype = torch.float32,
-    notes: dict[str, str] | None = None,
-) -> None:
+def save_pretrained(model: GPT2, folder: str | Path, *, end_of_text: int, dtype: torch.dtype = torch.float32) -> None:
     """Write `config.json` and `model.safetensors` of `model` to `folder`, in the layout of OpenAI's file.
 
     With the tokenizer's two files (`data.tokenizer.save_tokenizer`) it is a complete model folder. Each file
@@ -229,7 +222,6 @@ def save_pretrained(
     Args:
         end_of_text: the tokenizer's id of `<|endoftext|>`.
         dtype: how the weights are stored; float16 halves the file, and `load_pretrained` reads both.
-        notes: go into the header of `model.safetensors`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +232,7 @@ def save_pretrained(
     }
 
     def write_weights(part: Path) -> None:
-        save_file(weights, part, {"format": "pt"} | (notes or {}))
+        save_file(weights, part, {"format": "pt"})
         shutil.copymode(folder / "config.json", part)  # safetensors makes it readable by its owner alone
 
     write_whole(folder / "config.json", lambda part: part.write_text(config, encoding="utf-8", newline="\n"))

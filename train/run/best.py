@@ -2,42 +2,38 @@
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import Baseline
 from model.gpt2 import GPT2
-from model.hub import MODEL_FILES, WEIGHTS_FILE
+from model.hub import MODEL_FILES, WEIGHTS_FILE, file_sha256
 from model.pretrained import load_pretrained, save_pretrained
 from train.run.card import CARD_FILE
 
 
-def keep_best(folder: Path, model: GPT2, step: int, baseline: Baseline) -> None:
-    """Write `model` after `step` to `folder`. On a full disk what was there stays, and a warning is printed.
+def keep_best(folder: Path, model: GPT2, baseline: Baseline) -> str | None:
+    """Write `model` to `folder`; returns the sha256 of its weights. On a full disk what was there stays: None.
 
     The tokenizer and the sizes are always the same, and the weights replace the older ones as a whole: a process that
     is killed at any moment leaves one whole model, or none.
     """
     try:
         copy_tokenizer(baseline.folder, folder)
-        save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token, notes={"step": str(step)})
+        save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
+        return file_sha256(folder / WEIGHTS_FILE)
     except OSError as error:
-        print(
-            f"warning: the best weights so far, of step {step}, were not kept ({error}); training goes on", flush=True
-        )
+        print(f"warning: the best weights so far were not kept ({error}); training goes on", flush=True)
+        return None
 
 
-def read_best(folder: Path, step: int, baseline: Baseline) -> GPT2 | None:
-    """The model that `keep_best` wrote after `step`; None, and one line that says why, if it is no longer there."""
+def read_best(folder: Path, sha256: str | None, baseline: Baseline) -> GPT2 | None:
+    """The model that `keep_best` wrote; None, and one line that says so, if it is no longer there as it was."""
     try:
-        with safe_open(folder / WEIGHTS_FILE, framework="pt") as opened:
-            kept = opened.metadata()["step"]
-        if kept == str(step):
+        if file_sha256(folder / WEIGHTS_FILE) == sha256:
             return load_pretrained(folder).to(baseline.machine.device)
-        reason = f"it holds the weights of step {kept}"
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error)
-    print(f"note: {folder} is not measured: the lowest held-out loss was at step {step}, but {reason}", flush=True)
+        error = "its weights are others than those that were kept"
+    except (OSError, ValueError) as damage:
+        error = damage
+    print(f"note: {folder} with the lowest held-out loss is not measured: {error}", flush=True)
     return None
 
 

@@ -232,7 +232,7 @@ class Recorder:
             self.progress.measured(point)
             self.keep(point)
             if self.keeps_best and best_point(self.history["points"]) is point and done >= KEPT_FROM * self.steps:
-                keep_best(self.best, self.model, done, self.baseline)
+                self.history["best_sha256"] = keep_best(self.best, self.model, self.baseline)
             self.history["measuring"] += time.monotonic() - began
 
     def keep(self, point: EvalPoint) -> None:
@@ -252,7 +252,7 @@ class Recorder:
         best = best_point(self.history["points"])
         kept = self.keeps_best and best is not None and best["sample"] >= KEPT_FROM * self.steps  # 0: the base model's
         if kept and not (after and best["sample"] == self.optimizer.steps):
-            model = read_best(self.best, best["sample"], self.baseline)
+            model = read_best(self.best, self.history.get("best_sha256"), self.baseline)
             return self.baseline.evaluate(model, f"step {best['sample']}") if model else None
         if not (kept and self.baseline.settings.keep_state):  # a run that goes on may need it
             drop_best(self.best)
