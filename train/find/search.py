@@ -12,12 +12,15 @@ import dataclasses
 import math
 import shutil
 import time
+from itertools import count
 from pathlib import Path
+
+import numpy as np
 
 from data.files import write_whole
 from data.settings import Settings
 from evaluate.baseline import Baseline
-from evaluate.results import BEST_FOLDER, Run, best_point, lr_label, read_result, runs_of
+from evaluate.results import BEST_FOLDER, Run, lr_label, read_result, runs_of
 from evaluate.verdicts import fits_best
 from model.hub import MODEL_FILES
 from train.loop import finetune
@@ -27,7 +30,7 @@ from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import Job, common_identity, identity_in, new_folder
 from train.run.lock import holder, locked
 from train.run.progress import duration
-from train.run.run import notes_on, open_optimizer, open_run, prepare, run
+from train.run.run import notes_on, open_optimizer, open_run, prepare, run, texts_due
 from train.run.signals import Signals, ending_in_one_line
 from train.speed.step import fast_gradients
 
@@ -46,76 +49,69 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
         settings: `training.samples` are the most steps of one run; `training.holdout` may be None: it is chosen here.
         minutes: about how long it may take; None: as long as it takes.
     """
+
+    def changed(**training) -> Settings:
+        return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **training))
+
     with ending_in_one_line() as signals:
         if settings.training.holdout is None:
-            tokens = len(open_run(replaced(settings, holdout=0.1)).tokens)
-            settings = replaced(settings, holdout=min(0.5, max(0.1, HELD_OUT / tokens)))
+            tokens = len(open_run(changed(holdout=0.1)).tokens)
+            settings = changed(holdout=min(0.5, max(0.1, HELD_OUT / tokens)))
         baseline = open_run(settings)
         budget = look(baseline, minutes)
         new_folder(folder, overwrite, keep=baseline.folder, sweep=True)
-        if minutes and (begun := identity_in(folder / f"lr-{lr_label(RATES[MIDDLE])}")):
-            budget = begun["samples"]  # the time of a step is never measured the same twice
         search = Search(baseline, folder, budget, signals)
         search_rate(search)
         say(search)
 
 
-def replaced(settings: Settings, **training) -> Settings:
-    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, **training))
-
-
 def look(baseline: Baseline, minutes: float | None) -> int:
     """Print what the text is like and how long the search will take; return the most steps of one run."""
-    training, model = baseline.settings.training, baseline.fresh_model()
-    steps = finetune(
-        model,
-        baseline.training_tokens,
-        open_optimizer(model, training, lr=1e-9),
-        dataclasses.replace(training, samples=3),
-        fast_gradients(baseline.machine.dtype, training.micro_batch),
-    )
-    next(steps)  # it allocates and compiles
+    training, model = dataclasses.replace(baseline.settings.training, samples=3), baseline.fresh_model()
+    gradients = fast_gradients(baseline.machine.dtype, training.micro_batch)
+    steps = finetune(model, baseline.training_tokens, open_optimizer(model, training, 1e-9), training, gradients)
+    next(steps)  # it allocates
     began = time.monotonic()
     next(steps), next(steps)
-    seconds = (time.monotonic() - began) / 2
-    budget = training.samples
+    seconds, budget = (time.monotonic() - began) / 2, baseline.settings.training.samples
     if minutes is not None:
-        budget = max(30, min(budget, round(60 * minutes / (2.5 * seconds))))
-    print(f"{baseline.book.name}: {len(baseline.tokens):,} tokens, {baseline.tokens_per_word:.1f} a word")
-    repeated = f"{100 * baseline.repeated:.1f} % of them stand in the rest too"
-    print(f"the last {baseline.held_out:,} tokens are held out; {repeated}, in runs of 13 or more")
-    size = f"{training.batch_size} x {training.seq_len} tokens"
-    print(f"100 steps of {size} read the rest {baseline.readings(100):.1f} times")
-    most = f"{duration(budget * seconds)} for one run of {budget} steps, at most three times that for the search"
-    print(f"a step takes {seconds:.2g} s: {most}, measuring not counted")
+        budget = max(3 * SHORT, min(budget, round(60 * minutes / (2.5 * seconds))))
+    print(
+        f"{baseline.book.name}: {len(baseline.tokens):,} tokens, {baseline.tokens_per_word:.1f} a word; the last "
+        f"{baseline.held_out:,} are held out, {100 * baseline.repeated:.1f} % of them stand in the rest in runs of 13 "
+        f"or more\n100 steps of {training.batch_size} x {training.seq_len} tokens read the rest "
+        f"{baseline.readings(100):.1f} times\na step takes {seconds:.2g} s: {duration(budget * seconds)} for a run of "
+        f"--samples {budget}, two or three times that for the search, measuring not counted"
+    )
     for note in notes_on(baseline):
         print(f"note: {note}")
     return budget
 
 
 class Search:
-    """The runs of a search, by the index of their rate in RATES: the last is the one with the most steps.
-
-    Args:
-        budget: the most steps of one run.
-    """
+    """The runs of a search, at most `budget` steps each, by the index of their rate in RATES, and by seed."""
 
     def __init__(self, baseline: Baseline, folder: Path, budget: int, signals: Signals):
         self.baseline, self.folder, self.budget, self.signals = baseline, folder, budget, signals
         self.seed = baseline.settings.training.seed
-        self.runs: dict[tuple[int, int], Run] = {}  # by rate and seed
+        self.runs: dict[tuple[int, int], Run] = {}
+
+    def measured(self, steps: float) -> int:
+        """The first step from `steps` on after which a run is measured, or the budget. A run that ends there and goes
+        on later has the same losses before, and a search that is repeated comes to the same decisions."""
+        return min(self.budget, next(step for step in count(math.ceil(steps)) if texts_due(step) is not None))
 
     def train(self, rate: int, steps: float, second_seed: bool = False) -> Run:
         """Train at RATES[rate] for `steps`, at most the budget, or go on to there; a run that is finished is read."""
-        lr, seed = RATES[rate], self.seed + second_seed
+        lr, seed, steps = RATES[rate], self.seed + second_seed, self.measured(steps)
         known = self.runs.get((rate, seed))
         if known and len(known.train_loss) < known.result["samples"]:
             return known  # it has ended early: more steps would change nothing
         folder = self.folder / f"lr-{lr_label(lr)}{f'-seed{seed}' * second_seed}"
-        steps = min(self.budget, math.ceil(steps))
-        done = (identity_in(folder) or {}).get("samples", 0)
-        identity = common_identity(self.baseline) | {"lr": lr, "seed": seed, "samples": max(steps, done)}
-        job = Job(lr, seed, folder, identity, second_seed)
+        steps = max(steps, (identity_in(folder) or {}).get("samples", 0))
+        job = Job(
+            lr, seed, folder, common_identity(self.baseline) | {"lr": lr, "seed": seed, "samples": steps}, second_seed
+        )
         prepare(self.baseline, folder, [job], False, None)
         with locked(folder) as ours:
             if not ours:
@@ -128,12 +124,8 @@ class Search:
     def loss(self, rate: int, until: float = math.inf) -> float:
         """The lowest loss on the first half of the held-out text at RATES[rate] up to the step `until`, in nats per
         token: the mean over the seeds."""
-        points = [
-            best_point([point for point in run.result["checkpoints"] if point["sample"] <= until])
-            for (other, _), run in self.runs.items()
-            if other == rate
-        ]
-        return sum(point["held_out_halves"][0] for point in points) / len(points)
+        paths = [run.path("sample", "held_out_halves") for (other, _), run in self.runs.items() if other == rate]
+        return float(np.mean([min(halves[0] for step, halves in path if step <= until) for path in paths]))
 
     def ranked(self, until: float = math.inf) -> list[int]:
         """The rates that were tried, the best one up to the step `until` first, of equals the smaller one."""
@@ -143,8 +135,7 @@ class Search:
 def search_rate(search: Search) -> None:
     """Try rates in short runs, from the middle one on towards the better ones, and train the best of them on. Where it
     turns, the clock tells how long the others take; where it does not, compare at equal steps."""
-    short = math.ceil(search.budget / SHORT)
-    rate = MIDDLE
+    short, rate = search.measured(search.budget / SHORT), MIDDLE
     while 0 <= rate < len(RATES) and (rate, search.seed) not in search.runs:
         search.train(rate, short)
         best, *others = search.ranked(short)
@@ -157,49 +148,41 @@ def search_rate(search: Search) -> None:
         search.train(best - 1, search.budget)
 
 
-def by_the_clock(search: Search, turned: int) -> None:
-    """RATES[turned] has turned at some product of rate and step. Train its neighbours to that product and half of it
+def by_the_clock(search: Search, best: int) -> None:
+    """RATES[best] has turned at some product of rate and step. Train its neighbours to that product and half of it
     more, go on from the best until both of its neighbours are worse, and compare two that are close with more seeds."""
-    product = RATES[turned] * max(search.runs[turned, search.seed].best_step, 5)  # 5: the first step that is measured
-    reached = {turned}
-
-    def reach(rate: int) -> bool:
-        """Train at RATES[rate] to the product, if that is new and within the budget."""
-        if rate in reached or not 0 <= rate < len(RATES) or product / RATES[rate] > search.budget:
-            return False
-        search.train(rate, max(BEYOND * product / RATES[rate], 15))
-        reached.add(rate)
-        return True
-
-    best = turned
-    while reach(best - 1) | reach(best + 1):
-        best = search.ranked()[0]
-        while search.runs[best, search.seed].best_step == (steps := len(search.runs[best, search.seed].train_loss)):
-            if steps >= search.budget:
-                break
-            search.train(best, BEYOND * steps)  # it was still falling
-    best, second = search.ranked()[:2]
-    if search.loss(second) < (1 + CLOSE) * search.loss(best):
-        for rate in (best, second):
-            search.train(rate, len(search.runs[rate, search.seed].train_loss), second_seed=True)
+    product = RATES[best] * max(search.runs[best, search.seed].best_step, 5)  # 5: the first step that is measured
+    reached = {best}
+    while new := {best - 1, best + 1} - reached:
+        for rate in new:
+            # A smaller rate may be better even if the budget ends before it turns, but not if it ends long before.
+            if 0 <= rate < len(RATES) and product / RATES[rate] <= 2.5 * search.budget:
+                search.train(rate, max(BEYOND * product / RATES[rate], 15))
+        reached |= new
+        best, second = search.ranked()[:2]
+        while (run := search.runs[best, search.seed]).best_step == len(run.train_loss) < search.budget:
+            search.train(best, BEYOND * run.best_step)  # it was still falling
+    steps = {rate: len(search.runs[rate, search.seed].train_loss) for rate in (best, second)}
+    if search.loss(second) < (1 + CLOSE) * search.loss(best) and sum(steps.values()) <= search.budget:
+        for rate in steps:
+            search.train(rate, steps[rate], second_seed=True)
 
 
 def say(search: Search) -> None:
     """Print the answer, and copy the model to `best/`."""
-    runs, (first, *others) = search.runs, search.ranked()
+    runs, (best, *others) = search.runs, search.ranked()
     print(f"\n{fits_best(runs_of([run.result for run in runs.values()])).sentence}")
-    whole = [rate for rate in others if len(runs[rate, search.seed].train_loss) == search.budget]
-    late = {rate: search.loss(rate, search.budget / 2) - search.loss(rate) for rate in (first, *whole)}
-    if whole and runs[first, search.seed].best_step == search.budget:
-        print(f"At the end the loss falls fastest at {lr_label(RATES[max(late, key=late.get)])}.")
-    chosen = min(
-        (run for (rate, _), run in runs.items() if rate == first),
-        key=lambda run: run.stopped_in_time["held_out_halves"][0],
-    )
-    target = search.folder / BEST_FOLDER
+    whole = [rate for rate in (best, *others) if len(runs[rate, search.seed].train_loss) == search.budget]
+    if len(whole) > 1 and runs[best, search.seed].best_step == search.budget:
+        falls = {search.loss(rate, search.budget / 2) - search.loss(rate): RATES[rate] for rate in whole}
+        print(f"At the end the loss falls fastest at {lr_label(falls[max(falls)])}.")
+    of_best = [run for (rate, _), run in runs.items() if rate == best]
+    chosen = min(of_best, key=lambda run: run.stopped_in_time["held_out_halves"][0])
+    source, target = chosen.folder, search.folder / BEST_FOLDER
     drop_best(target)
-    if chosen.best_step:
-        source = chosen.folder / BEST_FOLDER if chosen.best_step < len(chosen.train_loss) else chosen.folder
+    if chosen.best_step < len(chosen.train_loss):
+        source /= BEST_FOLDER
+    if chosen.best_step and source.is_dir():
         target.mkdir()
         for name in (CARD_FILE, *MODEL_FILES):
             write_whole(target / name, lambda part: shutil.copyfile(source / name, part))
