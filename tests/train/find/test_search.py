@@ -81,7 +81,7 @@ def test_the_search_finds_what_an_exhaustive_grid_finds(curve, budget):
 
 
 def test_rates_that_are_close_get_a_second_seed():
-    near, far = Drawn(clock(5e-3, gain=0.001), 500), Drawn(clock(5e-3, gain=0.1), 500)
+    near, far = Drawn(clock(0.1, 1, gain=-0.0005), 500), Drawn(clock(0.1, 1, gain=-0.02), 500)
     for search in (near, far):
         search_rate(search)
     best, second = near.ranked()[:2]
