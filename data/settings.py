@@ -77,8 +77,8 @@ class Training:
     )
     patience: int | None = setting(
         None,
-        "end when the held-out loss has not fallen for N measurements (default: do all steps); measurements come after "
-        "5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 160 steps, ...",
+        "end when the held-out loss has not fallen for N measurements, which come after 5, 10, ..., 30, 40, 50, 60, "
+        "80, 100, 120 steps, ... (default: do all steps)",
         positive_int,
         metavar="N",
     )
@@ -99,9 +99,7 @@ class Settings:
         "keep the file as served, with Project Gutenberg's frame and CRLF line ends (default: cut the frame, use LF)",
     )
     general_text: str | None = setting(
-        None,
-        "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)",
-        metavar="TEXT",
+        None, "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)", metavar="TEXT"
     )
     training: Training = Training()
     sampling: Sampling = Sampling()

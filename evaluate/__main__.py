@@ -28,10 +28,9 @@ def main() -> None:
     parser = Parser(
         prog="python -m evaluate",
         description="Let models write from random tokens and measure the share of the text's 100 most frequent tokens. "
-        "Then let them read the text and measure how well they predict it: loss, perplexity and bits per byte. A run "
-        "folder, or best/ in it, is measured as the run measured itself, except for the flags that are given; any "
-        "other model is measured by the flags. A run's model reads what the run held out of its text; any other model, "
-        "or any other text, means the whole text. With --holdout every model reads this share, at the text's end.",
+        "Then measure how well they predict the text: loss, perplexity and bits per byte. A run folder, or best/ in "
+        "it, is measured as the run measured itself, except for the flags that are given, and reads what it held out "
+        "of its text. Any other model is measured by the flags and reads the whole text, or --holdout of it.",
     )
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, gpt2 and its sizes, or owner/name"
@@ -75,10 +74,9 @@ def main() -> None:
             seq_len = min(args.seq_len or (run or {}).get("seq_len", Training.seq_len), baseline.config.block_size)
             settings = dataclasses.replace(settings, training=Training(holdout=share or 0.0, seq_len=seq_len))
             part = round(share * total) if share else total
-            if part < (3 if share else 2):  # a held-out text is read in two halves, each predicts a token at least
+            if part < (3 if share else 2):  # each half of a held-out text predicts a token at least
                 raise ValueError(
-                    f"{part} of the {total} tokens of {settings.text} are too few to predict; "
-                    f"use a longer text{' or a larger --holdout' if share else ''}"
+                    f"{part} of the {total} tokens of {settings.text} are too few to predict; use a longer text"
                 )
             opened.append(dataclasses.replace(baseline, settings=settings, held_out=part))
         print("| model | text | written | ratio (95 %) | without top-k at temperature 1 | the book itself |")

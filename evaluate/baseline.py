@@ -21,13 +21,7 @@ from tqdm import tqdm
 from data.book import Book, load_book
 from data.settings import Sampling, Settings
 from evaluate.loss import text_loss
-from evaluate.measures.continuations import (
-    PROMPTS,
-    SHOWN_TEMPERATURE,
-    SHOWN_TOP_K,
-    decode_pieces,
-    pick_prompts,
-)
+from evaluate.measures.continuations import PROMPTS, SHOWN_TEMPERATURE, SHOWN_TOP_K, decode_pieces, pick_prompts
 from evaluate.measures.copying import (
     SourceIndex,
     copied_runs,
@@ -140,11 +134,6 @@ class Baseline:
     def repeated(self) -> float:
         """Share of the held-out tokens in runs of 13 or more that stand in the text that is trained on."""
         return copied_share(self.held_out_tokens[None], self.index).item() if self.held_out else 0.0
-
-    def readings(self, steps: float) -> float:
-        """How often each token of the text that is trained on is read in `steps`, on average."""
-        training = self.settings.training
-        return steps * training.batch_size * training.seq_len / len(self.training_tokens)
 
     @cached_property
     def passages(self) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from data.settings import TRIAL
-from evaluate.chance import error_of_gap, sampling_noise, training_noise
 from evaluate.results import EvalPoint, Interval, Run, lr_label, paired_difference
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
@@ -92,15 +91,6 @@ def too_large_a_step(run: Run) -> Found:
     return ("", rise + (f", back at the first's by step {back}" if back <= len(losses) else ", and never back"))
 
 
-def learns(run: Run) -> Found:
-    (_, first), *_, (last, _) = during_training(run)
-    step, lowest = run.lowest_held_out
-    if lowest >= (1 - LOSS_CHANGE) * first:
-        return None
-    fall = f"held-out loss {first:.3f} before, {lowest:.3f} at step {step}"
-    return ("to the end", f"{fall}, still falling") if step == last else (f"until step {step}", fall)
-
-
 def over_fits(run: Run) -> Found:
     # A spike raises the held-out loss too, and that is no over-fitting: only what follows its recovery counts.
     recovered = (loss_spike(run) or (0, 0))[1]
@@ -159,20 +149,13 @@ def ended_early(run: Run) -> Found:
 ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
 RULES = (
     Rule(  # the only one for a run without a model
-        "diverged",
-        "The training loss was no longer a finite number. Such a run has no model.",
-        diverged,
+        "diverged", "The training loss was no longer a finite number. Such a run has no model.", diverged
     ),
     Rule(
         "takes too large a step",
         f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first "
         "step.",
         too_large_a_step,
-    ),
-    Rule(
-        "learns",
-        f"The lowest held-out loss is more than {ONE_PERCENT} below that of the base model. Its step is named.",
-        learns,
     ),
     Rule(
         "over-fits",
@@ -259,6 +242,11 @@ def within_noise(best: list[float], other: list[float]) -> bool:
     return bool(np.mean(other) - np.mean(best) < noise)
 
 
+def error_of_gap(a: list[float], b: list[float]) -> float:
+    """Standard error of the difference of two means, whose variances may differ (Welch 1947)."""
+    return float((np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5)
+
+
 def place(steps: list[int]) -> str:
     first, last = min(steps), max(steps)
     return f"step {first}" if first == last else f"steps {first} to {last}"
@@ -341,7 +329,6 @@ def conclusion(runs: list[Run]) -> list[str]:
                 f"Ratio at {run.label}: {run.before['ratio']:.3f} before, {run.after['ratio']:.3f} after, a change of "
                 f"{change:+.3f} ({low:+.3f} to {high:+.3f}){noise}."
             )
-    sentences += sampling_noise(runs) + training_noise(runs)
     if runs[0].result["samples"] < TRIAL:
         sentences.append(f"Only a trial, with fewer than {TRIAL} steps: too few for an outcome.")
     return sentences

@@ -36,7 +36,7 @@ MARKERS = ("D", "v", "s", "P", "^", "X", "o")
 SEVERAL = 4  # learning rates; of more, the numbers on the bars are small
 GREY = "#555555"
 UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor": "white", "color": "black"}
-RING = {"linestyle": "", "marker": "o", "markersize": 13, "markerfacecolor": "none", "color": "black", "zorder": 4}
+RING = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none", "color": "black", "zorder": 4}
 BASE, BOOK = "#777777", "black"
 SCALE = 2.0  # times the base model's loss: what is above is off the scale
 CLOCK_SCALE = 4.0  # so many times as far as the best goes below the base model's loss, the clock shows above it
@@ -222,7 +222,7 @@ def plot_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
         label = label_once(ax, curve_label(run))
         ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6, label=label)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
-    ticks_on(ax, held_out_steps(runs))
+    ticks_on(ax, (step for run in runs for step, _ in run.held_out))
     limit_losses(ax, runs)
     thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", color=GREY)
     mean = f", mean of {width}" if width > 1 else ""
@@ -230,49 +230,32 @@ def plot_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     legend_above(ax, "Loss on held-out text and in training", [thick, thin])
 
 
-def held_out_steps(runs: list[Run]) -> list[int]:
-    return [step for run in runs for step, _ in run.held_out]
-
-
-def near_base(ax: Axes, runs: list[Run], above: float) -> None:
+def near_base(ax: Axes, runs: list[Run]) -> None:
     """The base model's held-out loss, dotted, and the axis near it.
 
-    The panel reaches `above` times as far above this loss as the best goes below it. A run that spoils the model leaves
-    it, and the turn of another can be seen beside it.
+    The panel reaches CLOCK_SCALE times as far above this loss as the best goes below it. A run that spoils the model
+    leaves it, and the turn of another can be seen beside it.
     """
     base = runs[0].held_out[0][1]
     depth = max(base - min(run.lowest_held_out[1] for run in runs), 0.02 * base)
     ax.axhline(base, color=BASE, linewidth=1.6, linestyle=":", zorder=1, label="base model")
-    room = 0.075 * (1 + above)  # for the marks at the lowest
-    ax.set(ylim=(base - (1 + room) * depth, base + above * depth), ylabel="nats per token")
-
-
-def plot_turn(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
-    """The held-out losses alone, near the base model's: where does each turn?"""
-    near_base(ax, runs, above=1)
-    for run in runs:
-        style, lowest = styles[run.lr], run.lowest_held_out
-        ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6)
-        if lowest[0] > 0:
-            ax.plot(*lowest, **RING, label=label_once(ax, "its lowest loss"))
-    ax.set(xlabel="training step (sample)")
-    ticks_on(ax, held_out_steps(runs))
-    legend_above(ax, "Closer: held-out text alone")
+    room = 0.075 * (1 + CLOCK_SCALE)  # for the marks at the lowest
+    ax.set(ylim=(base - (1 + room) * depth, base + CLOCK_SCALE * depth), ylabel="nats per token")
 
 
 def plot_clock(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     """Held-out loss against the sum of the rates so far: until a step is too large, all rates draw one curve."""
-    near_base(ax, runs, CLOCK_SCALE)
-    ring, seen = RING | {"markersize": 10}, []
+    near_base(ax, runs)
+    seen = []
     for run in runs:
         (steps, losses), (step, lowest) = np.array(run.held_out).T[:, 1:], run.lowest_held_out
         inside = run.lr * steps[losses < ax.get_ylim()[1]]
         label = label_once(ax, lr_label(run.lr) + ("" if len(inside) else " (above)"))
         ax.plot(run.lr * steps, losses, **styles[run.lr], linewidth=1.2, markersize=5, label=label)
         if step > 0:
-            ax.plot(run.lr * step, lowest, **ring)
+            ax.plot(run.lr * step, lowest, **RING)
         seen += [*inside]
-    ax.plot([], [], **ring, label="its lowest loss")
+    ax.plot([], [], **RING, label="its lowest loss")
     ax.set(xscale="log", xlabel="sum of the learning rates so far (rate x step)")
     if seen:
         ax.set_xlim(min(seen) / 1.3, max(seen) * 1.3)
@@ -285,7 +268,7 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     Every run is a point in both, the mean over the seeds a line. A run that diverged has no loss at the end, and one
     that ended above the panel none that fits: they are crosses at the top.
     """
-    near_base(ax, runs, CLOCK_SCALE)
+    near_base(ax, runs)
     gone = {run.lr: "diverged" for run in runs if not run.after}
     turns = [(run.lr, run.lowest_held_out[1]) for run in runs]
     ends = [(run.lr, run.held_out[-1][1]) for run in runs if run.after]
@@ -372,7 +355,7 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     files = []
     for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), runs, True),
-        (HELD_OUT_FILE, (plot_held_out, plot_turn), held_out, len(moved) > 0),
+        (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0),
         (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1),
         (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(run.path("kl")) > 1 for run in forgetting)),
         (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),

@@ -22,7 +22,7 @@ def report(results: dict) -> str:
     low = f"{peak['bfloat16'] / 1e9:.0f} in bfloat16" if peak["bfloat16"] else "bfloat16 is only imitated: left out"
     lines = [
         f"{machine['cores']} cores of {machine['cpu']} ({machine['instructions']}), device {machine['device']}, "
-        f"torch {machine['torch']}; matrix products reach {peak['float32'] / 1e9:.0f} GFLOP/s in float32, {low}.",
+        f"torch {machine['torch']}; matrix products reach {peak['float32'] / 1e9:.0f} GFLOP/s in float32, {low}."
     ]
     lines += table(
         ["work", "times faster", "aimed at", "ours", "theirs", "memory, ours / theirs (GB)", "of the peak"],

@@ -138,7 +138,7 @@ def test_over_the_seeds_the_verdicts_are_counted():
     assert cells["sd of the ratio's writing"] == "0.010" and cells["copied (%)"] == "0.2 sd 0.1 (0.1 to 0.3)"
     assert cells["lowest held-out loss (step)"] == "4.350 sd 0.212 (4.200 to 4.500)"
     assert cells["held-out loss"] == "4.600 sd 0.000 (4.600 to 4.600)" and "minutes" not in cells
-    assert cells["verdicts (seeds)"] == "learns 2/2; over-fits 2/2; copies 1/2"
+    assert cells["verdicts (seeds)"] == "over-fits 2/2; copies 1/2"
     other = result_of(1e-4)
     assert "fits best" not in "".join(over_seeds(runs_of([first, second, other, other | {"seed": 1}])))
     assert over_seeds(runs_of([first])) == []

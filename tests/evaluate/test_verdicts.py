@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from evaluate.chance import sampling_noise, training_noise
 from evaluate.results import paired_difference, runs_of
 from evaluate.verdicts import RULES, conclusion, judge, perplexity
 from tests.evaluate.handmade import STEPS, diverged, evaluation, held_out_at, nothing_held_out, result_of, with_losses
@@ -89,17 +88,6 @@ def test_over_fitting_by_its_rule(training, losses, since):
     if since is not None:
         assert verdicts["over-fits"].when == f"from step {since} on"
         assert f"{min(losses):.3f} there, {losses[-1]:.3f} at the end" in verdicts["over-fits"].sentence
-
-
-def test_learning_is_a_verdict_too():
-    result = run()
-    result |= held_out_at([[0, 4.0], [50, 3.98], [100, 3.959]])
-    assert names(result) == names(result | held_out_at([[0, 4.0], [100, 3.9]])) == ["learns to the end"]
-    assert "4.000 before, 3.959 at step 100, still falling" in sentences(result)[0]
-    result |= held_out_at([[0, 4.0], [50, 3.95], [100, 3.959]])
-    assert names(result) == ["learns until step 50"] and "3.950 at step 50." in sentences(result)[0]
-    result |= held_out_at([[0, 4.0], [50, 3.961], [100, 3.98]])  # less than 1 % down
-    assert names(result) == []
 
 
 def test_a_step_too_large_is_no_over_fitting():
@@ -234,7 +222,6 @@ def test_the_answer_for_one_rate_and_for_diverged_ones():
 def test_without_its_numbers_a_verdict_is_not_made():
     verdicts, not_made = judge(runs_of([nothing_held_out(run())]))
     assert verdicts == [] and {name: reason for (name, reason), labels in not_made.items() if labels} == {
-        "learns": "no held-out loss during training",
         "over-fits": "no held-out loss during training",
         "ends worse than it began": "nothing was held out",
         "has memorised passages": "too little text for extraction was trained on or held out",
@@ -293,30 +280,6 @@ def test_a_change_of_the_ratio_within_the_noise_is_called_noise():
     lost = conclusion(runs_of([run(1e-3, ratio=0.4)]))
     assert "Ratio at 1e-3: 0.500 before, 0.400 after, a change of -0.100 (-0.100 to -0.100)." in lost
     assert any(s.startswith("Ratio at 1e-5: 0.500 b") and s.endswith("within the noise of the writing.") for s in found)
-    assert any(s.startswith("Ratio at 1e-3 against 1e-5: +0.") and "more than the noise" in s for s in found)
-    found = conclusion(runs_of([noisy, noisy | {"lr": 1e-6}]))
-    assert "Ratio at 1e-5 against 1e-6: +0.000 (+0.000 to +0.000), within the noise of the writing." in found
-
-
-def test_noise_of_the_writing_is_told_from_noise_of_the_training():
-    """Two seeds a rate: ratios 0.50 and 0.52 against 0.40 and 0.48: gap 0.07, standard error sqrt(1e-4 + 1.6e-3)."""
-    ratios = {1e-3: (0.50, 0.52), 1e-4: (0.40, 0.48)}
-    results = [nothing_held_out(run(lr, seed, ratio=r)) for lr, both in ratios.items() for seed, r in enumerate(both)]
-    runs = runs_of(results)
-    assert sampling_noise(runs) == [
-        "Ratio at 1e-3, seed 0 against 1e-4, seed 0: +0.100 (+0.100 to +0.100), more than the noise of the writing.",
-        "Ratio at 1e-3, seed 1 against 1e-4, seed 1: +0.040 (+0.040 to +0.040), more than the noise of the writing.",
-    ]
-    assert training_noise(runs) == [
-        "Ratio at 1e-3 against 1e-4, over the seeds: +0.070 (+- 0.082), within the noise of the batches' order."
-    ]
-    assert training_noise(runs[::2]) == []  # one seed says nothing
-    results[1]["after"] = None
-    assert len(sampling_noise(runs_of(results))) == 1 and training_noise(runs_of(results)) == []
-    held_out = [run(lr, seed, **loss(3 + 1e3 * lr + 0.1 * seed)) for lr in (1e-3, 1e-4) for seed in (0, 1)]
-    # Standard error of the gap of 0.9: sqrt(0.005 / 2 + 0.005 / 2).
-    sentence = "Held-out loss at 1e-3 against 1e-4, over the seeds: +0.900 (+- 0.141), more than the noise"
-    assert training_noise(runs_of(held_out))[1].startswith(sentence)
 
 
 def test_perplexity_of_any_loss():

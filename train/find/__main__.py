@@ -8,7 +8,7 @@ from pathlib import Path
 from data.flags import Parser, add_flags, filled, positive_float
 from data.settings import TRIAL_TEXTS, Settings, Training
 
-FLAGS = ("samples", "batch_size", "seq_len", "weight_decay", "holdout", "seed", "micro_batch", "patience")
+FLAGS = ("samples", "batch_size", "seq_len", "holdout", "seed", "micro_batch", "patience")
 
 
 def main() -> None:

@@ -76,11 +76,12 @@ def look(baseline: Baseline, minutes: float | None) -> int:
     seconds, budget = (time.monotonic() - began) / 2, baseline.settings.training.samples
     if minutes is not None:
         budget = max(3 * SHORT, min(budget, round(60 * minutes / (2.5 * seconds))))
+    read = 100 * training.batch_size * training.seq_len / len(baseline.training_tokens)
     print(
         f"{baseline.book.name}: {len(baseline.tokens):,} tokens, {baseline.tokens_per_word:.1f} a word; the last "
         f"{baseline.held_out:,} are held out, {100 * baseline.repeated:.1f} % of them stand in the rest in runs of 13 "
         f"or more\n100 steps of {training.batch_size} x {training.seq_len} tokens read the rest "
-        f"{baseline.readings(100):.1f} times\na step takes {seconds:.2g} s: {duration(budget * seconds)} for a run of "
+        f"{read:.1f} times\na step takes {seconds:.2g} s: {duration(budget * seconds)} for a run of "
         f"--samples {budget}, two or three times that for the search, measuring not counted"
     )
     for note in notes_on(baseline):
@@ -183,7 +184,7 @@ def say(search: Search) -> None:
     if chosen.best_step < len(chosen.train_loss):
         source /= BEST_FOLDER
     if chosen.best_step and source.is_dir():
-        target.mkdir()
+        target.mkdir(exist_ok=True)
         for name in (CARD_FILE, *MODEL_FILES):
             write_whole(target / name, lambda part: shutil.copyfile(source / name, part))
         print(f'The model: {target}; python -m model {target} "It was" continues a prompt.')

@@ -68,13 +68,7 @@ def check_corpus(corpus: dict, recipe: Recipe) -> None:
 
 
 def make_model(
-    out: Path,
-    work: Path,
-    corpus: dict,
-    recipe: Recipe,
-    device: torch.device,
-    evaluate_every: int,
-    evaluate_tokens: int,
+    out: Path, work: Path, corpus: dict, recipe: Recipe, device: torch.device, evaluate_every: int, evaluate_tokens: int
 ) -> None:
     """Train a new model on the tokens in `work`, or continue from the state there; write model and history to `out`.
 

@@ -11,10 +11,9 @@ from train.run.card import CARD_FILE
 
 
 def keep_best(folder: Path, model: GPT2, baseline: Baseline) -> str | None:
-    """Write `model` to `folder`; returns the sha256 of its weights. On a full disk what was there stays: None.
+    """Write `model` to `folder`; returns the sha256 of its weights, or None on a full disk.
 
-    The tokenizer and the sizes are always the same, and the weights replace the older ones as a whole: a process that
-    is killed at any moment leaves one whole model, or none.
+    Only the weights ever change, and they are replaced as a whole: a process that is killed leaves a whole model.
     """
     try:
         copy_tokenizer(baseline.folder, folder)

@@ -18,8 +18,8 @@ from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from train.run.lock import LOCK_FILE, holder, locked
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
-OLD_STATE_FILE = "state.safetensors"  # an unfinished run of an earlier version
-RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, CHECKPOINT_FILE, OLD_STATE_FILE, LOCK_FILE)
+ANEW = "name another --out, or start anew with --overwrite"
+RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, CHECKPOINT_FILE, LOCK_FILE)
 SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *TITLES)
 
 
@@ -34,10 +34,6 @@ class Job:
     several_seeds: bool = False  # its learning rate is run with others too
 
     @property
-    def samples(self) -> int:
-        return self.identity["samples"]
-
-    @property
     def label(self) -> str:
         return run_label(self.lr, self.seed, self.several_seeds)
 
@@ -45,7 +41,7 @@ class Job:
     def finished(self) -> bool:
         """Whether its result is there; that of a run of fewer steps does not count, since it can go on."""
         done = identity_in(self.folder) if (self.folder / RESULT_FILE).is_file() else None
-        return done is not None and done["samples"] >= self.samples
+        return done is not None and done["samples"] >= self.identity["samples"]
 
 
 def named_settings(settings: Settings) -> dict:
@@ -106,13 +102,7 @@ def identity_in(folder: Path) -> dict | None:
         raise ValueError(f"{file} is damaged ({error}); start anew with --overwrite") from None
 
 
-def refuse_changes(
-    place: Path,
-    wanted: dict,
-    found: dict,
-    advice: str = "name another --out, or start anew with --overwrite",
-    goes_on: bool = False,
-) -> None:
+def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, goes_on: bool = False) -> None:
     """Refuse the settings `wanted` if those `found` in `place` differ, and name the differences.
 
     Args:
@@ -205,10 +195,6 @@ def check_job(job: Job) -> None:
     if not job.folder.is_dir():
         return
     new_folder(job.folder)
-    if (job.folder / OLD_STATE_FILE).is_file():
-        raise ValueError(
-            f"{job.folder / OLD_STATE_FILE} is an unfinished run of an earlier version; start anew with --overwrite"
-        )
     found = identity_in(job.folder)
     if found is not None:
         refuse_changes(job.folder, job.identity, found, goes_on=True)

@@ -10,7 +10,7 @@ import torch
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
-from evaluate.results import BEST_FOLDER, RESULT_FILE, Evaluation, Result, best_point, write_result
+from evaluate.results import BEST_FOLDER, RESULT_FILE, Result, best_point, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
@@ -20,14 +20,7 @@ from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
 
 
-def result_of(
-    baseline: Baseline,
-    job: Job,
-    history: dict,
-    after: Evaluation | None,
-    best: Evaluation | None,
-    diverged: str | None,
-) -> Result:
+def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diverged: str | None) -> Result:
     """Everything that is known of a finished run.
 
     Args:
@@ -41,7 +34,7 @@ def result_of(
     seconds["checkpoints"] = history["measuring"]
     found = {
         "lr": job.lr,
-        "samples": job.samples,
+        "samples": job.identity["samples"],
         "device": str(machine.device),
         "dtype": machine.dtype_name,
         "model_name": baseline.name,
@@ -53,16 +46,15 @@ def result_of(
     end = {name: found[name] for name in ("lr", "device", "dtype")} | {"sample": len(losses), "what": diverged}
     return {
         "lr": job.lr,
-        "samples": job.samples,
+        "samples": job.identity["samples"],
         "seed": job.seed,
         "train_loss": losses,
         "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],
         "checkpoints": points,
         "diverged": end if diverged else None,
         "before": baseline.before,
-        "after": after,
+        **measured,
         "best_step": lowest and lowest["sample"],
-        "best": best,
         "book": baseline.book_evaluation,
         "prompts": [baseline.tokenizer.decode(row) for row in baseline.passages[0].tolist()],
         "shown": {"temperature": SHOWN_TEMPERATURE, "top_k": SHOWN_TOP_K},
@@ -73,7 +65,8 @@ def result_of(
         "held_out_on_the_way": min(baseline.held_out, POINT_HELD_OUT),
         "settings": named_settings(baseline.settings) | found,
         "identity": job.identity,
-        "environment": environment(machine) | {"seconds": seconds | ({"after": after["seconds"]} if after else {})},
+        "environment": environment(machine)
+        | {"seconds": seconds | {when: of["seconds"] for when, of in measured.items() if of}},
     }
 
 

@@ -134,7 +134,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     It continues from the checkpoint in that folder if there is one. A signal ends it with `Interrupted`.
     """
     # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
-    training = dataclasses.replace(baseline.settings.training, seed=job.seed, samples=job.samples)
+    training = dataclasses.replace(baseline.settings.training, seed=job.seed, samples=job.identity["samples"])
     model = baseline.fresh_model()
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
     optimizer = open_optimizer(model, training, job.lr)
@@ -168,7 +168,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
             flush=True,
         )
     best = recorder.measure_best(after)
-    result = result_of(baseline, job, recorder.history, after, best, diverged)
+    result = result_of(baseline, job, recorder.history, {"after": after, "best": best}, diverged)
     keep_outcome(job.folder, result, model if after and baseline.settings.save_model else None, baseline)
     if after:
         print(summed_up(Run(result, job.label)), flush=True)
@@ -182,7 +182,7 @@ class Recorder:
         tidy(job.folder)
         write_json(job.folder / IDENTITY_FILE, job.identity)
         self.baseline, self.model, self.optimizer, self.signals = baseline, model, optimizer, signals
-        self.steps, self.patience = job.samples, baseline.settings.training.patience
+        self.steps, self.patience = job.identity["samples"], baseline.settings.training.patience
         self.best = job.folder / BEST_FOLDER
         self.keeps_best = baseline.settings.save_model and baseline.settings.keep_best
         self.checkpointer = Checkpointer(job.folder / CHECKPOINT_FILE, model, optimizer, job.identity)
@@ -243,12 +243,8 @@ class Recorder:
             self.history["points"] = [*others, point]
 
     def measure_best(self, after: Evaluation | None) -> Evaluation | None:
-        """The evaluation of the weights in `best/`; deletes them, and returns None, if they are not to be kept,
-        such as when the last ones are the best.
-
-        Args:
-            after: the evaluation of the last weights; None if they are not finite.
-        """
+        """The evaluation of the weights in `best/`; deletes them, and returns None, if they are not to be kept, such as
+        when the last ones are the best, unless there is no evaluation of these: `after` is None."""
         best = best_point(self.history["points"])
         kept = self.keeps_best and best is not None and best["sample"] >= KEPT_FROM * self.steps  # 0: the base model's
         if kept and not (after and best["sample"] == self.optimizer.steps):
@@ -262,9 +258,8 @@ class Recorder:
 def texts_due(step: int) -> int | None:
     """The texts by which a run is measured after `step`; 0: only the held-out loss is; None: nothing is.
 
-    Measurements come after 5, 10, ..., 30 steps, then three for each doubling: 40, 50, 60, 80, 100, 120, 160 and so on.
-    That is when the held-out loss turns, at a large rate or a small one. They do not depend on the length of the run,
-    so that a run that goes on later has the same ones as a run that was that long from the beginning.
+    Measurements come after 5, 10, ..., 30 steps, then three for each doubling, as large rates turn early and small ones
+    late. They do not depend on the length of the run: one that goes on later has those of a run that was long at once.
     """
     distance = MIN_STEPS
     while step > DENSE * distance:

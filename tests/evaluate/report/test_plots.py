@@ -128,19 +128,6 @@ def test_held_out_losses():
     assert training.get_color() == measured.get_color()
 
 
-def test_the_turn_of_one_is_seen_beside_another_that_is_spoilt():
-    """From 5.0 the best falls by 0.8: the closer panel ends 0.8 above, and its ring is at the lowest."""
-    ax = drawn(plots.plot_turn, run(1e-2, [5.0, 6.0, 7.0, 7.5, 8.0]), run(1e-4))
-    low, high = ax.get_ylim()
-    assert high == pytest.approx(5.8) and 4.0 < low < 4.2
-    assert legend(ax) == ["base model", "its lowest loss"]
-    rings = [line.get_xydata().tolist() for line in ax.get_lines() if line.get_markersize() == 13]
-    assert rings == [[[20, 4.2]]]  # the other is lowest before it begins
-    assert [5.0, 5.0] in [[*line.get_ydata()] for line in ax.get_lines() if line.get_linestyle() == ":"]  # base model
-    flat = drawn(plots.plot_turn, run(losses=[5.0, 5.0, 5.01, 5.02, 5.02]))
-    assert flat.get_ylim()[1] == pytest.approx(5.1)  # where nothing falls it does not magnify the noise
-
-
 def test_by_the_clock_every_rate_draws_one_curve():
     """The loss of 1e-4 is that of 1e-3 ten times later; 1e-2 is above the panel from its first step on."""
     seeds = [run(1e-4, [5.0, 4.9, 4.8, 4.7, 4.6], seed=seed) for seed in (0, 1)]
@@ -189,7 +176,7 @@ def test_the_share_of_copies_begins_at_zero_and_its_length_is_that_of_the_runs()
 
 def test_ticks_stand_where_something_was_measured():
     result, ticks = run(losses=[5.0, 4.5, 4.2, 4.3, 4.6, 4.5, 4.4], training=[5.0] * 66), {}
-    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_turn, plots.plot_copying):
+    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_copying):
         ticks[panel] = drawn(panel, result).get_xticks().tolist()
     assert ticks.pop(plots.plot_loss) == [1, 20, 40, 60]
     assert all(found == [0, 10, 20, 30, 40, 50, 60] for found in ticks.values())

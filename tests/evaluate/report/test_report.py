@@ -179,7 +179,7 @@ def test_without_a_held_out_part_the_book_still_speaks(tmp_path):
     titles, *_, book = rows(html)
     assert html.count("<h4>the book</h4>") == 2 and "held-out loss" not in titles
     assert book[0] == "the book" and book[titles.index("ratio")] == "0.558" and book[titles.index("copied (%)")] == "–"
-    assert "learns (1e-3): no held-out loss during training" in "".join(page.text)
+    assert "over-fits (1e-3): no held-out loss during training" in "".join(page.text)
 
 
 def test_the_best_learning_rate_is_named_where_it_has_a_model(tmp_path):
