@@ -1,12 +1,12 @@
-"""What the repository keeps of the demo, and the README quotes: table, figures, texts, and how far seeds scatter.
+"""What the repository keeps of the demo, and the README quotes: table, figures, and how far seeds scatter.
 
 make demo
 python -m train.sweep DEMO_FLAGS --no-save-model --seeds 5 --dtype bfloat16 --out runs/bfloat16   # and float32
 python -m tests.demo runs/demo runs/bfloat16 runs/float32
 python -m evaluate runs/demo/lr-3e-4 --top-k 50 > model/lilliput/demo/top_k.md
+make mine TEXT=voyage MODEL=lilliput | tail -2 > model/lilliput/demo/mine.txt
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,17 +14,6 @@ from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, TABLE_FILE, Run, descri
 from evaluate.table import over_seeds
 
 DEMO = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "demo"
-
-
-def continuations(runs: list[Run]) -> list[dict]:
-    """To each prompt what the base model, each rate and the book write."""
-    first = runs[0]
-    columns = {"base": first.before, **{lr_label(run.lr): run.after for run in runs}, "book": first.result["book"]}
-    return [
-        {"number": i, "prompt": prompt}
-        | {name: "".join(written["continuations"][i]["pieces"]) for name, written in columns.items()}
-        for i, prompt in enumerate(first.result["prompts"])
-    ]
 
 
 def nearer(runs: list[Run]) -> str:
@@ -51,8 +40,6 @@ def main() -> None:
     demo, *seeds = map(Path, sys.argv[1:])
     for name in (TABLE_FILE, FIGURE_FILE, HELD_OUT_FILE):
         (DEMO / name).write_bytes((demo / name).read_bytes())
-    shown = json.dumps(continuations(find_runs([demo])), indent=1, ensure_ascii=False)
-    (DEMO / "continuations.json").write_text(shown + "\n", encoding="utf-8")
     if seeds:
         (DEMO / "seeds.md").write_text(seeds_page(seeds), encoding="utf-8")
 

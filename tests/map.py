@@ -4,7 +4,8 @@ For each TEXT, H in: voyage, 0.5; a book of 48,791 tokens, 0.168; gulliver, 0.05
 python -m train.sweep --model lilliput --text TEXT --batch-size 4 --seq-len 128 --holdout H --top-k 0 \\
     --eval-sequences 2 --eval-tokens 8 --no-save-model --seeds 5 --dtype D \\
     --lrs 3e-3 1e-3 3e-4 1e-4 --samples 100 --out runs/NAME-D-100   # and --lrs 3e-5 --samples 240 --out runs/NAME-D-240
-python -m tests.map runs/*-100 runs/*-240
+make map
+python -m tests.map runs/map runs/*-100 runs/*-240   # also keeps the figure of the first
 """
 
 import sys
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate.results import Run, lr_label, read_result, run_folders, runs_of
+from evaluate.results import CLOCK_FILE, Run, find_runs, lr_label, read_result, run_folders, runs_of
 from evaluate.table import markdown
 
 MAP = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "map"
 DECADE = (3e-5, 1e-4, 3e-4)  # learning rates
 STEP, CLOCK = 100, 0.006  # where the rates are compared: after so many steps, and at this sum of the rates so far
+FAR_ON = 0.024
 
 
 def between(values: Iterable[float], form: str) -> str:
@@ -33,9 +35,9 @@ def spread(values: Iterable[float]) -> str:
     return f"{np.mean(values):.3f} ({between(values, '.3f')})" if values else ""
 
 
-def at_clock(run: Run) -> list[float]:
-    """The held-out loss where rate x step is nearest to CLOCK; nothing if that lies outside the measured steps."""
-    step, losses = CLOCK / run.lr, dict(run.held_out[1:])
+def at_clock(run: Run, clock: float = CLOCK) -> list[float]:
+    """The held-out loss where rate x step is nearest to `clock`; nothing if that lies outside the measured steps."""
+    step, losses = clock / run.lr, dict(run.held_out[1:])
     inside = losses and min(losses) <= step <= max(losses)
     return [losses[min(losses, key=lambda measured: abs(measured - step))]] if inside else []
 
@@ -103,6 +105,13 @@ def page(folders: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def far_on(runs: list[Run]) -> str:
+    losses = [f"{loss:.3f} at {lr_label(run.lr)}" for run in runs for loss in at_clock(run, FAR_ON)]
+    return f"\nOne run of `make map`, held-out loss at rate x step {FAR_ON}: {', '.join(losses)}.\n"
+
+
 if __name__ == "__main__":
+    whole, *study = sys.argv[1:]
     MAP.mkdir(exist_ok=True)
-    (MAP / "map.md").write_text(page(sys.argv[1:]), encoding="utf-8")
+    (MAP / "map.md").write_text(page(study) + far_on(find_runs([whole])), encoding="utf-8")
+    (MAP / CLOCK_FILE).write_bytes((Path(whole) / CLOCK_FILE).read_bytes())
