@@ -48,6 +48,11 @@ def clock(turn: float, too_large: float = 1e-3, gain: float = 0.01):
     return curve
 
 
+def late(lr: float, step: int) -> float:
+    """As `clock`, but a smaller rate turns at a larger rate x step than its neighbour lets expect."""
+    return clock(5e-3 * (1e-4 / lr) ** 0.5)(lr, step)
+
+
 def new_text(best: float, drift: float = 0.4):
     """Losses that never turn: after 100 steps the rate `best` is lowest, and the more steps, the smaller it is."""
 
@@ -62,6 +67,7 @@ def new_text(best: float, drift: float = 0.4):
 @pytest.mark.parametrize(
     "curve",
     [
+        late,
         *map(clock, (5e-4, 5e-3, 4e-2)),
         clock(5e-3, too_large=3e-5),
         clock(2e-2, 1, -0.01),
@@ -76,6 +82,8 @@ def test_the_search_finds_what_an_exhaustive_grid_finds(curve, budget):
     for rate in range(len(RATES)):
         grid.train(rate, budget)
     (found, *_), (best, *_) = search.ranked(), grid.ranked()
+    run = search.runs[found, 0]
+    assert run.best_step < len(run.train_loss) or len(run.train_loss) == budget  # it is not left while it falls
     assert abs(found - best) <= 1 and search.loss(found) < 1.01 * grid.loss(best)
     assert sum(search.trained.values()) <= 7 * budget / 2
 
