@@ -151,7 +151,7 @@ def search_rate(search: Search) -> None:
 
 def by_the_clock(search: Search, best: int) -> None:
     """RATES[best] has turned at some product of rate and step. Train its neighbours to that product and half of it
-    more, go on from the best until both of its neighbours are worse, and compare two that are close with more seeds."""
+    more, go on from the best until both of its neighbours are worse, and compare two that are close with a second seed."""
     product = RATES[best] * max(search.runs[best, search.seed].best_step, 5)  # 5: the first step that is measured
     reached = {best}
     while new := {best - 1, best + 1} - reached:
@@ -163,10 +163,12 @@ def by_the_clock(search: Search, best: int) -> None:
         best, second = search.ranked()[:2]
         while (run := search.runs[best, search.seed]).best_step == len(run.train_loss) < search.budget:
             search.train(best, BEYOND * run.best_step)  # it was still falling
-    steps = {rate: len(search.runs[rate, search.seed].train_loss) for rate in (best, second)}
-    if search.loss(second) < (1 + CLOSE) * search.loss(best) and sum(steps.values()) <= search.budget:
-        for rate in steps:
-            search.train(rate, steps[rate], second_seed=True)
+        steps = {rate: len(search.runs[rate, search.seed].train_loss) for rate in (best, second)}
+        close = search.loss(second) < (1 + CLOSE) * search.loss(best) and sum(steps.values()) <= search.budget
+        if close and {best - 1, best + 1} <= reached:
+            for rate in steps:
+                search.train(rate, steps[rate], second_seed=True)
+            best = search.ranked()[0]
 
 
 def say(search: Search) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 import train.find.__main__ as find_command
 from evaluate.results import Run, read_result
+from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained
 from tests.evaluate.handmade import held_out_at, result_of
 from train.find import search as searching
-from train.find.search import RATES, Search, search_rate
+from train.find.search import RATES, Search, say, search_rate
 from train.run.run import texts_due
 
 
@@ -95,6 +96,24 @@ def test_rates_that_are_close_get_a_second_seed():
     best, second = near.ranked()[:2]
     assert {rate for rate, seed in near.runs if seed} == {best, second} and not any(seed for _, seed in far.runs)
     assert near.loss(best) == pytest.approx(near.runs[best, 0].stopped_in_time["held_out_loss"] + 5e-5)
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_the_model_is_that_of_the_better_seed_where_it_was_best(turns, tmp_path, capsys):
+    search = Drawn(clock(5e-3), 800)
+    search.folder = tmp_path
+    for seed, loss in enumerate((3.6, 3.5)):
+        points = held_out_at([[0, 4.0], [50, loss], [100, 3.7 if turns else loss - 0.1]])
+        run = Run(result_of(1e-4, seed, **points), f"seed {seed}", tmp_path / f"{seed}")
+        for folder, name in ((run.folder, f"last of {seed}"), (run.folder / "best", f"best of {seed}")):
+            folder.mkdir()
+            for file in (*MODEL_FILES, "README.md"):
+                (folder / file).write_text(name)
+        search.runs[RATES.index(1e-4), seed] = run
+    say(search)
+    assert {file.read_text() for file in (tmp_path / "best").iterdir()} == {f"{'best' if turns else 'last'} of 1"}
+    assert ("3.550" if turns else "3.450") in capsys.readouterr().out  # the mean of both
+    assert (tmp_path / "0" / "best").exists() == turns  # the last weights are the best
 
 
 @pytest.fixture
