@@ -78,7 +78,7 @@ class Training:
     patience: int | None = setting(
         None,
         "end when the held-out loss has not fallen for N measurements, which come after 5, 10, ..., 30, 40, 50, 60, "
-        "80, 100, 120 steps, ... (default: do all steps)",
+        "80, 100, 120 steps, ...; without it a run does all steps",
         positive_int,
         metavar="N",
     )
@@ -117,7 +117,7 @@ class Settings:
     save_model: bool = setting(True, "keep only result.json of each run, not the model (default: keep both)")
     keep_best: bool = setting(
         True,
-        "do not keep the weights of the lowest held-out loss (default: keep them in best/, if they are not the last)",
+        "do not keep the weights of the lowest held-out loss in best/ (default: do, if they are not the last)",
         flag="--no-best",
     )
     keep_state: bool = setting(

@@ -54,9 +54,7 @@ class EvalPoint(TypedDict):
 
     sample: int  # training steps so far
     held_out_loss: NotRequired[float]  # nats per token
-    held_out_halves: NotRequired[
-        tuple[float, float]
-    ]  # the same of its two halves; the first chooses, the second reports
+    held_out_halves: NotRequired[tuple[float, float]]  # of its two halves: the first chooses, the second reports
     kl: NotRequired[float]  # from the base model on its own texts, nats per token
     copied: NotRequired[float]  # share
     continuations: NotRequired[list[dict]]  # of the first prompts
@@ -188,9 +186,8 @@ def last_tenth(losses: list[float]) -> float:
 
 
 def best_point(points: list[EvalPoint]) -> EvalPoint | None:
-    """The point with the lowest loss on the first half of the held-out text, the first of several; None if there is
-    none. What chooses must not report: the lowest of twenty numbers is too low by its own noise. The loss of this point
-    on the second half had no part in the choice."""
+    """The point with the lowest loss on the first half of the held-out text, or None. What chooses must not report: the
+    lowest of twenty numbers is too low by its own noise. The second half had no part in the choice."""
     return min((p for p in points if "held_out_halves" in p), key=lambda p: p["held_out_halves"][0], default=None)
 
 

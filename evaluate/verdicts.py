@@ -208,9 +208,9 @@ def fits_best(runs: list[Run]) -> Verdict:
     rate, several, trained = lr_label(best), len(points) > 1, [len(run.train_loss) for run in runs if run.lr == best]
     seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
     sentences = [
-        f"Stopped in time, {rate} {'fits best: it ' * several}reaches a held-out loss of {loss:.3f} (perplexity "
+        f"Stopped in time, {rate} {'fits best: it ' * several}reaches a loss of {loss:.3f} (perplexity "
         f"{perplexity(loss)}{seeds}) at {place(steps[best])} ({runs[0].readings(np.mean(steps[best])):.1f} readings of "
-        f"the training text), {'' if loss < base else 'not '}down from {base:.3f}.",
+        f"the training text), {'down from' if loss < base else 'the base model has'} {base:.3f}.",
         f"The first half of the held-out text chose the {'rate and the ' * several}step, the second half reports.",
     ]
     as_good = []

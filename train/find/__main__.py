@@ -6,9 +6,9 @@ python -m train.find --text my.txt
 from pathlib import Path
 
 from data.flags import Parser, add_flags, filled, positive_float
-from data.settings import TRIAL_TEXTS, Settings, Training
+from data.settings import TRIAL_TEXTS, Sampling, Settings, Training
 
-FLAGS = ("samples", "batch_size", "seq_len", "holdout", "seed", "micro_batch", "patience")
+FLAGS = ("samples", "batch_size", "seq_len", "holdout", "micro_batch", "patience")
 
 
 def main() -> None:
@@ -25,8 +25,16 @@ def main() -> None:
         "--minutes", type=positive_float, metavar="M", help="about how long it may take (default: as --samples says)"
     )
     add_flags(parser, Settings, "model, text and machine", ("model", "text", "raw_text", "device", "dtype"))
-    add_flags(parser, Training, "training; --samples is the most steps of one run", FLAGS, batch_size=4, patience=3)
-    parser.set_defaults(holdout=None)
+    add_flags(
+        parser,
+        Training,
+        "training; --samples is the most steps of one run",
+        FLAGS,
+        batch_size=4,
+        patience=3,
+        holdout=None,
+    )
+    add_flags(parser, Sampling, "random numbers", ("seed",))
     args = parser.parse_args()
     with parser.errors_in_one_line():
         from train.find.search import find  # only now, see data/flags.py

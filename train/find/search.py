@@ -1,10 +1,7 @@
-"""Look at the text, search by the clock, say what was found.
+"""Look at the text, search, say what was found.
 
-Over a decade of learning rates the held-out loss depends on little but the sum of the rates so far, rate x steps (the
-figure clock.png shows it). So one run that turns, that is, whose held-out loss has passed its lowest value, tells when
-the others will: the search trains each just long enough. (The usual range test, one run with a growing rate, gives
-rates that are 5 to 180 times too large.)
-
+Over a decade of rates the held-out loss depends on little but rate x steps, the sum of the rates so far (the figure
+clock.png). So one run that turns, that is, whose held-out loss has passed its lowest value, tells when the others will.
 The first half of the held-out text chooses steps and rate; what is said at the end is measured on the second half.
 """
 
@@ -27,7 +24,7 @@ from train.loop import finetune
 from train.run.best import drop_best
 from train.run.card import CARD_FILE
 from train.run.checkpoint import CHECKPOINT_FILE
-from train.run.folder import Job, common_identity, identity_in, new_folder
+from train.run.folder import Job, common_identity, identity_in, new_folder, refuse_changes
 from train.run.lock import holder, locked
 from train.run.progress import duration
 from train.run.run import notes_on, open_optimizer, open_run, prepare, run, texts_due
@@ -55,12 +52,11 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
 
     with ending_in_one_line() as signals:
         if settings.training.holdout is None:
-            tokens = len(open_run(changed(holdout=0.1)).tokens)
-            settings = changed(holdout=min(0.5, max(0.1, HELD_OUT / tokens)))
+            tokens, window = len(open_run(changed(holdout=0.1)).tokens), settings.training.seq_len + 2
+            settings = changed(holdout=max(0.1, min(0.5, HELD_OUT / tokens, 1 - window / tokens)))
         baseline = open_run(settings)
-        budget = look(baseline, minutes)
         new_folder(folder, overwrite, keep=baseline.folder, sweep=True)
-        search = Search(baseline, folder, budget, signals)
+        search = Search(baseline, folder, look(baseline, minutes), signals)
         search_rate(search)
         say(search)
 
@@ -75,7 +71,7 @@ def look(baseline: Baseline, minutes: float | None) -> int:
     next(steps), next(steps)
     seconds, budget = (time.monotonic() - began) / 2, baseline.settings.training.samples
     if minutes is not None:
-        budget = max(3 * SHORT, min(budget, round(60 * minutes / (2.5 * seconds))))
+        budget = min(budget, max(3 * SHORT, round(60 * minutes / (2.5 * seconds))))
     read = 100 * training.batch_size * training.seq_len / len(baseline.training_tokens)
     print(
         f"{baseline.book.name}: {len(baseline.tokens):,} tokens, {baseline.tokens_per_word:.1f} a word; the last "
@@ -109,15 +105,18 @@ class Search:
         if known and len(known.train_loss) < known.result["samples"]:
             return known  # it has ended early: more steps would change nothing
         folder = self.folder / f"lr-{lr_label(lr)}{f'-seed{seed}' * second_seed}"
-        steps = max(steps, (identity_in(folder) or {}).get("samples", 0))
+        found = identity_in(folder) or {}
+        steps = max(steps, found.get("samples", 0))
         job = Job(
             lr, seed, folder, common_identity(self.baseline) | {"lr": lr, "seed": seed, "samples": steps}, second_seed
         )
-        prepare(self.baseline, folder, [job], False, None)
-        with locked(folder) as ours:
-            if not ours:
-                raise ValueError(f"another process is using {folder} ({holder(folder)}); stop it first")
-            if not job.finished:
+        if job.finished:
+            refuse_changes(folder, job.identity, found)
+        else:
+            prepare(self.baseline, folder, [job], False, None)
+            with locked(folder) as ours:
+                if not ours:
+                    raise ValueError(f"another process is using {folder} ({holder(folder)}); stop it first")
                 run(self.baseline, job, self.signals)
         self.runs[rate, seed] = Run(read_result(folder), job.label, folder)
         return self.runs[rate, seed]
@@ -151,7 +150,7 @@ def search_rate(search: Search) -> None:
 
 def by_the_clock(search: Search, best: int) -> None:
     """RATES[best] has turned at some product of rate and step. Train its neighbours to that product and half of it
-    more, go on from the best until both of its neighbours are worse, and compare two that are close with a second seed."""
+    more, go on from the best until both of its neighbours are worse; two that are close get a second seed."""
     product = RATES[best] * max(search.runs[best, search.seed].best_step, 5)  # 5: the first step that is measured
     reached = {best}
     while new := {best - 1, best + 1} - reached:
@@ -161,7 +160,7 @@ def by_the_clock(search: Search, best: int) -> None:
                 search.train(rate, max(BEYOND * product / RATES[rate], 15))
         reached |= new
         best, second = search.ranked()[:2]
-        while (run := search.runs[best, search.seed]).best_step == len(run.train_loss) < search.budget:
+        while (run := search.runs[best, search.seed]).best_step == len(run.train_loss) < search.budget and run.after:
             search.train(best, BEYOND * run.best_step)  # it was still falling
         steps = {rate: len(search.runs[rate, search.seed].train_loss) for rate in (best, second)}
         close = search.loss(second) < (1 + CLOSE) * search.loss(best) and sum(steps.values()) <= search.budget
@@ -177,19 +176,22 @@ def say(search: Search) -> None:
     print(f"\n{fits_best(runs_of([run.result for run in runs.values()])).sentence}")
     whole = [rate for rate in (best, *others) if len(runs[rate, search.seed].train_loss) == search.budget]
     if len(whole) > 1 and runs[best, search.seed].best_step == search.budget:
-        falls = {search.loss(rate, search.budget / 2) - search.loss(rate): RATES[rate] for rate in whole}
-        print(f"At the end the loss falls fastest at {lr_label(falls[max(falls)])}.")
+        fastest = max(whole, key=lambda rate: search.loss(rate, search.budget / 2) - search.loss(rate))
+        print(f"At the end the loss falls fastest at {lr_label(RATES[fastest])}: with more steps it may win.")
     of_best = [run for (rate, _), run in runs.items() if rate == best]
     chosen = min(of_best, key=lambda run: run.stopped_in_time["held_out_halves"][0])
-    source, target = chosen.folder, search.folder / BEST_FOLDER
+    source, target = (
+        chosen.folder / BEST_FOLDER if chosen.result["best"] else chosen.folder,
+        search.folder / BEST_FOLDER,
+    )
     drop_best(target)
-    if chosen.best_step < len(chosen.train_loss):
-        source /= BEST_FOLDER
-    if chosen.best_step and source.is_dir():
+    if chosen.result["best"] or (chosen.after and chosen.best_step == len(chosen.train_loss)):
         target.mkdir(exist_ok=True)
-        for name in (CARD_FILE, *MODEL_FILES):
-            write_whole(target / name, lambda part: shutil.copyfile(source / name, part))
+        for file in (file for file in source.iterdir() if file.name in (CARD_FILE, *MODEL_FILES)):
+            write_whole(target / file.name, lambda part: shutil.copyfile(file, part))
         print(f'The model: {target}; python -m model {target} "It was" continues a prompt.')
+    elif chosen.best_step:
+        print("Its weights were not kept.")
     for done in runs.values():  # none of them goes on any more
         (done.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         if done.best_step == len(done.train_loss):

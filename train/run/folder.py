@@ -184,6 +184,8 @@ def is_of_a_run(folder: Path) -> bool:
 
 def is_foreign(path: Path, sweep: bool) -> bool:
     """Whether `path` does not belong into the folder of a run or a sweep; both may hold table, figures and ratings."""
+    if path.name == BEST_FOLDER and sweep:
+        return not any(path.parent.glob("lr-*"))
     if path.name in (CARD_FILE, BEST_FOLDER) and not sweep:
         return not has_run(path.parent)
     ours = (*SWEEP_FILES, RATINGS_FILE, *([LOCK_FILE, BEST_FOLDER] if sweep else RUN_FILES))
@@ -201,10 +203,10 @@ def check_job(job: Job) -> None:
     if (job.folder / CHECKPOINT_FILE).is_file():
         _, info = load_checkpoint(job.folder / CHECKPOINT_FILE)  # damage is found before the base model is evaluated
         refuse_changes(job.folder, job.identity, info["identity"], goes_on=True)
-    elif (job.folder / RESULT_FILE).is_file() and not job.finished:
+    elif (job.folder / RESULT_FILE).is_file() and not job.finished and not read_result(job.folder)["diverged"]:
         raise ValueError(
             f"{job.folder} is finished with {found['samples']} steps and cannot go on: its optimizer state was not "
-            "kept; start anew with --overwrite and --keep-state, or name another --out"
+            f"kept, as --keep-state does; {ANEW}"
         )
 
 

@@ -146,7 +146,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     with signals.deferred(), recorder.progress:
         try:
             steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
-            while not agree(recorder.turned) and (loss := next(steps, None)) is not None:
+            while not agree(recorder.out_of_patience) and (loss := next(steps, None)) is not None:
                 recorder.add(loss)
             steps.close()  # at the end of a run that ends early: no dropout from here on
         except Diverged as end:
@@ -198,7 +198,7 @@ class Recorder:
             self.measure()  # a run that goes on after what was its last step
 
     @property
-    def turned(self) -> bool:
+    def out_of_patience(self) -> bool:
         """Whether the last `--patience` measurements were all above the lowest one."""
         points = [point for point in self.history["points"] if "held_out_halves" in point]
         return bool(self.patience) and len(points) - 1 - points.index(best_point(points)) >= self.patience
@@ -216,7 +216,7 @@ class Recorder:
             steps = self.checkpointer.saved_steps
             message = f"the same command continues from step {steps} of {self.steps}"
             raise Interrupted(signal, message if saved or steps else "no checkpoint could be saved")
-        if self.optimizer.steps == self.steps or self.turned or self.checkpointer.due():
+        if self.optimizer.steps == self.steps or self.out_of_patience or self.checkpointer.due():
             self.checkpointer.save(self.history)
 
     def measure(self) -> None:
@@ -236,8 +236,7 @@ class Recorder:
             self.history["measuring"] += time.monotonic() - began
 
     def keep(self, point: EvalPoint) -> None:
-        """Add `point` to the history, in place of one of the same step, unless a number is not finite: then the model
-        has exploded."""
+        """Add `point` to the history, in place of one of the same step, unless a number is not finite."""
         if all(math.isfinite(number) for number in point.values() if isinstance(number, float)):
             others = [other for other in self.history["points"] if other["sample"] != point["sample"]]
             self.history["points"] = [*others, point]

@@ -8,7 +8,7 @@ import train.find.__main__ as find_command
 from evaluate.results import Run, read_result
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained
-from tests.evaluate.handmade import held_out_at, result_of
+from tests.evaluate.handmade import evaluation, held_out_at, result_of
 from train.find import search as searching
 from train.find.search import RATES, Search, say, search_rate
 from train.run.run import texts_due
@@ -104,7 +104,9 @@ def test_the_model_is_that_of_the_better_seed_where_it_was_best(turns, tmp_path,
     search.folder = tmp_path
     for seed, loss in enumerate((3.6, 3.5)):
         points = held_out_at([[0, 4.0], [50, loss], [100, 3.7 if turns else loss - 0.1]])
-        run = Run(result_of(1e-4, seed, **points), f"seed {seed}", tmp_path / f"{seed}")
+        run = Run(
+            result_of(1e-4, seed, best=evaluation() if turns else None, **points), f"seed {seed}", tmp_path / f"{seed}"
+        )
         for folder, name in ((run.folder, f"last of {seed}"), (run.folder / "best", f"best of {seed}")):
             folder.mkdir()
             for file in (*MODEL_FILES, "README.md"):
