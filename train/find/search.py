@@ -44,7 +44,7 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
 
     Args:
         settings: `training.samples` are the most steps of one run; `training.holdout` may be None: it is chosen here.
-        minutes: about how long it may take; None: as long as it takes.
+        minutes: about how long it may take, if that matters.
     """
 
     def changed(**training) -> Settings:
@@ -190,8 +190,8 @@ def say(search: Search) -> None:
         for file in (file for file in source.iterdir() if file.name in (CARD_FILE, *MODEL_FILES)):
             write_whole(target / file.name, lambda part: shutil.copyfile(file, part))
         print(f'The model: {target}; python -m model {target} "It was" continues a prompt.')
-    elif chosen.best_step:
-        print("Its weights were not kept.")
+    else:
+        print("No weights were kept.")
     for done in runs.values():  # none of them goes on any more
         (done.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         if done.best_step == len(done.train_loss):

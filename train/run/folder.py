@@ -205,8 +205,7 @@ def check_job(job: Job) -> None:
         refuse_changes(job.folder, job.identity, info["identity"], goes_on=True)
     elif (job.folder / RESULT_FILE).is_file() and not job.finished and not read_result(job.folder)["diverged"]:
         raise ValueError(
-            f"{job.folder} is finished with {found['samples']} steps and cannot go on: its optimizer state was not "
-            f"kept, as --keep-state does; {ANEW}"
+            f"{job.folder} ended with {found['samples']} steps, and without --keep-state, so it cannot go on; {ANEW}"
         )
 
 

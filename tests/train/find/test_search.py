@@ -1,6 +1,7 @@
 """The search on curves made by hand, and the command on a small model."""
 
 import math
+import signal
 
 import pytest
 
@@ -11,6 +12,7 @@ from model.pretrained import load_pretrained
 from tests.evaluate.handmade import evaluation, held_out_at, result_of
 from train.find import search as searching
 from train.find.search import RATES, Search, say, search_rate
+from train.run import run as running
 from train.run.run import texts_due
 
 
@@ -141,26 +143,26 @@ def test_from_a_text_to_a_model(command, mine, monkeypatch):
 
 
 def test_an_interrupted_search_goes_on(command, mine, monkeypatch):
+    """It ends in the middle of a run that goes on from a shorter one."""
     folder, flags = mine
-    whole, runs = command(find_command.main, *flags)[1], []
+    whole, add = command(find_command.main, *flags)[1], running.Recorder.add
     results = {path.name: read_result(path)["train_loss"] for path in folder.glob("lr-*")}
-    plain = searching.run
 
-    def stopped(baseline, job, signals):
-        if len(runs) == 2:
-            raise KeyboardInterrupt
-        runs.append(job.label)
-        return plain(baseline, job, signals)
+    def stopped(recorder, loss):
+        if recorder.optimizer.steps == 20:
+            signal.raise_signal(signal.SIGTERM)
+        add(recorder, loss)
 
-    monkeypatch.setattr(searching, "run", stopped)
-    assert command(find_command.main, *flags, "--overwrite")[0] == 130
-    assert len([*folder.glob("lr-*/result.json")]) == 2
-    monkeypatch.setattr(searching, "run", plain)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.Recorder, "add", stopped)
+        assert command(find_command.main, *flags, "--overwrite")[0] == 128 + signal.SIGTERM
+    [unfinished] = [path.parent for path in folder.glob("lr-*/run.json")]
+    assert read_result(unfinished)["samples"] < 20  # of the short run
     assert command(find_command.main, *flags)[1].split("\n\n")[-1] == whole.split("\n\n")[-1]
     assert {path.name: read_result(path)["train_loss"] for path in folder.glob("lr-*")} == results
 
 
-def test_wrong_input(refused, mine, tmp_path):
+def test_wrong_input(refused, command, mine, tmp_path):
     _, flags = mine
     short = tmp_path / "short.txt"
     short.write_text("a ship\n", encoding="utf-8")
@@ -169,3 +171,11 @@ def test_wrong_input(refused, mine, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.doc").touch()
     assert "thesis.doc" in refused(find_command.main, *flags)
+    (tmp_path / "model" / "best").mkdir(parents=True)  # somebody's model
+    assert "(best)" in refused(find_command.main, *flags, "--out", tmp_path / "model")
+    longer = tmp_path / "longer.txt"
+    longer.write_text("a ship and a sea\n" * 400, encoding="utf-8")
+    (tmp_path / "mine" / "thesis.doc").unlink()
+    assert command(find_command.main, *flags)[0] == 0
+    assert "text was" in refused(find_command.main, *flags, "--text", longer)
+    assert "cannot go on; name another" in refused(find_command.main, *flags, "--samples", 80)
