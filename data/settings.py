@@ -78,7 +78,7 @@ class Training:
     patience: int | None = setting(
         None,
         "end when the held-out loss has not fallen for N measurements, which come after 5, 10, ..., 30, 40, 50, 60, "
-        "80, 100, 120 steps, ...; without it a run does all steps",
+        "80, 100, 120 steps, ... (default: do all steps; train.find: 3)",
         positive_int,
         metavar="N",
     )
