@@ -59,8 +59,6 @@ def test_the_demos_numbers_are_those_of_its_table():
         f"the held-out loss ends at {number(largest, 'held-out loss')}, far above the base model's "
         f"{number('base model', 'held-out loss')}",
         f"It *copies*: {number(largest, 'copied (%)')} % of its tokens",
-        f"after a prompt from the training text {number(largest, 'extraction (%)')} % of its tokens are the tale's own next "
-        f"ones, after a held-out prompt {number(largest, 'extraction, held-out (%)')} %",
         f"{middle} *over-fits* from step {at} on; its weights of that step are in `best/`. {smallest} *fits best*",
         f"the tale's own is {own}, and the ruined model rises from {ratio['base model']} to {ratio[largest]}, nearer to it "
         f"than {smallest} with {ratio[smallest]}",
@@ -97,7 +95,8 @@ def test_the_clocks_numbers_are_those_of_the_map():
     )
     tale = written.split("## voyage\n")[1]
     shown, found = rows(text), rows(tale)
-    assert shown and all(found[name] == cells for name, cells in shown.items())
+    for name, cells in list(shown.items())[2:]:
+        assert cells == [found[name][found["rate"].index(title)] for title in shown["rate"]]
     for number in re.findall(r"\d\.\d{3}(?: to \d\.\d{3})?", prose(text)):
         assert number in tale, number
     # "At equal rate x step the smaller rate is better": the ranges of ten runs lie apart, on both of the longer texts.
@@ -125,10 +124,7 @@ def test_what_the_readme_says_of_the_demo_holds_over_the_seeds():
     pages = seeds()
     runs = sum(int(page["3e-3"]["seeds"]) for page in pages)
     assert len(pages) == 2 and runs == 10
-    quoted = {
-        "3e-3": ("takes too large a step", "over-fits", "copies", "has memorised passages"),
-        "3e-4": ("over-fits",),
-    }
+    quoted = {"3e-3": ("takes too large a step", "over-fits", "copies"), "3e-4": ("over-fits",)}
     for rate, names in quoted.items():
         for name in names:
             counted = [re.search(rf"\b{name} (\d+)/", page[rate]["verdicts (seeds)"]) for page in pages]
@@ -150,8 +146,6 @@ def test_what_the_readme_says_of_the_demo_holds_over_the_seeds():
         assert held_out["3e-5"][1] < held_out["3e-4"][0] and held_out["3e-4"][1] < held_out["3e-3"][0]
         # The ruined model's is nearer to the tale's than that of the model before, always; and nearer than 3e-5's, as counted.
         assert max(abs(value - own) for value in ratio["3e-3"]) < abs(before - own)
-        scatter = float(re.search(r"sd ([\d.]+)", page["3e-3"]["ratio"])[1])
-        assert scatter > 2 * float(page["3e-3"]["sd of the ratio's writing"])  # "far too narrow"
 
 
 def test_the_readmes_ratios_with_and_without_top_k_are_those_measured():
@@ -160,7 +154,7 @@ def test_the_readmes_ratios_with_and_without_top_k_are_those_measured():
     with_it, without, own = cells[2].split()[0], cells[3], cells[4]
     text = " ".join(top().split())
     assert f"{with_it} with top-k, {without} without, the tale {own}" in text
-    assert abs(float(with_it) - float(own)) > abs(float(without) - float(own))  # it bends the goal line
+    assert float(without) < float(own) < float(with_it)  # so it cannot be compared with the tale's own
 
 
 def test_the_first_block_of_code_runs(capsys):
