@@ -1,7 +1,7 @@
 """The ratio of finished models, and their loss on a text, in two tables.
 
 python -m evaluate runs/gpt2-gulliver-800/lr-1e-4 gpt2
-python -m evaluate runs/demo/lr-3e-4 lilliput --text voyage --holdout 0.5   # both on the same tokens
+python -m evaluate runs/demo/lr-3e-4 lilliput --text voyage --holdout 0.5 --seq-len 128   # both read the same
 """
 
 import dataclasses
