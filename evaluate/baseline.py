@@ -223,8 +223,8 @@ class Baseline:
         return found
 
     def held_out_losses(self, model: GPT2, most: int | None = None) -> dict | None:
-        """`text_loss` of the held-out text, or its first `most` tokens, and of its halves (the first is always that of
-        what is measured during training), in nats per token. None if nothing is held out."""
+        """`text_loss` of the held-out text or its first `most` tokens, and of two parts of it, in nats per token. The
+        first part is half of the text that is measured during training. None if nothing is held out."""
         if not self.held_out:
             return None
         tokens, seq_len = self.held_out_tokens[:most].to(self.machine.device), self.settings.training.seq_len

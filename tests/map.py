@@ -19,7 +19,7 @@ from evaluate.table import markdown
 
 MAP = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "map"
 DECADE = (3e-5, 1e-4, 3e-4)  # learning rates
-STEP, CLOCK = 100, 0.006  # where the rates are compared: after so many steps, and at this sum of the rates so far
+STEP, CLOCK = 100, 0.006  # the rates are compared after this number of steps, and at this sum of the rates
 FAR_ON = 0.024
 
 

@@ -39,7 +39,7 @@ UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor
 RING = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none", "color": "black", "zorder": 4}
 BASE, BOOK = "#777777", "black"
 SCALE = 2.0  # times the base model's loss: what is above is off the scale
-CLOCK_SCALE = 4.0  # so many times as far as the best goes below the base model's loss, the clock shows above it
+CLOCK_SCALE = 4.0  # the clock shows this many times more above the base model's loss than the best goes below it
 
 
 def style_of(lrs: list[float]) -> dict[float, dict]:

@@ -128,7 +128,7 @@ class Search:
         return float(np.mean([min(halves[0] for step, halves in path if step <= until) for path in paths]))
 
     def ranked(self, until: float = math.inf) -> list[int]:
-        """The rates that were tried, the best one up to the step `until` first, of equals the smaller one."""
+        """The rates that were tried, the lowest loss up to the step `until` first; of equals the smaller rate."""
         return sorted(sorted({rate for rate, _ in self.runs}), key=lambda rate: self.loss(rate, until))
 
 
@@ -180,10 +180,8 @@ def say(search: Search) -> None:
         print(f"At the end the loss falls fastest at {lr_label(RATES[fastest])}: with more steps it may win.")
     of_best = [run for (rate, _), run in runs.items() if rate == best]
     chosen = min(of_best, key=lambda run: run.stopped_in_time["held_out_halves"][0])
-    source, target = (
-        chosen.folder / BEST_FOLDER if chosen.result["best"] else chosen.folder,
-        search.folder / BEST_FOLDER,
-    )
+    source = chosen.folder / BEST_FOLDER if chosen.result["best"] else chosen.folder
+    target = search.folder / BEST_FOLDER
     drop_best(target)
     if chosen.result["best"] or (chosen.after and chosen.best_step == len(chosen.train_loss)):
         target.mkdir(exist_ok=True)

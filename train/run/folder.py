@@ -39,7 +39,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there; that of a run of fewer steps does not count, since it can go on."""
+        """Whether its result is there. The result of a run of fewer steps does not count: that run can go on."""
         done = identity_in(self.folder) if (self.folder / RESULT_FILE).is_file() else None
         return done is not None and done["samples"] >= self.identity["samples"]
 

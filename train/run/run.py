@@ -242,8 +242,8 @@ class Recorder:
             self.history["points"] = [*others, point]
 
     def measure_best(self, after: Evaluation | None) -> Evaluation | None:
-        """The evaluation of the weights in `best/`; deletes them, and returns None, if they are not to be kept, such as
-        when the last ones are the best, unless there is no evaluation of these: `after` is None."""
+        """The evaluation of the weights in `best/`. Deletes `best/` and returns None if the last weights are the best,
+        or none are wanted. After a divergence (`after` is None) the last weights do not count."""
         best = best_point(self.history["points"])
         kept = self.keeps_best and best is not None and best["sample"] >= KEPT_FROM * self.steps  # 0: the base model's
         if kept and not (after and best["sample"] == self.optimizer.steps):
@@ -257,8 +257,8 @@ class Recorder:
 def texts_due(step: int) -> int | None:
     """The texts by which a run is measured after `step`; 0: only the held-out loss is; None: nothing is.
 
-    Measurements come after 5, 10, ..., 30 steps, then three for each doubling, as large rates turn early and small ones
-    late. They do not depend on the length of the run: one that goes on later has those of a run that was long at once.
+    Measurements come after 5, 10, ..., 30 steps, then three for each doubling: large rates turn early, small ones late.
+    They do not depend on the length of the run, so a run that goes on has the same ones as a run that was never ended.
     """
     distance = MIN_STEPS
     while step > DENSE * distance:

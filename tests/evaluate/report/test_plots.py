@@ -129,7 +129,7 @@ def test_held_out_losses():
 
 
 def test_by_the_clock_every_rate_draws_one_curve():
-    """The loss of 1e-4 is that of 1e-3 ten times later; 1e-2 is above the panel from its first step on."""
+    """1e-4 has the losses of 1e-3, ten times later. 1e-2 is always above the panel."""
     seeds = [run(1e-4, [5.0, 4.9, 4.8, 4.7, 4.6], seed=seed) for seed in (0, 1)]
     results = [GONE, run(1e-2, [5.0, 9.0, 9.0, 9.0, 9.0]), run(), *seeds]
     ax = drawn(plots.plot_clock, *results)

@@ -131,7 +131,7 @@ def test_killed_between_any_two_writes_it_ends_as_the_same_run(quick, tmp_path, 
             quick(run, *flags, "--samples", steps, "--keep-state")
         quick(run, *flags)
     for folder in (run, *copies):
-        if (folder / RESULT_FILE).exists():  # at every moment it is that of the model beside it
+        if (folder / RESULT_FILE).exists():  # it belongs to the model beside it
             steps, weights = read_result(folder)["samples"], (folder / WEIGHTS_FILE).read_bytes()
             assert models.setdefault(steps, weights) == weights
         quick(folder, *flags)
