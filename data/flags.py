@@ -58,11 +58,19 @@ class Parser(argparse.ArgumentParser):
             self.error("out of memory; use a smaller --micro-batch or --batch-size")
 
 
-def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...] | None = None, **defaults) -> None:
+def add_flags(
+    parser: Parser,
+    settings: type,
+    title: str,
+    names: tuple[str, ...] | None = None,
+    several: tuple[str, ...] = (),
+    **defaults,
+) -> None:
     """Add a group of flags, one for each field of `settings`; a field that is settings itself becomes another group.
 
     Args:
         names: the fields to use; None: all.
+        several: the fields whose flags take one value or more, and give a list.
         defaults: replace the defaults of these fields.
     """
     group = parser.add_argument_group(title)
@@ -70,7 +78,7 @@ def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...]
         if names is not None and field.name not in names:
             continue
         if dataclasses.is_dataclass(field.type):
-            add_flags(parser, field.type, field.name, **defaults)
+            add_flags(parser, field.type, field.name, several=several, **defaults)
         elif field.metadata:
             options = dict(field.metadata) | {"dest": field.name, "default": defaults.get(field.name, field.default)}
             flag = options.pop("flag") or f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}"
@@ -80,6 +88,8 @@ def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...]
             elif options["default"] is not None and "(default: " not in options["help"]:
                 # Not left to the formatter: a command may change the default afterwards, to see which flags were given.
                 options["help"] += f" (default: {options['default']})"
+            if field.name in several:
+                options |= {"nargs": "+", "default": [options["default"]]}
             group.add_argument(flag, **options)
 
 
@@ -109,6 +119,15 @@ def positive_int(text: str, most: float = math.inf) -> int:
 
 def positive_float(text: str) -> float:
     return checked(float, text, lambda x: 0 < x < math.inf, "a finite number above 0, such as 1e-4")
+
+
+def not_negative(text: str) -> float:
+    return checked(float, text, lambda x: 0 <= x < math.inf, "a finite number from 0 up")
+
+
+def part(text: str) -> str:
+    wanted = "all, attention, mlp, norms, nor last:N with a whole number N above 0"
+    return checked(str, text, re.compile("all|attention|mlp|norms|last:[1-9][0-9]*").fullmatch, wanted)
 
 
 def whole_number(text: str) -> int:

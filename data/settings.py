@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from data.flags import positive_float, positive_int, seed, share, temperature, whole_number
+from data.flags import not_negative, part, positive_float, positive_int, seed, share, temperature, whole_number
 
 TRIAL = 100  # steps; a run with fewer is a trial,
 TRIAL_TEXTS = 32  # and is measured on fewer texts: measuring should not take longer than training
@@ -49,6 +49,9 @@ class Sampling:
     seed: int = setting(0, "random seed for batches, dropout, start tokens and sampling", seed, metavar="N")
 
 
+LEVERS = ("schedule", "warmup", "train", "leash", "clip")  # fields of `Training`; train/levers.py explains them
+
+
 @dataclass(frozen=True)
 class Training:
     """How a model is fine-tuned. A *sample* is one optimizer step on one batch."""
@@ -82,6 +85,36 @@ class Training:
         positive_int,
         metavar="N",
     )
+    schedule: str = setting(
+        "constant",
+        "the learning rate after the warm-up: constant, or falling to 0 at the end, linear or as a cosine",
+        choices=("constant", "linear", "cosine"),
+    )
+    warmup: int = setting(0, "steps in which the learning rate rises to --lr", whole_number, metavar="STEPS")
+    train: str = setting(
+        "all",
+        "what is trained: all, attention, mlp, norms or last:N, the last N blocks; the rest is frozen",
+        part,
+        metavar="PART",
+    )
+    leash: float = setting(
+        0.0,
+        "train on the loss + BETA x KL(base || tuned) on the same windows: a KL penalty, or distillation from the base "
+        "model, which takes a third of a step more",
+        not_negative,
+        metavar="BETA",
+    )
+    clip: float | None = setting(
+        None, "largest norm of the gradient; a longer one is scaled down (default: any)", positive_float, metavar="NORM"
+    )
+
+    def __post_init__(self):
+        if self.warmup > self.samples:
+            raise ValueError(f"--warmup {self.warmup} is over the {self.samples} steps of --samples; use fewer")
+        if self.patience and self.schedule != "constant":
+            raise ValueError(
+                f"a {self.schedule} schedule ends at --samples, and --patience may end before; leave one of them out"
+            )
 
 
 @dataclass(frozen=True)
@@ -125,6 +158,12 @@ class Settings:
         "keep the optimizer state of a finished run, so that the same command with more --samples and the same --out "
         "goes on (default: delete it)",
     )
+
+    def __post_init__(self):
+        if self.keep_state and self.training.schedule != "constant":
+            raise ValueError(
+                f"a {self.training.schedule} schedule ends at --samples and cannot go on; leave out --keep-state"
+            )
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Result(TypedDict):
     samples: int  # training steps asked for
     seed: int  # of batches and dropout
     train_loss: list[float]  # of each step, before its update, nats per token
+    rates: list[float]  # the learning rate of each step
     held_out_loss: list[tuple[int, float]]  # step, nats per token; empty if nothing was held out
     checkpoints: list[EvalPoint]
     diverged: dict | None  # sample, what ("loss" or "gradient"), lr, dtype, device
@@ -135,9 +136,20 @@ def lr_label(lr: float) -> str:
     return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
 
 
-def run_label(lr: float, seed: int, several_seeds: bool) -> str:
-    """A run by its learning rate, and by its seed if there are several."""
-    return lr_label(lr) + (f", seed {seed}" if several_seeds else "")
+MAY_DIFFER = ("schedule", "warmup", "train", "leash", "clip", "batch_size", "samples", "weight_decay", "dropout")
+
+
+def run_name(lr: float, settings: dict) -> str:
+    """A run by its learning rate and its levers: 3e-4 linear leash 2."""
+    words = {"schedule": "{}", "warmup": "warm-up {}", "train": "{} only", "leash": "leash {:g}", "clip": "clip {:g}"}
+    defaults = {"schedule": "constant", "train": "all"}
+    shown = [form.format(settings[n]) for n, form in words.items() if settings[n] and settings[n] != defaults.get(n)]
+    return " ".join([lr_label(lr), *shown])
+
+
+def run_label(lr: float, settings: dict, several_seeds: bool) -> str:
+    """A run by its name, and by its seed if there are several."""
+    return run_name(lr, settings) + (f", seed {settings['seed']}" if several_seeds else "")
 
 
 class Run:
@@ -195,7 +207,18 @@ def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> 
     """`results` with their labels. The largest learning rate comes first, and of one learning rate the lowest seed."""
     several = len({result["seed"] for result in results}) > 1
     pairs = zip(results, folders or [None] * len(results))
-    runs = [Run(result, run_label(result["lr"], result["seed"], several), folder) for result, folder in pairs]
+    runs = [
+        Run(
+            result,
+            run_label(
+                result["lr"],
+                {"schedule": "", "warmup": 0, "train": "", "leash": 0, "clip": 0} | result["settings"],
+                several,
+            ),
+            folder,
+        )
+        for result, folder in pairs
+    ]
     return sorted(runs, key=lambda run: (-run.lr, run.seed))
 
 
@@ -226,7 +249,7 @@ def settings_that_differ(runs: list[Run]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
     found = [run.result["settings"] | {"samples": run.result["samples"]} for run in runs]
     # Of the text only its content counts; notes, places and machines change no meaning of a number.
-    left_out = ("lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch")
+    left_out = (*MAY_DIFFER, "lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch")
     return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]
 
 

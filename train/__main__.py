@@ -10,11 +10,12 @@ from data.flags import Parser, add_flags, filled, positive_float
 from data.settings import TRIAL, TRIAL_TEXTS, Sampling, Settings
 
 
-def open_parser(command: str, description: str, out: str) -> Parser:
+def open_parser(command: str, description: str, out: str, several: tuple[str, ...] = ()) -> Parser:
     """The flags that `python -m train` and `python -m train.sweep` share.
 
     Args:
         out: the default of `--out`, in words.
+        several: settings whose flags take several values.
     """
     parser = Parser(prog=f"python -m {command}", description=description)
     parser.add_argument(
@@ -24,15 +25,15 @@ def open_parser(command: str, description: str, out: str) -> Parser:
         help=f"folder for the results, new or of the same run; an interrupted run continues (default: {out})",
     )
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
-    add_flags(parser, Settings, "model, text and machine")
+    add_flags(parser, Settings, "model, text and machine", several=several)
     parser.set_defaults(sequences=None)  # it depends on --samples
     return parser
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
+def settings_of(args: argparse.Namespace, **changes) -> Settings:
     if args.sequences is None:
         args.sequences = TRIAL_TEXTS if args.samples < TRIAL else Sampling.sequences
-    return filled(Settings, vars(args))
+    return filled(Settings, vars(args) | changes)
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
         "run. Under torchrun all processes train one model, each with its part of every batch.",
         out="runs/MODEL-TEXT-SAMPLES/lr-LR",
     )
-    parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, constant")
+    parser.add_argument("--lr", type=positive_float, default=1e-4, help="learning rate, or the peak of a --schedule")
     args = parser.parse_args()
     with parser.errors_in_one_line():
         from train.run.jobs import train_one  # only now, see data/flags.py

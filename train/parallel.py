@@ -7,7 +7,6 @@ processes take the same step (data parallelism: Li et al. 2020, "PyTorch Distrib
 
 import os
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import torch
@@ -17,12 +16,11 @@ from torch import Tensor
 from data.generators import DROPOUT, generator
 from model.gpt2 import GPT2
 from train.adamw import AdamW
+from train.levers import Gradients
 
 TIMEOUT = timedelta(hours=12)  # the other processes wait while the first one measures the base model
 POLL = 1.0  # seconds
 POLLS_PER_MESSAGE = 30
-
-Gradients = Callable[[GPT2, Tensor, Tensor], float]
 
 
 def processes() -> tuple[int, int]:
@@ -90,7 +88,7 @@ def share_batches(gradients: Gradients, model: GPT2, optimizer: AdamW, seed: int
             torch.manual_seed(int(generator(DROPOUT, seed, optimizer.steps, rank).integers(2**63)))
         loss = torch.tensor(weight * gradients(model, inputs[own], targets[own]), dtype=torch.float64)
         dist.all_reduce(loss)
-        for p in model.parameters():
+        for p in optimizer.parameters:
             dist.all_reduce(p.grad.mul_(weight))
         return loss.item()
 

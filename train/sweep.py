@@ -4,8 +4,10 @@ python -m train.sweep --lrs 1e-4 1e-5 1e-6 --samples 800
 """
 
 from functools import partial
+from itertools import product
 
 from data.flags import positive_float, positive_int
+from data.settings import LEVERS
 from train.__main__ import open_parser, settings_of
 
 
@@ -13,8 +15,10 @@ def main() -> None:
     parser = open_parser(
         "train.sweep",
         "What does the learning rate do to a fine-tune? Trains at each one and compares. The same command again "
-        "continues an interrupted sweep. Under torchrun, or started several times, the processes share the runs.",
+        "continues an interrupted sweep. Under torchrun, or started several times, the processes share the runs. "
+        "Several values of --schedule, --warmup, --train, --leash or --clip: every combination is trained.",
         out="runs/MODEL-TEXT-SAMPLES",
+        several=LEVERS,
     )
     parser.add_argument(
         "--lrs",
@@ -22,7 +26,7 @@ def main() -> None:
         nargs="+",
         default=[1e-4, 1e-5, 1e-6],
         metavar="LR",
-        help="learning rates, each constant (default: 1e-4 1e-5 1e-6)",
+        help="learning rates, or peaks of a --schedule (default: 1e-4 1e-5 1e-6)",
     )
     parser.add_argument(
         "--seeds",
@@ -33,12 +37,15 @@ def main() -> None:
         "a difference is chance?",
     )
     args = parser.parse_args()
-    if len(set(args.lrs)) < len(args.lrs):
-        parser.error("--lrs names a learning rate twice; give each once")
+    for name in ("lrs", *LEVERS):
+        if len(set(values := getattr(args, name))) < len(values):
+            parser.error(f"--{name} names a value twice; give each once")
+    combinations = [dict(zip(LEVERS, values)) for values in product(*(getattr(args, name) for name in LEVERS))]
     with parser.errors_in_one_line():
         from train.run.jobs import sweep  # only now, see data/flags.py
 
-        sweep(settings_of(args), args.lrs, args.seeds, args.out, args.overwrite)
+        settings = [settings_of(args, **levers) for levers in combinations]
+        sweep(settings, args.lrs, args.seeds, args.out, args.overwrite)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ class Checkpointer:
         self.saved_steps = 0  # of the file on the disk
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and moments by name, the tensors themselves."""
-        names, parameters = zip(*self.model.named_parameters())
+        """Trained weights and moments by name, the tensors themselves."""
+        names, parameters = zip(*((name, p) for name, p in self.model.named_parameters() if p.requires_grad))
         kinds = {"weight": parameters, "m": self.optimizer.m, "v": self.optimizer.v}
         return {f"{kind}.{name}": t for kind, ts in kinds.items() for name, t in zip(names, ts, strict=True)}
 

@@ -7,11 +7,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.settings import RATINGS_FILE, REPORT_FILE, Settings
+from data.settings import RATINGS_FILE, REPORT_FILE, Settings, Training
 from evaluate.baseline import Baseline
-from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, lr_label, read_result, run_label
+from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, MAY_DIFFER, read_result, run_label, run_name
+from model.gpt2 import attention
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
+from model.speed.empty import empty_model
+from train.levers import trained_parameters
 from train.run.best import drop_best
 from train.run.card import CARD_FILE
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
@@ -34,8 +37,12 @@ class Job:
     several_seeds: bool = False  # its learning rate is run with others too
 
     @property
+    def training(self) -> Training:
+        return Training(**{field.name: self.identity[field.name] for field in dataclasses.fields(Training)})
+
+    @property
     def label(self) -> str:
-        return run_label(self.lr, self.seed, self.several_seeds)
+        return run_label(self.lr, self.identity, self.several_seeds)
 
     @property
     def finished(self) -> bool:
@@ -70,22 +77,28 @@ def common_identity(baseline: Baseline) -> dict:
     return found
 
 
+def folder_name(lr: float, levers: dict) -> str:
+    """The name of a run's folder: lr-3e-4-linear-leash-2."""
+    return f"lr-{run_name(lr, levers)}".replace(" ", "-")
+
+
 def jobs_of(
-    folder: Path, common: dict, grid: list[tuple[float, int]], several_seeds: bool, overwrite: bool
+    folder: Path, common: dict, grid: list[tuple[float, int, dict]], several_seeds: bool, overwrite: bool
 ) -> list[Job]:
-    """A job for each (lr, seed) of `grid` in the sweep folder `folder`.
+    """A job for each (lr, seed, levers) of `grid` in the sweep folder `folder`.
 
     Args:
         several_seeds: the names of the run folders contain the seed.
         overwrite: what is in the folders now does not matter.
     """
     jobs = []
-    for lr, seed in grid:
-        plain, seeded = folder / f"lr-{lr_label(lr)}", folder / f"lr-{lr_label(lr)}-seed{seed}"
+    for lr, seed, levers in grid:
+        name = folder_name(lr, levers)
+        plain, seeded = folder / name, folder / f"{name}-seed{seed}"
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
         there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
-        jobs.append(Job(lr, seed, (there or names)[0], common | {"lr": lr, "seed": seed}, several_seeds))
+        jobs.append(Job(lr, seed, (there or names)[0], common | levers | {"lr": lr, "seed": seed}, several_seeds))
     return jobs
 
 
@@ -109,7 +122,7 @@ def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, g
         goes_on: it may be a run of fewer steps, which then is measured by fewer texts too.
     """
     names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
-    if goes_on and found.get("samples", 0) < wanted["samples"]:
+    if goes_on and wanted["schedule"] == "constant" and found.get("samples", 0) < wanted["samples"]:
         names = [name for name in names if name not in ("samples", "eval_sequences")]
     if names:
         changes = ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
@@ -214,22 +227,23 @@ def check_neighbours(folder: Path, common: dict, jobs: list[Job]) -> None:
     for path in sorted({*folder.glob("lr-*")} - {job.folder for job in jobs}):
         found = identity_in(path)
         if found is not None:
-            own = {name: found.get(name) for name in ("lr", "seed")}
+            own = {name: found.get(name) for name in ("lr", "seed", *MAY_DIFFER)}
             refuse_changes(path, common | own, found)
 
 
-def checkpoint_bytes(baseline: Baseline) -> int:
-    """Size of a checkpoint: weights and two moments, 4 bytes each."""
-    return 3 * 4 * parameter_count(baseline.config)
+def checkpoint_bytes(baseline: Baseline, part: str) -> int:
+    """Size of a checkpoint: the weights of the `part` that is trained and two moments, 4 bytes each."""
+    parameters = trained_parameters(empty_model(baseline.config, attention), part)
+    return 3 * 4 * sum(parameter.numel() for parameter in parameters)
 
 
 def check_room(folder: Path, baseline: Baseline, jobs: list[Job], at_once: int) -> None:
     """Refuse `jobs`, of which `at_once` run at the same time, if the disk of `folder` is too small for them."""
-    size = checkpoint_bytes(baseline)
-    # A checkpoint that replaces another needs room for both; a model is a third of one.
-    settings = baseline.settings
-    models = settings.save_model * (1 + settings.keep_best)
-    needed = 2 * size * min(at_once, len(jobs)) + len(jobs) * (models * size // 3 + settings.keep_state * size)
+    sizes, settings = sorted(checkpoint_bytes(baseline, job.identity["train"]) for job in jobs), baseline.settings
+    models = settings.save_model * (1 + settings.keep_best) * len(jobs)
+    # A checkpoint that replaces another needs room for both.
+    needed = 2 * sum(sizes[-at_once:]) + models * 4 * parameter_count(baseline.config)
+    needed += settings.keep_state * sum(sizes)
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     for job in jobs:  # what the same runs left there will be replaced

@@ -1,15 +1,16 @@
 """What `python -m train` and `python -m train.sweep` do once their flags are read: one run is a sweep of one."""
 
+import dataclasses
 from pathlib import Path
 
-from data.settings import REPORT_FILE, Settings
+from data.settings import LEVERS, REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
-from evaluate.results import TABLE_FILE, find_runs, lr_label
+from evaluate.results import TABLE_FILE, find_runs, run_name
 from evaluate.table import table, terminal_summary
 from model.device import Machine
 from train.parallel import agree, join, leave, own_device, processes, wait
-from train.run.folder import Job, common_identity, default_folder, jobs_of
+from train.run.folder import Job, common_identity, default_folder, folder_name, jobs_of
 from train.run.lock import holder, locked
 from train.run.run import begin, follow, open_run, prepare, run
 from train.run.signals import Signals, ending_in_one_line
@@ -28,7 +29,7 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         if rank > 0:
             return follow(settings, lr, signals)
         baseline, seed = open_run(settings), settings.training.seed
-        folder = out or default_folder(baseline) / f"lr-{lr_label(lr)}"
+        folder = out or default_folder(baseline) / folder_name(lr, dataclasses.asdict(settings.training))
         job = Job(lr, seed, folder, common_identity(baseline) | {"lr": lr, "seed": seed})
         prepare(baseline, folder, [job], overwrite, None)
         if job.finished:
@@ -41,16 +42,21 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         print(f"{'result and model are' if settings.save_model else 'the result is'} in {folder}")
 
 
-def sweep(settings: Settings, lrs: list[float], seeds: int, out: Path | None, overwrite: bool) -> None:
-    """Do every run that is not finished, and compare. Several processes share the runs."""
+def sweep(settings: list[Settings], lrs: list[float], seeds: int, out: Path | None, overwrite: bool) -> None:
+    """Do every run that is not finished, and compare. Several processes share the runs.
+
+    Args:
+        settings: they differ in levers only.
+    """
     rank, size = processes()
     if overwrite and size > 1:
         raise ValueError("--overwrite is for one process; delete the folder first, then start the others")
     with ending_in_one_line() as signals:
-        baseline = open_run(settings)
+        baseline = open_run(settings[0])
         folder, common = out or default_folder(baseline), common_identity(baseline)
-        first = settings.training.seed
-        grid = [(lr, seed) for seed in range(first, first + seeds) for lr in lrs]
+        first = settings[0].training.seed
+        levers = [{name: getattr(each.training, name) for name in LEVERS} for each in settings]
+        grid = [(lr, seed, each) for seed in range(first, first + seeds) for each in levers for lr in lrs]
         jobs = jobs_of(folder, common, grid, seeds > 1, overwrite)
         prepare(baseline, folder, jobs, overwrite, common)
         work(baseline, jobs, signals)
@@ -92,7 +98,7 @@ def work(baseline: Baseline, jobs: list[Job], signals: Signals) -> None:
 
 
 def title(job: Job, i: int, jobs: list[Job]) -> str:
-    return f"learning rate {lr_label(job.lr)}, seed {job.seed} ({i} of {len(jobs)})"
+    return f"learning rate {run_name(job.lr, job.identity)}, seed {job.seed} ({i} of {len(jobs)})"
 
 
 def report(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run leaves behind: `result.json`, put together in one place, and the model."""
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -15,6 +16,7 @@ from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES
 from model.pretrained import save_pretrained
+from train.levers import rate_of_step
 from train.run.card import CARD_FILE, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
@@ -27,14 +29,13 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
         history: its `train_loss`, its `points`, the `seconds` of training and those of them spent `measuring`.
         diverged: what is not a finite number, "loss" or "gradient", if it is so.
     """
-    machine = baseline.machine
+    machine, training = baseline.machine, job.training
     losses, points = history["train_loss"], history["points"]
     lowest = best_point(points)
     seconds = {"before": baseline.before["seconds"], "training": history["seconds"] - history["measuring"]}
     seconds["checkpoints"] = history["measuring"]
     found = {
         "lr": job.lr,
-        "samples": job.identity["samples"],
         "device": str(machine.device),
         "dtype": machine.dtype_name,
         "model_name": baseline.name,
@@ -46,9 +47,13 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
     end = {name: found[name] for name in ("lr", "device", "dtype")} | {"sample": len(losses), "what": diverged}
     return {
         "lr": job.lr,
-        "samples": job.identity["samples"],
+        "samples": training.samples,
         "seed": job.seed,
         "train_loss": losses,
+        "rates": [
+            rate_of_step(step, training.samples, job.lr, training.schedule, training.warmup)
+            for step in range(len(losses))
+        ],
         "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],
         "checkpoints": points,
         "diverged": end if diverged else None,
@@ -63,7 +68,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
         "book_tokens": len(baseline.tokens),
         "held_out_tokens": baseline.held_out,
         "held_out_on_the_way": min(baseline.held_out, POINT_HELD_OUT),
-        "settings": named_settings(baseline.settings) | found,
+        "settings": named_settings(baseline.settings) | dataclasses.asdict(training) | found,
         "identity": job.identity,
         "environment": environment(machine)
         | {"seconds": seconds | {when: of["seconds"] for when, of in measured.items() if of}},

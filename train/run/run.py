@@ -5,7 +5,6 @@ The calls are the same: evaluate, finetune, evaluate. The stand-ins that make th
 """
 
 import contextlib
-import dataclasses
 import math
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, be
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
+from train.levers import Gradients, clipped, scheduled, trained_parameters
 from train.loop import Diverged, finetune
 from train.parallel import agree, leave, own_device, processes, share_batches
 from train.run.best import drop_best, keep_best, read_best
@@ -55,7 +55,15 @@ def open_run(settings: Settings) -> Baseline:
 
 def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
     piece = 1 << 18 if model.wte.weight.device.type == "cpu" else None  # on a GPU each call costs a launch
-    return AdamW(model.parameters(), lr, weight_decay=training.weight_decay, piece=piece)
+    return AdamW(trained_parameters(model, training.train), lr, weight_decay=training.weight_decay, piece=piece)
+
+
+def open_gradients(baseline: Baseline, training: Training, model: GPT2, optimizer: AdamW) -> Gradients:
+    """Those of this process and all that are connected to it, with the levers of `training`."""
+    base = baseline.base if training.leash else None
+    gradients = fast_gradients(baseline.machine.dtype, training.micro_batch, base, training.leash)
+    gradients = share_batches(gradients, model, optimizer, training.seed)
+    return clipped(gradients, optimizer.parameters, training.clip) if training.clip else gradients
 
 
 def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None) -> None:
@@ -82,7 +90,7 @@ def begin(baseline: Baseline) -> None:
         print(f"note: {note}")
     print(
         "if this is interrupted, the same command continues from the last checkpoint "
-        f"({checkpoint_bytes(baseline) / 1e9:.2g} GB in {CHECKPOINT_FILE})",
+        f"({checkpoint_bytes(baseline, baseline.settings.training.train) / 1e9:.2g} GB in {CHECKPOINT_FILE})",
         flush=True,
     )
     before = baseline.before
@@ -134,18 +142,19 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     It continues from the checkpoint in that folder if there is one. A signal ends it with `Interrupted`.
     """
     # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
-    training = dataclasses.replace(baseline.settings.training, seed=job.seed, samples=job.identity["samples"])
+    training = job.training
     model = baseline.fresh_model()
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
     optimizer = open_optimizer(model, training, job.lr)
     recorder = Recorder(baseline, job, model, optimizer, signals)
-    gradients = share_batches(fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, job.seed)
+    gradients = open_gradients(baseline, training, model, optimizer)
 
     # Train.
     diverged = None
     with signals.deferred(), recorder.progress:
         try:
             steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
+            steps = scheduled(steps, optimizer, job.lr, training)
             while not agree(recorder.out_of_patience) and (loss := next(steps, None)) is not None:
                 recorder.add(loss)
             steps.close()  # at the end of a run that ends early: no dropout from here on
@@ -281,11 +290,10 @@ def follow(settings: Settings, lr: float, signals: Signals) -> None:
         baseline, training = open_run(settings), settings.training
         model = baseline.fresh_model()
         optimizer = open_optimizer(model, training, lr)
-        gradients = share_batches(
-            fast_gradients(baseline.machine.dtype, training.micro_batch), model, optimizer, training.seed
-        )
+        gradients = open_gradients(baseline, training, model, optimizer)
         with signals.deferred(), contextlib.suppress(Diverged):  # the first process prints that it diverged
             steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
+            steps = scheduled(steps, optimizer, lr, training)
             while not agree(0) and next(steps, None) is not None:  # the first process says when it is enough
                 if signal := agree(signals.received or 0):
                     agree(0)

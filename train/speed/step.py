@@ -9,7 +9,6 @@ Shape legend: B windows, T tokens, C width, H heads, D width of a head.
 import ctypes
 import math
 import platform
-from collections.abc import Callable
 
 import torch
 import torch.nn as nn
@@ -18,7 +17,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from model.gpt2 import GPT2, Attend
-from train.speed.chunked_loss import chunked_next_token_loss, head_cross_entropy
+from train.levers import Gradients
+from train.speed.chunked_loss import Leash, chunked_next_token_loss, head_cross_entropy
 
 
 def _one_window(q: Tensor, k: Tensor, v: Tensor, future: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class _Transform(nn.Module):
         return self.model.ln_f(x)
 
 
-def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
+def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor, leash: Leash | None = None) -> Tensor:
     """The loss with weights and activations in bfloat16, whose products are five times as fast as float32's.
 
     Each weight is cast once, by an operation that autograd records: forward and backward use the same bfloat16 copy,
@@ -74,24 +74,35 @@ def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor) -> Tensor:
         if name not in ("wte.weight", "wpe.weight")  # looked up in float32: a few rows to round, not a table
     }
     x = model.embed(inputs).to(torch.bfloat16)  # (B, T, C)
-    # On a GPU torch's own attention is faster, and only that one has dropout.
-    attend = window_attention if x.device.type == "cpu" and not model.config.dropout else model.attend
-    x = functional_call(_Transform(model, attend), weights, (x,))  # (B, T, C)
-    return head_cross_entropy(x, model.wte.weight, targets, torch.bfloat16)
+    x = functional_call(_Transform(model, fastest_attention(model)), weights, (x,))  # (B, T, C)
+    return head_cross_entropy(x, model.wte.weight, targets, torch.bfloat16, leash)
 
 
-def loss_in(dtype: torch.dtype) -> Callable[[GPT2, Tensor, Tensor], Tensor]:
-    """The next-token loss with matrix products in `dtype`, without a tensor of all logits."""
-    return bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
+def fastest_attention(model: GPT2) -> Attend:
+    """In bfloat16. On a GPU torch's own is faster, and only that one has dropout."""
+    on_cpu = model.wte.weight.device.type == "cpu"
+    return window_attention if on_cpu and not model.config.dropout else model.attend
 
 
-def fast_gradients(dtype: torch.dtype, micro_batch: int | None = None) -> Callable[[GPT2, Tensor, Tensor], float]:
+def fast_gradients(
+    dtype: torch.dtype, micro_batch: int | None = None, base: GPT2 | None = None, beta: float = 0.0
+) -> Gradients:
     """A replacement for `plain_gradients`: products in `dtype`, `micro_batch` windows at a time.
 
     The mean over a batch is the weighted sum of the means over its parts, and so are the gradients. Parts computed one
     after another need memory for the activations of one part only.
+
+    Args:
+        base: with a `beta` above 0 the gradients are those of `leashed` in train/levers.py. Its weights are in `dtype`.
     """
-    loss_of = loss_in(dtype)
+    loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
+
+    def leash_on(inputs: Tensor) -> Leash | None:
+        if not beta:
+            return None
+        attend = fastest_attention(base) if dtype == torch.bfloat16 else base.attend
+        with torch.no_grad():
+            return _Transform(base, attend)(base.embed(inputs)), base.wte.weight, beta
 
     def gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
         B = len(inputs)
@@ -99,11 +110,11 @@ def fast_gradients(dtype: torch.dtype, micro_batch: int | None = None) -> Callab
         if micro_batch is not None:
             # Allocated before the activations of the first part: between them they would fragment the memory, and
             # what is freed around them would not fit the next part.
-            for p in model.parameters():
+            for p in filter(lambda p: p.requires_grad, model.parameters()):
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         for start in range(0, B, micro_batch or B):
             part = slice(start, start + (micro_batch or B))
-            loss = loss_of(model, inputs[part], targets[part]) * (len(inputs[part]) / B)
+            loss = loss_of(model, inputs[part], targets[part], leash_on(inputs[part])) * (len(inputs[part]) / B)
             loss.backward()
             losses.append(loss.detach())
         return sum(torch.stack(losses).tolist())  # one copy: reading a number waits for the GPU
