@@ -284,7 +284,7 @@ def test_a_sweep_does_only_what_is_missing(command, refused, arguments, tmp_path
     result = read_result(out / "lr-1e-3-seed1")
     assert result["seed"] == 1 and result["settings"]["seed"] == 0  # of the batches, of the writing
     # Runs of other settings do not belong in the same table.
-    assert "batch_size was 4, is 3;" in refused(sweep.main, *arguments, "--lrs", "1e-2", "--batch-size", 3)
+    assert "seq_len was 16, is 15;" in refused(sweep.main, *arguments, "--lrs", "1e-2", "--seq-len", 15)
     assert not (out / "lr-1e-2").exists()
 
 
