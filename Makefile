@@ -18,11 +18,15 @@ DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 -
 MAP_FLAGS = --model lilliput --text voyage --lrs 1e-2 3e-3 1e-3 3e-4 1e-4 3e-5 1e-5 --samples 240 --batch-size 4 --seq-len 128 \
 	--holdout 0.5 --top-k 0 --eval-sequences 32 --eval-tokens 64 --no-save-model --out runs/map
 
-.PHONY: help setup demo map sweep mine test verify mutants bench lilliput clean
+LEVERS_FLAGS = --model lilliput --text voyage --lrs 1e-5 3e-5 1e-4 3e-4 1e-3 3e-3 --samples 100 --batch-size 4 --seq-len 128 \
+	--holdout 0.5 --top-k 0 --eval-sequences 32 --eval-tokens 64 --no-save-model --out runs/levers
+
+.PHONY: help setup demo map levers sweep mine test verify mutants bench lilliput clean
 
 help:
 	@echo "make demo       the whole experiment on a small model and a short text: two minutes, no downloads"
 	@echo "make map        the demo at seven learning rates: the learning rate as a clock; ten minutes"
+	@echo "make levers     the demo with a decay, a warm-up, a leash, a clip: do they make the rate matter less? 15 minutes"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
 	@echo "                also SAMPLES= LRS= MODEL= TEXT= SEED= OUT= FLAGS="
 	@echo "make mine TEXT=my.txt   which rate for your text, how many steps, and the model; also MODEL= SAMPLES= OUT= FLAGS="
@@ -46,6 +50,11 @@ demo: $(VENV)/installed
 
 map: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(MAP_FLAGS) $(FLAGS)
+
+levers: $(VENV)/installed
+	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule constant linear --leash 0 1 $(FLAGS)
+	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule cosine --warmup 20 $(FLAGS)
+	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --clip 1 $(FLAGS)
 
 sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)

@@ -108,14 +108,6 @@ class Training:
         None, "largest norm of the gradient; a longer one is scaled down (default: any)", positive_float, metavar="NORM"
     )
 
-    def __post_init__(self):
-        if self.warmup > self.samples:
-            raise ValueError(f"--warmup {self.warmup} is over the {self.samples} steps of --samples; use fewer")
-        if self.patience and self.schedule != "constant":
-            raise ValueError(
-                f"a {self.schedule} schedule ends at --samples, and --patience may end before; leave one of them out"
-            )
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -160,10 +152,12 @@ class Settings:
     )
 
     def __post_init__(self):
-        if self.keep_state and self.training.schedule != "constant":
-            raise ValueError(
-                f"a {self.training.schedule} schedule ends at --samples and cannot go on; leave out --keep-state"
-            )
+        warmup, steps, schedule = self.training.warmup, self.training.samples, self.training.schedule
+        if warmup > steps:
+            raise ValueError(f"--warmup {warmup} is over the {steps} steps of --samples; use fewer")
+        if schedule != "constant" and (self.training.patience or self.keep_state):
+            end = "before, by --patience" if self.training.patience else "later, by --keep-state"
+            raise ValueError(f"--schedule {schedule} ends at --samples, not {end}; leave one of them out")
 
 
 @dataclass(frozen=True)

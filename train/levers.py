@@ -28,20 +28,21 @@ from train.adamw import AdamW
 Gradients = Callable[[GPT2, Tensor, Tensor], float]  # as `plain_gradients` of loop.py
 
 
-def rate_of_step(step: int, steps: int, peak: float, schedule: str = "constant", warmup: int = 0) -> float:
-    """The learning rate of `step`, which counts from 0 to `steps` - 1.
+def rate_of_step(step: int, peak: float, settings: Training) -> float:
+    """The learning rate of `step`, which counts from 0 to samples - 1.
 
     During the warm-up it rises in equal parts (Goyal et al. 2017):  peak (step + 1) / warmup.
-    Afterwards, with  done = (step - warmup) / (steps - warmup):
+    Afterwards, with  done = (step - warmup) / (samples - warmup):
         constant  peak
         linear    peak (1 - done)
         cosine    peak (1 + cos(pi done)) / 2   (Loshchilov and Hutter 2017, "SGDR")
-    A decay would be 0 at step number `steps`, the first one that is not done.
+    A decay would be 0 in the step after the last.
     """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return peak * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[schedule]
+    if step < settings.warmup:
+        return peak * (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.samples - settings.warmup)
+    shares = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    return peak * shares[settings.schedule]
 
 
 def scheduled(losses: Generator[float], optimizer: AdamW, peak: float, settings: Training) -> Iterator[float]:
@@ -49,14 +50,10 @@ def scheduled(losses: Generator[float], optimizer: AdamW, peak: float, settings:
 
     The rate is a function of the step's number, so an interrupted run continues with the right one.
     """
-
-    def rate() -> float:
-        return rate_of_step(optimizer.steps, settings.samples, peak, settings.schedule, settings.warmup)
-
     with contextlib.closing(losses):
-        optimizer.lr = rate()
+        optimizer.lr = rate_of_step(optimizer.steps, peak, settings)
         for loss in losses:
-            optimizer.lr = rate()
+            optimizer.lr = rate_of_step(optimizer.steps, peak, settings)
             yield loss
 
 

@@ -50,11 +50,14 @@ def tuned(model_folder):
 
 
 def test_the_rates_by_hand():
-    assert [rate_of_step(k, 5, 10.0, "linear") for k in range(6)] == pytest.approx([10, 8, 6, 4, 2, 0])
-    assert [rate_of_step(k, 4, 1.0, "cosine") for k in range(5)] == pytest.approx([1, 0.8535534, 0.5, 0.1464466, 0])
-    assert [rate_of_step(k, 5, 6.0, "linear", 2) for k in range(5)] == pytest.approx([3, 6, 6, 4, 2])
-    assert [rate_of_step(k, 4, 6.0, "constant", 3) for k in range(4)] == pytest.approx([2, 4, 6, 6])
-    assert rate_of_step(0, 1, 1.0, "cosine", 1) == 1.0  # as many steps of warm-up as there are
+    def rates(count, peak, samples, **levers):
+        return [rate_of_step(step, peak, Training(samples, **levers)) for step in range(count)]
+
+    assert rates(6, 10.0, 5, schedule="linear") == pytest.approx([10, 8, 6, 4, 2, 0])
+    assert rates(5, 1.0, 4, schedule="cosine") == pytest.approx([1, 0.8535534, 0.5, 0.1464466, 0])
+    assert rates(5, 6.0, 5, schedule="linear", warmup=2) == pytest.approx([3, 6, 6, 4, 2])
+    assert rates(4, 6.0, 4, warmup=3) == pytest.approx([2, 4, 6, 6])
+    assert rates(2, 1.0, 1, schedule="cosine", warmup=1) == [1.0, 1.0]  # as many steps of warm-up as there are
 
 
 @pytest.mark.parametrize("schedule, warmup", [("constant", 0), ("constant", 3), ("linear", 3), ("cosine", 4)])
@@ -213,7 +216,7 @@ def test_a_run_uses_every_lever(trained, model_folder, text_file, monkeypatch):
     gradients = clipped(leashed(base, 0.5), optimizer.parameters, 0.7)
     losses = list(scheduled(finetune(model, tokens, optimizer, settings, gradients), optimizer, 0.01, settings))
     assert result["train_loss"] == pytest.approx(losses, rel=1e-5)
-    assert result["rates"] == [rate_of_step(k, 5, 0.01, "cosine", 2) for k in range(5)]
+    assert result["rates"] == [rate_of_step(k, 0.01, settings) for k in range(5)]
     settings = {"schedule": "cosine", "warmup": 2, "train": "last:1", "leash": 0.5, "clip": 0.7}
     assert settings.items() <= result["settings"].items() and settings.items() <= result["identity"].items()
     for i in range(0, len(ALL), 2):
@@ -290,8 +293,8 @@ def test_a_decay_cannot_go_on(command, refused, small_run, tmp_path):
         ("--train head", "'head' is not all, attention"),
         ("--clip 0", "'0' is not a finite number above 0"),
         ("--lr 0 --leash 1", "'0' is not a finite number above 0"),
-        ("--schedule linear --patience 3", "--patience may end before"),
-        ("--schedule cosine --keep-state", "leave out --keep-state"),
+        ("--schedule linear --patience 3", "ends at --samples, not before, by --patience"),
+        ("--schedule cosine --keep-state", "not later, by --keep-state; leave one of them out"),
         ("--schedule square", "invalid choice: 'square'"),
     ],
 )

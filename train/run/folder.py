@@ -240,10 +240,9 @@ def checkpoint_bytes(baseline: Baseline, part: str) -> int:
 def check_room(folder: Path, baseline: Baseline, jobs: list[Job], at_once: int) -> None:
     """Refuse `jobs`, of which `at_once` run at the same time, if the disk of `folder` is too small for them."""
     sizes, settings = sorted(checkpoint_bytes(baseline, job.identity["train"]) for job in jobs), baseline.settings
-    models = settings.save_model * (1 + settings.keep_best) * len(jobs)
+    models = settings.save_model * (1 + settings.keep_best) * len(jobs) * 4 * parameter_count(baseline.config)
     # A checkpoint that replaces another needs room for both.
-    needed = 2 * sum(sizes[-at_once:]) + models * 4 * parameter_count(baseline.config)
-    needed += settings.keep_state * sum(sizes)
+    needed = 2 * sum(sizes[-at_once:]) + models + settings.keep_state * sum(sizes)
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     for job in jobs:  # what the same runs left there will be replaced

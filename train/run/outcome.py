@@ -50,10 +50,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
         "samples": training.samples,
         "seed": job.seed,
         "train_loss": losses,
-        "rates": [
-            rate_of_step(step, training.samples, job.lr, training.schedule, training.warmup)
-            for step in range(len(losses))
-        ],
+        "rates": [rate_of_step(step, job.lr, training) for step in range(len(losses))],
         "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],
         "checkpoints": points,
         "diverged": end if diverged else None,
