@@ -11,10 +11,9 @@ from outside, the optimizer gets only the parameters that are trained, and the l
 `python -m train --schedule linear --warmup 20 --train mlp --leash 2 --clip 1` does the same with faster gradients.
 """
 
-import contextlib
 import math
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -45,16 +44,15 @@ def rate_of_step(step: int, peak: float, settings: Training) -> float:
     return peak * shares[settings.schedule]
 
 
-def scheduled(losses: Generator[float], optimizer: AdamW, peak: float, settings: Training) -> Iterator[float]:
+def scheduled(losses: Iterator[float], optimizer: AdamW, peak: float, settings: Training) -> Iterator[float]:
     """Yield the `losses` of `finetune`, and give `optimizer` the learning rate of each step before the step.
 
     The rate is a function of the step's number, so an interrupted run continues with the right one.
     """
-    with contextlib.closing(losses):
+    optimizer.lr = rate_of_step(optimizer.steps, peak, settings)
+    for loss in losses:
         optimizer.lr = rate_of_step(optimizer.steps, peak, settings)
-        for loss in losses:
-            optimizer.lr = rate_of_step(optimizer.steps, peak, settings)
-            yield loss
+        yield loss
 
 
 def trained_parameters(model: GPT2, part: str) -> list[Tensor]:
