@@ -49,6 +49,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
         "samples": job.identity["samples"],
         "seed": job.seed,
         "train_loss": losses,
+        "rates": [job.lr] * len(losses),
         "held_out_loss": [[p["sample"], p["held_out_loss"]] for p in points if "held_out_loss" in p],
         "checkpoints": points,
         "diverged": end if diverged else None,
