@@ -25,6 +25,22 @@ TITLES = {  # of the figures, the three main ones first
     COPYING_FILE: "Copying from the book",
 }
 
+# Runs that differ in these settings share a table; a run's name says the ones that are not the same in all of them.
+MAY_DIFFER = {
+    "schedule": "{}".format,
+    "warmup": "warm-up {}".format,
+    "train": lambda part: PARTS.get(part) or f"last {part.removeprefix('last:')} blocks",
+    "leash": "leash {:g}".format,
+    "clip": "clip {:g}".format,
+    "batch_size": "batch {}".format,
+    "samples": "{} steps".format,
+    "weight_decay": "weight decay {:g}".format,
+    "dropout": "dropout {:g}".format,
+}
+PARTS = {"attention": "attention only", "mlp": "MLPs only", "norms": "norms only"}
+OFF = {"schedule": "constant", "warmup": 0, "train": "all", "leash": 0, "clip": None}  # has no words
+PLAIN = "plain"  # the name of no lever, where it must have one
+
 Interval = tuple[float, float]  # 95 %, low and high
 
 
@@ -136,28 +152,29 @@ def lr_label(lr: float) -> str:
     return np.format_float_scientific(lr, trim="-", exp_digits=1).replace("e+", "e")
 
 
-MAY_DIFFER = ("schedule", "warmup", "train", "leash", "clip", "batch_size", "samples", "weight_decay", "dropout")
+def run_label(lr: float, seed: int, several_seeds: bool, lever: str = "") -> str:
+    """A run by its learning rate and lever, and by its seed if there are several."""
+    return f"{lr_label(lr)} {lever}".strip() + (f", seed {seed}" if several_seeds else "")
 
 
-def run_name(lr: float, settings: dict) -> str:
-    """A run by its learning rate and its levers: 3e-4 linear leash 2."""
-    words = {"schedule": "{}", "warmup": "warm-up {}", "train": "{} only", "leash": "leash {:g}", "clip": "clip {:g}"}
-    defaults = {"schedule": "constant", "train": "all"}
-    shown = [form.format(settings[n]) for n, form in words.items() if settings[n] and settings[n] != defaults.get(n)]
-    return " ".join([lr_label(lr), *shown])
-
-
-def run_label(lr: float, settings: dict, several_seeds: bool) -> str:
-    """A run by its name, and by its seed if there are several."""
-    return run_name(lr, settings) + (f", seed {settings['seed']}" if several_seeds else "")
+def words_of(settings: dict, names: Iterable[str]) -> list[str]:
+    """What a reader must know of the MAY_DIFFER called `names`; of those that are off, nothing."""
+    values = {name: settings.get(name, OFF.get(name)) for name in names}
+    return [MAY_DIFFER[name](value) for name, value in values.items() if name not in OFF or value != OFF[name]]
 
 
 class Run:
-    """A finished run: its result, its name among others, and the numbers that tables and figures need."""
+    """A finished run: its result, its name among others, and the numbers that tables and figures need.
 
-    def __init__(self, result: Result, label: str, folder: Path | None = None):
-        self.result, self.label, self.folder = result, label, folder
+    Args:
+        label: its name, and its seed if there are several.
+        lever: the settings in which it differs from the others, in words; "": none.
+    """
+
+    def __init__(self, result: Result, label: str, folder: Path | None = None, lever: str = ""):
+        self.result, self.label, self.folder, self.lever = result, label, folder, lever
         self.lr, self.seed = result["lr"], result["seed"]
+        self.name = run_label(self.lr, self.seed, False, lever)  # the same for all seeds
         self.before, self.after = result["before"], result["after"]
         self.best_step = result["best_step"]
         self.train_loss, self.held_out = result["train_loss"], result["held_out_loss"]
@@ -167,6 +184,11 @@ class Run:
         # book's: top-k never draws the rare tokens, so a model that had learned the book perfectly would exceed it.
         temperature = "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
         self.truncated = f"top-k {settings['top_k']}" if settings["top_k"] else temperature
+
+    @property
+    def clock(self) -> np.ndarray:
+        """The sum of the learning rates after each number of steps, from 0 on."""
+        return np.cumsum([0.0, *self.result["rates"]])
 
     @property
     def last_loss(self) -> float:
@@ -204,28 +226,21 @@ def best_point(points: list[EvalPoint]) -> EvalPoint | None:
 
 
 def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:
-    """`results` with their labels. The largest learning rate comes first, and of one learning rate the lowest seed."""
-    several = len({result["seed"] for result in results}) > 1
-    pairs = zip(results, folders or [None] * len(results))
-    runs = [
-        Run(
-            result,
-            run_label(
-                result["lr"],
-                {"schedule": "", "warmup": 0, "train": "", "leash": 0, "clip": 0} | result["settings"],
-                several,
-            ),
-            folder,
-        )
-        for result, folder in pairs
-    ]
-    return sorted(runs, key=lambda run: (-run.lr, run.seed))
+    """`results` with their labels, those without words for a lever first. Of one lever the largest learning rate comes
+    first, and of one learning rate the lowest seed."""
+    several, runs = len({result["seed"] for result in results}) > 1, []
+    names = [name for name in settings_that_differ(results) if name in MAY_DIFFER]
+    for result, folder in zip(results, folders or [None] * len(results)):
+        lever = " ".join(words_of(all_settings(result), names))
+        runs.append(Run(result, run_label(result["lr"], result["seed"], several, lever), folder, lever))
+    # By its length first: "batch 4" comes before "batch 16".
+    return sorted(runs, key=lambda run: (len(run.lever), run.lever, -run.lr, run.seed))
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     """The runs in run folders and sweep folders (which hold run folders).
 
-    They can share a table: of one model and text, trained alike apart from learning rate and seed, each once.
+    They can share a table: of one model and text, trained alike apart from learning rate, MAY_DIFFER and seed, each once.
     """
     folders = run_folders(paths)
     runs = runs_of(list(map(read_result, folders)), folders)
@@ -234,35 +249,50 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     for what, names in (("models", {s["model"] for s in settings}), ("texts", texts)):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
-    if differing := settings_that_differ(runs):
-        raise ValueError(f"the runs differ in more than learning rate and seed: {', '.join(differing)}; compare others")
+    if differing := [name for name in settings_that_differ([run.result for run in runs]) if name not in MAY_DIFFER]:
+        raise ValueError(
+            f"the runs differ in more than learning rate, levers and seed: {', '.join(differing)}; compare others"
+        )
     for run, following in zip(runs, runs[1:]):
         if run.label == following.label:
             raise ValueError(
-                f"{following.folder} is a second run at {lr_label(run.lr)} with seed {run.seed}; "
-                "name runs that differ in learning rate or seed"
+                f"{following.folder} is a second run at {run.name} with seed {run.seed}; "
+                "name runs that differ in learning rate, a lever or seed"
             )
     return runs
 
 
-def settings_that_differ(runs: list[Run]) -> list[str]:
+def all_settings(result: Result) -> dict:
+    """The settings of a run, with every one of MAY_DIFFER in their order."""
+    found = result["settings"] | {"samples": result["samples"]}
+    return {name: found.get(name, OFF.get(name)) for name in MAY_DIFFER} | found
+
+
+def settings_that_differ(results: list[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
-    found = [run.result["settings"] | {"samples": run.result["samples"]} for run in runs]
-    # Of the text only its content counts; notes, places and machines change no meaning of a number.
-    left_out = (*MAY_DIFFER, "lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch")
+    found = list(map(all_settings, results))
+    # Of the text only its content counts; notes, places and machines change no meaning of a number, and patience none
+    # up to the end of a run.
+    left_out = ("lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch", "patience")
     return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]
 
 
 def describe(runs: list[Run]) -> str:
-    """Model, text and size of the runs in one line, so that no figure is taken for that of other runs."""
+    """Model, text and size of the runs, and the levers that all of them have, in one line, so that no figure is taken
+    for that of other runs."""
     result, seeds = runs[0].result, sorted({run.seed for run in runs})
     settings = result["settings"]
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     raw = ", as served" if settings["raw_text"] else ""
     parameters = settings["model_identity"]["parameters"] / 1e6
+    differ = settings_that_differ([run.result for run in runs])
+    steps = "steps" if "samples" in differ else f"{result['samples']} steps"
+    windows = "windows of" if "batch_size" in differ else f"{settings['batch_size']} x"
+    levers = words_of(settings, [name for name in OFF if name not in differ])
+    levers = [word + " schedule" * (word == settings.get("schedule")) for word in levers]
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
-        f"{result['samples']} steps of {settings['batch_size']} x {settings['seq_len']} tokens, {seed}"
+        f"{steps} of {windows} {settings['seq_len']} tokens, {', '.join([*levers, seed])}"
     )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluate.results import Interval, Run, describe, last_tenth, lr_label
-from evaluate.verdicts import conclusion, judge
+from evaluate.results import Interval, Run, describe, last_tenth, settings_that_differ
+from evaluate.verdicts import WIDTH as VALLEYS_WIDTH
+from evaluate.verdicts import conclusion, judge, valleys
 
 WIDTH = 80  # columns of a terminal
 LINES = 3  # of each text in a terminal
@@ -117,8 +118,8 @@ def rows_of(runs: list[Run]) -> list[Row]:
     ]
     for run in runs:
         best, step = run.result["best"], run.result["best_step"]
-        said = [f"{v.name} {v.when}".strip() for v in verdicts if (v.lr, v.seed) == (run.lr, run.seed)]
-        fits = [v.name for v in verdicts if (v.lr, v.seed) == (run.lr, None)]  # of the weights stopped in time
+        said = [f"{v.name} {v.when}".strip() for v in verdicts if (v.run, v.seed) == (run.name, run.seed)]
+        fits = [v.name for v in verdicts if (v.run, v.seed) == (run.name, None)]  # of the weights stopped in time
         rows.append(
             Row(
                 run.label,
@@ -166,6 +167,7 @@ def table(runs: list[Run]) -> str:
         *(f"- {sentence}" for sentence in sentences),
         "",
         *over_seeds(runs),
+        *under(VALLEYS_LEAD, valleys(runs)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -176,7 +178,7 @@ def gone(row: Row) -> str:
 
 def notes(runs: list[Run]) -> str:
     """What a reader of the table must know."""
-    first, truncated, part, stopped = runs[0].result, "", "", ""
+    first, truncated, part, stopped, read = runs[0].result, "", "", "", ""
     if any(run.result["best"] for run in runs):
         stopped = "A row with a step is of the weights in best/: the run stopped in time. "
     if (measured := first.get("held_out_on_the_way", whole := first["held_out_tokens"])) < whole:
@@ -189,40 +191,47 @@ def notes(runs: list[Run]) -> str:
             f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the "
             "one without top-k, at temperature 1, can. "
         )
+    if not {"samples", "batch_size"} & set(settings_that_differ([run.result for run in runs])):
+        read = f"{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
-        f"{stopped}{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
-        f"The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
+        f"{stopped}{read}The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
     )
 
 
 SEEDS_LEAD = "Over the seeds (orders of the batches): mean, standard deviation, lowest to highest."
+VALLEYS_LEAD = f"How much the rate matters. The width of the valley is {VALLEYS_WIDTH}."
 
 
 def over_seeds(runs: list[Run]) -> list[str]:
     """`seed_rows` as lines of Markdown; nothing if there is one seed."""
-    titles, *rows = seed_rows(runs) or [[]]
-    return [SEEDS_LEAD, "", *markdown(titles, rows), ""] if rows else []
+    return under(SEEDS_LEAD, seed_rows(runs))
+
+
+def under(lead: str, rows: list[list[str]]) -> list[str]:
+    """A table, titles first, under a sentence, as lines of Markdown; nothing if it has no rows."""
+    return [lead, "", *markdown(rows[0], rows[1:]), ""] if rows else []
 
 
 def seed_rows(runs: list[Run]) -> list[list[str]]:
     """A table over the learning rates that were run with several seeds: the titles, and for each learning rate the
     mean, the spread, and for how many seeds each verdict holds. Empty if there is one seed."""
-    lrs = [lr for lr in dict.fromkeys(run.lr for run in runs) if sum(run.lr == lr for run in runs) > 1]
-    if not lrs:
+    names = [run.name for run in runs]
+    names = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not names:
         return []
     columns, verdicts = [column for column in columns_of(runs) if column.over_seeds], judge(runs)[0]
     rows_by_label = {row.label: row for row in rows_of(runs)}
     rows = [["learning rate", "seeds", *(c.title for c in columns), "sd of the ratio's writing", "verdicts (seeds)"]]
-    for lr in lrs:
-        of_lr = [run for run in runs if run.lr == lr]
-        ended = [rows_by_label[run.label] for run in of_lr if run.after]
+    for name in names:
+        seeds = [run for run in runs if run.name == name]
+        ended = [rows_by_label[run.label] for run in seeds if run.after]
         found = [spread([column.value(row) for row in ended], column.digits) for column in columns]
         # A 95 % interval is 2 x 1.96 standard deviations wide.
         writing = [(row.measured["ratio_ci"][1] - row.measured["ratio_ci"][0]) / (2 * 1.96) for row in ended]
-        names = [v.name for v in verdicts if v.lr == lr and v.seed is not None]
-        counts = "; ".join(f"{name} {names.count(name)}/{len(of_lr)}" for name in dict.fromkeys(names))
-        rows.append([lr_label(lr), str(len(of_lr)), *found, f"{np.mean(writing):.3f}" if writing else "–", counts])
+        said = [v.name for v in verdicts if v.run == name and v.seed is not None]
+        counts = "; ".join(f"{rule} {said.count(rule)}/{len(seeds)}" for rule in dict.fromkeys(said))
+        rows.append([name, str(len(seeds)), *found, f"{np.mean(writing):.3f}" if writing else "–", counts])
     return rows
 
 

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data.settings import TRIAL
-from evaluate.results import EvalPoint, Interval, Run, lr_label, paired_difference
+from evaluate.results import PLAIN, EvalPoint, Interval, Run, lr_label, paired_difference, run_label
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
+VALLEY = 0.03  # nats per token: a rate whose loss is no further above the best lies in the valley
+AS_GOOD = 5  # runs that are named as good within the noise, at most
 SPIKE, IN_A_ROW = 0.2, 5  # nats per token, the mean training loss over five steps
 
 
@@ -35,8 +37,8 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    lr: float | None  # None: of no learning rate in particular
-    seed: int | None  # None: of all seeds of this learning rate
+    run: str | None  # the name of runs that differ in their seed; None: of none in particular
+    seed: int | None  # None: of all seeds
     name: str
     sentence: str  # with the numbers
     when: str = ""
@@ -147,6 +149,10 @@ def ended_early(run: Run) -> Found:
 
 
 ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
+WIDTH = (
+    "the factor between the smallest and the largest rate whose held-out loss at the end lies within "
+    f"{VALLEY:g} nats of the best of all"
+)
 RULES = (
     Rule(  # the only one for a run without a model
         "diverged", "The training loss was no longer a finite number. Such a run has no model.", diverged
@@ -192,47 +198,52 @@ FITS_BEST = (
 
 def fits_best(runs: list[Run]) -> Verdict:
     """Which learning rate fits best if it is stopped in time, which are as good within the noise, and what to try."""
-    points: dict[float, list[EvalPoint]] = {}
+    points: dict[str, list[EvalPoint]] = {}
     for run in runs:
         if run.stopped_in_time is None:
             raise NotMeasured("nothing was held out")
-        points.setdefault(run.lr, []).append(run.stopped_in_time)
-    best = min(points, key=lambda lr: np.mean([point["held_out_halves"][0] for point in points[lr]]))
-    steps = {lr: [point["sample"] for point in stopped] for lr, stopped in points.items()}
+        points.setdefault(run.name, []).append(run.stopped_in_time)
+    best = min(points, key=lambda name: np.mean([point["held_out_halves"][0] for point in points[name]]))
+    steps = {name: [point["sample"] for point in stopped] for name, stopped in points.items()}
     if not any(steps[best]):
         nothing = "No rate gains anything on this text: the base model fits best."
         return Verdict(None, None, "the base model fits best", nothing)
 
-    losses = {lr: [point["held_out_halves"][1] for point in stopped] for lr, stopped in points.items()}
+    losses = {name: [point["held_out_halves"][1] for point in stopped] for name, stopped in points.items()}
     loss, base = float(np.mean(losses[best])), runs[0].result["checkpoints"][0]["held_out_halves"][1]
-    rate, several, trained = lr_label(best), len(points) > 1, [len(run.train_loss) for run in runs if run.lr == best]
+    own = [run for run in runs if run.name == best]
+    lr, lever, trained = own[0].lr, own[0].lever, [len(run.train_loss) for run in own]
+    several, lrs = len(points) > 1, {run.lr for run in runs if run.lever == lever}
+    chosen = "lever, the rate and the " if len(points) > len(lrs) else "rate and the " * several
     seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
     sentences = [
-        f"Stopped in time, {rate} {'fits best: it ' * several}reaches a loss of {loss:.3f} (perplexity "
-        f"{perplexity(loss)}{seeds}) at {place(steps[best])} ({runs[0].readings(np.mean(steps[best])):.1f} readings of "
+        f"Stopped in time, {best} {'fits best: it ' * several}reaches a loss of {loss:.3f} (perplexity "
+        f"{perplexity(loss)}{seeds}) at {place(steps[best])} ({own[0].readings(np.mean(steps[best])):.1f} readings of "
         f"the training text), {'down from' if loss < base else 'the base model has'} {base:.3f}.",
-        f"The first half of the held-out text chose the {'rate and the ' * several}step, the second half reports.",
+        f"The first half of the held-out text chose the {chosen}step, the second half reports.",
     ]
-    as_good = []
-    for lr in points:
-        if lr != best and any(steps[lr]) and within_noise(losses[best], losses[lr]):
-            times = float(np.mean(steps[lr]) / np.mean(steps[best]))
-            when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
-            as_good.append(f"{lr_label(lr)} at {place(steps[lr])}, {'as soon' if times == 1 else when}")
+    near = [name for name in points if name != best and any(steps[name]) and within_noise(losses[best], losses[name])]
+    soonest, as_good = sorted(near, key=lambda name: np.mean(steps[name]))[:AS_GOOD], []
+    for name in (name for name in near if name in soonest):
+        times = float(np.mean(steps[name]) / np.mean(steps[best]))
+        when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
+        as_good.append(f"{name} at {place(steps[name])}, {'as soon' if times == 1 else when}")
     if within_noise(losses[best], [base] * len(losses[best])):
         as_good.append("the base model")
+    as_good += [f"and {len(near) - AS_GOOD} more"] if len(near) > AS_GOOD else []
     if as_good:
         sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
-    if useless := [lr_label(lr) for lr in points if not any(steps[lr])]:
+    if useless := [name for name in points if not any(steps[name])]:
         sentences.append(f"Nothing is gained at {in_words(useless)}.")
-    for word, end, way in (("largest", max(points), 1), ("smallest", min(points), -1)):
-        if several and best == end:
-            further = 10 ** ((round(2 * math.log10(best)) + way) / 2)  # the next of 1, 3, 10, 30, ...
-            sentences.append(f"{rate} is the {word} rate: try {lr_label(float(f'{further:.0e}'))} too.")
+    for word, end, way in (("largest", max(lrs), 1), ("smallest", min(lrs), -1)):
+        if len(lrs) > 1 and lr == end:
+            further = 10 ** ((round(2 * math.log10(lr)) + way) / 2)  # the next of 1, 3, 10, 30, ...
+            further = run_label(float(f"{further:.0e}"), 0, False, lever)
+            sentences.append(f"{best} is the {word} rate: try {further} too.")
     if steps[best] == trained:
         sentences.append(f"The loss was still falling at the end: try more than {max(trained)} steps.")
-    name = f"fits best{', but within the noise' if as_good else ''}"
-    return Verdict(best if several else None, None, name, " ".join(sentences))
+    verdict = f"fits best{', but within the noise' if as_good else ''}"
+    return Verdict(best if several else None, None, verdict, " ".join(sentences))
 
 
 def within_noise(best: list[float], other: list[float]) -> bool:
@@ -255,19 +266,41 @@ def place(steps: list[int]) -> str:
 def what_the_exercise_sees(runs: list[Run]) -> list[str]:
     """Which learning rates the exercise's own numbers would choose; nothing if fewer than two finished."""
     book, kind = runs[0].result["book_ratio"], " without top-k" if runs[0].truncated else ""
-    seen: dict[float, list[tuple[float, float]]] = {}
+    seen: dict[str, list[tuple[float, float]]] = {}
     for run in runs:
         if run.after:
-            seen.setdefault(run.lr, []).append((run.last_loss, run.after["untruncated_ratio" if kind else "ratio"]))
+            seen.setdefault(run.name, []).append((run.last_loss, run.after["untruncated_ratio" if kind else "ratio"]))
     if len(seen) < 2:
         return []
-    means = [(lr, *np.mean(numbers, axis=0)) for lr, numbers in seen.items()]
+    means = [(name, *np.mean(numbers, axis=0)) for name, numbers in seen.items()]
     by_loss, loss, _ = min(means, key=lambda mean: mean[1])
     by_ratio, _, ratio = min(means, key=lambda mean: abs(mean[2] - book))
     return [
-        f"The exercise's own numbers, at the end, would choose {lr_label(by_loss)} by training loss ({loss:.3f}) and "
-        f"{lr_label(by_ratio)} by ratio{kind} ({ratio:.3f}, the book's own is {book:.3f})."
+        f"The exercise's own numbers, at the end, would choose {by_loss} by training loss ({loss:.3f}) and "
+        f"{by_ratio} by ratio{kind} ({ratio:.3f}, the book's own is {book:.3f})."
     ]
+
+
+def valleys(runs: list[Run]) -> list[list[str]]:
+    """A table over the levers: the titles, and of each lever the lowest held-out loss at the end (the mean over the
+    seeds), its rate, and how wide the valley is. Empty if there is one lever, or nothing was held out."""
+    ends: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        if run.before["held_out"]:
+            loss = run.after["held_out"]["loss"] if run.after else math.inf
+            ends.setdefault(run.lever, {}).setdefault(run.lr, []).append(loss)
+    if len(ends) < 2:
+        return []
+    means = {lever: {lr: np.mean(losses) for lr, losses in of.items()} for lever, of in ends.items()}
+    best = min(min(of.values()) for of in means.values())
+    rows = [["lever", "lowest held-out loss at the end", "its rate", "width of the valley"]]
+    for lever, of in means.items():
+        lowest, within = min(of, key=of.get), sorted(lr for lr, loss in of.items() if loss <= best + VALLEY < math.inf)
+        rates = " to ".join(dict.fromkeys(map(lr_label, within[:1] + within[-1:])))
+        width = f"{within[-1] / within[0]:.1f}".removesuffix(".0") + f" ({rates})" if within else "none"
+        loss = f"{of[lowest]:.3f}" if of[lowest] < math.inf else "diverged"
+        rows.append([lever or PLAIN, loss, lr_label(lowest), width])
+    return rows
 
 
 def perplexity(loss: float) -> str:
@@ -300,7 +333,7 @@ def judge(runs: list[Run]) -> tuple[list[Verdict], dict[tuple[str, str], list[st
             if found:
                 when, why = found
                 sentence = f"{run.label} {' '.join(filter(None, (rule.name, when)))}: {why}."
-                verdicts.append(Verdict(run.lr, run.seed, rule.name, sentence, when))
+                verdicts.append(Verdict(run.name, run.seed, rule.name, sentence, when))
     return verdicts, not_made
 
 
@@ -312,15 +345,17 @@ def conclusion(runs: list[Run]) -> list[str]:
     answer += [f"Which learning rate fits best cannot be said: {reason}." for reason in unknown]
     sentences = [" ".join(answer + what_the_exercise_sees(runs))]
     parts, unmarked = [], []
-    for lr in dict.fromkeys(run.lr for run in runs):
-        mine = [v for v in verdicts if v.lr == lr and v.seed is not None]
+    for name in dict.fromkeys(run.name for run in runs):
+        mine = [v for v in verdicts if v.run == name and v.seed is not None]
         if mine:
-            parts.append(f"{lr_label(lr)} {in_words(phrases(mine, sum(run.lr == lr for run in runs)))}")
+            parts.append(f"{name} {in_words(phrases(mine, sum(run.name == name for run in runs)))}")
         else:
-            unmarked.append(lr_label(lr))
+            unmarked.append(name)
     parts += [f"no other rule applies to {in_words(unmarked)}"] if unmarked else []
     # Not str.capitalize: it would make the rest of the sentence small.
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
+    if rows := valleys(runs)[1:]:
+        sentences.append(f"How wide the valley is, {WIDTH}: {'; '.join(f'{row[0]} {row[-1]}' for row in rows)}.")
     for run in runs:
         if run.after:
             change, (low, high) = paired_difference(run.before, run.after)
@@ -329,13 +364,13 @@ def conclusion(runs: list[Run]) -> list[str]:
                 f"Ratio at {run.label}: {run.before['ratio']:.3f} before, {run.after['ratio']:.3f} after, a change of "
                 f"{change:+.3f} ({low:+.3f} to {high:+.3f}){noise}."
             )
-    if runs[0].result["samples"] < TRIAL:
+    if max(run.result["samples"] for run in runs) < TRIAL:
         sentences.append(f"Only a trial, with fewer than {TRIAL} steps: too few for an outcome.")
     return sentences
 
 
 def phrases(verdicts: list[Verdict], seeds: int) -> list[str]:
-    """What the verdicts on one learning rate say, each once; with the number of its seeds if they disagree."""
+    """What the verdicts on the runs of one name say, each once; with the number of its seeds if they disagree."""
     spoken = []
     for name in dict.fromkeys(verdict.name for verdict in verdicts):
         whens = [verdict.when for verdict in verdicts if verdict.name == name]

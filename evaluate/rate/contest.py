@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.generators import RATING, generator
-from evaluate.results import Run, lr_label
+from evaluate.results import Run
 
 QUESTIONS = {
     "coherence": "which text holds together better?",
@@ -66,7 +66,7 @@ def open_contest(runs: list[Run]) -> Contest:
         if run.result["prompts"] != first.result["prompts"]:
             raise ValueError(f"the run at {run.label} has other prompts than that at {first.label}; name one sweep")
         if run.after:
-            written.setdefault(lr_label(run.lr), run.after)
+            written.setdefault(run.name, run.after)
     written["book"] = first.result["book"]
     texts = {name: ["".join(c["pieces"]) for c in written[name]["continuations"]] for name in written}
     return Contest(first.result["prompts"], texts)

@@ -13,10 +13,10 @@ from data.settings import RATINGS_FILE
 from evaluate.rate.contest import read_ratings
 from evaluate.rate.preferences import preferences
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
-from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label
-from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
+from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label, settings_that_differ
+from evaluate.table import SEEDS_LEAD, VALLEYS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
-from evaluate.verdicts import FITS_BEST, RULES, conclusion, in_words, judge
+from evaluate.verdicts import FITS_BEST, RULES, conclusion, in_words, judge, valleys
 from model.hub import file_sha256
 
 
@@ -57,6 +57,8 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         notes=notes(runs),
         seed_rows=seed_rows(runs),
         seeds_lead=SEEDS_LEAD,
+        valleys=valleys(runs),
+        valleys_lead=VALLEYS_LEAD,
         verdicts=verdicts,
         not_judged=[f"{name} ({in_words(labels or ['all runs'])}): {why}" for (name, why), labels in not_made.items()],
         rules=[FITS_BEST, *((rule.name, rule.words) for rule in RULES)],
@@ -76,8 +78,9 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
 def provenance(runs: list[Run]) -> dict:
     """How the runs were made: settings, machine, time, and the result files that the page is made from."""
     first = runs[0].result
-    # Learning rate and seed are in the names of the runs.
-    settings = {n: v for n, v in first["settings"].items() if n not in ("lr", "seed", "model_identity", "text_notes")}
+    # Learning rate, levers and seed are in the names of the runs.
+    left_out = ("lr", "seed", "model_identity", "text_notes", *settings_that_differ([run.result for run in runs]))
+    settings = {name: value for name, value in first["settings"].items() if name not in left_out}
     settings |= {f"model {name}": value for name, value in first["settings"]["model_identity"].items()}
     settings |= {name: first[name] for name in ("book_tokens", "held_out_tokens")}
     machines = [{k: v for k, v in run.result["environment"].items() if k != "seconds"} for run in runs]

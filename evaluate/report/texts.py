@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import NamedTuple
 
-from evaluate.results import EvalPoint, Evaluation, Result, Run, lr_label
+from evaluate.results import EvalPoint, Evaluation, Result, Run
 from evaluate.table import rows_of
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
@@ -33,16 +33,16 @@ def models(runs: list[Run]) -> list[tuple[str, Evaluation]]:
 
 def as_it_learns(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[tuple[int, list[Part]]]]]]]:
     """(prompt, [(learning rate, [(step, continuation)])]) during training; of several seeds the first."""
-    points_of: dict[float, list[EvalPoint]] = {}
+    points_of: dict[str, list[EvalPoint]] = {}
     for run in runs:
         kept = [point for point in run.result["checkpoints"] if "continuations" in point]
         if len(kept) > 1:
-            points_of.setdefault(run.lr, kept)
+            points_of.setdefault(run.name, kept)
     shown = []
     for i in range(min((len(kept[0]["continuations"]) for kept in points_of.values()), default=0)):
         rates = [
-            (lr_label(lr), [(p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{p['sample']}")) for p in kept])
-            for k, (lr, kept) in enumerate(points_of.items())
+            (name, [(p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{p['sample']}")) for p in kept])
+            for k, (name, kept) in enumerate(points_of.items())
         ]
         shown.append((flowing(runs[0].result["prompts"][i]), rates))
     return shown

@@ -49,7 +49,7 @@ def held_out_at(points: list, halves: dict | None = None) -> dict:
 def result_of(lr=1e-4, seed=0, **changes) -> dict:
     """A run on which no rule has anything to say; `changes` are of the result."""
     book = {"ratio": 0.531, "copied": 0.0, "copied_ci": [0.0, 0.0], "longest_copy": {"tokens": 14}, "distinct_2": 0.77}
-    return {
+    result = {
         "lr": lr,
         "samples": STEPS,
         "seed": seed,
@@ -85,6 +85,12 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
         "identity": {},
         "environment": {"python": "3.11.2", "seconds": {"before": 30.0, "training": 60.0, "after": 30.0}},
     } | changes
+    return {"rates": [result["lr"]] * len(result["train_loss"])} | result
+
+
+def with_levers(result: dict, **levers) -> dict:
+    """`result` with these settings; `samples` too."""
+    return result | {"samples": levers.get("samples", STEPS), "settings": result["settings"] | levers}
 
 
 def with_losses(result: dict, losses: list[float]) -> dict:

@@ -23,10 +23,10 @@ from evaluate.ratio import (
     most_frequent_tokens,
     share_among,
 )
-from evaluate.results import find_runs, lr_label, read_result, write_result
+from evaluate.results import describe, find_runs, lr_label, read_result, runs_of, write_result
 from evaluate.verdicts import perplexity
 from model.pretrained import load_pretrained
-from tests.evaluate.handmade import result_of, with_losses, write_runs
+from tests.evaluate.handmade import result_of, with_levers, with_losses, write_runs
 
 
 def test_most_frequent_tokens_and_ties():
@@ -203,7 +203,7 @@ def test_the_numbers_of_a_run(tmp_path):
         ({"model": "gpt2-xl"}, r"different models \(gpt2, gpt2-xl\)"),
         ({"text_sha256": "0badcafe"}, r"different texts \(gulliver, sha256 0badcafe, gulliver, sha256 cdcdcdcd\)"),
         ({"raw_text": True}, r"different texts \(gulliver, sha256 cdcdcdcd, gulliver, sha256 cdcdcdcd, as served\)"),
-        ({"batch_size": 8, "top_k": 50}, "in more than learning rate and seed: batch_size, top_k; compare others"),
+        ({"batch_size": 8, "top_k": 50}, "in more than learning rate, levers and seed: top_k; compare others"),
         ({}, "is a second run at 1e-4 with seed 0; name runs that differ"),
     ],
 )
@@ -220,9 +220,47 @@ def test_runs_that_differ_in_place_or_machine_share_a_table(sweep, tmp_path):
     moved["settings"] |= {"text": "./elsewhere/gulliver.txt", "text_notes": ["a note"]}  # the same content
     moved["settings"] |= {"device": "cuda", "dtype": "bfloat16", "micro_batch": 4}
     assert len(find_runs([sweep, write_runs(tmp_path / "other", moved)])) == 4
-    longer = result_of(1e-2, samples=200)
-    with pytest.raises(ValueError, match="learning rate and seed: samples;"):
-        find_runs([sweep, write_runs(tmp_path / "longer", longer)])
+    patient = with_levers(result_of(1e-2), patience=3)
+    assert len(find_runs([sweep, write_runs(tmp_path / "patient", patient)])) == 4
+    with pytest.raises(ValueError, match="second run at 1e-2 with seed 0; name runs that differ in learning rate, a l"):
+        find_runs([tmp_path / "patient", write_runs(tmp_path / "more", with_levers(patient, patience=4))])
+
+
+def test_runs_that_differ_in_a_lever_are_named_by_it(tmp_path):
+    """Only what is not the same for all is in a name; what is the same for all is said once."""
+
+    def named(*levers: dict) -> list[str]:
+        results = [
+            with_levers(result_of(lr, seed), **lever) for lever in levers for lr in (3e-4, 1e-4) for seed in (0,)
+        ]
+        return [run.name for run in runs_of(results) if run.lr == 3e-4]
+
+    assert named({}, {"schedule": "linear"}) == ["3e-4", "3e-4 linear"]
+    linear = {"schedule": "linear", "leash": 2.0, "clip": 1.0, "warmup": 20}
+    assert named({}, linear) == ["3e-4", "3e-4 linear warm-up 20 leash 2 clip 1"]
+    assert named(linear, linear | {"train": "norms"}) == ["3e-4", "3e-4 norms only"]
+    parts = [{"train": part} for part in ("all", "attention", "mlp", "norms", "last:2")]
+    assert named(*parts) == [
+        "3e-4",
+        *(f"3e-4 {p}" for p in ("MLPs only", "norms only", "last 2 blocks", "attention only")),
+    ]
+    assert named({"batch_size": 16}, {"batch_size": 4}) == ["3e-4 batch 4", "3e-4 batch 16"]
+    assert named({"samples": 200}, {}) == ["3e-4 100 steps", "3e-4 200 steps"]
+    assert named({"weight_decay": 0.1, "dropout": 0.0}, {"weight_decay": 0.01, "dropout": 0.1}) == [
+        "3e-4 weight decay 0.1 dropout 0",
+        "3e-4 weight decay 0.01 dropout 0.1",
+    ]
+    plain, seeds = result_of(), [with_levers(result_of(1e-3, seed), **linear) for seed in (0, 1)]
+    for folder, results in (("plain", [plain]), ("linear", seeds)):
+        write_runs(tmp_path / folder, *results)
+    runs = find_runs([tmp_path / "linear", tmp_path / "plain"])
+    words = "linear warm-up 20 leash 2 clip 1"
+    assert [run.label for run in runs] == ["1e-4, seed 0", f"1e-3 {words}, seed 0", f"1e-3 {words}, seed 1"]
+    assert describe(runs).endswith("; 100 steps of 16 x 256 tokens, seeds 0, 1")
+    same = "linear schedule, warm-up 20, leash 2, clip 1"
+    assert describe(runs_of(seeds)).endswith(f"; 100 steps of 16 x 256 tokens, {same}, seeds 0, 1")
+    assert describe(runs_of([plain, with_levers(plain, samples=200)])).endswith("; steps of 16 x 256 tokens, seed 0")
+    assert "; 100 steps of windows of 256 tokens" in describe(runs_of([plain, with_levers(plain, batch_size=4)]))
 
 
 def test_older_layouts_and_empty_folders_are_refused_in_one_line(tmp_path):

@@ -23,7 +23,7 @@ def names(result: dict) -> list[str]:
 
 def test_a_quiet_run_gets_no_verdict_and_misses_none():
     (answer,), not_made = judge(runs_of([run()]))
-    assert (answer.lr, answer.seed) == (None, None) and not_made == {}
+    assert (answer.run, answer.seed) == (None, None) and not_made == {}
     assert all(rule.words for rule in RULES)
 
 
@@ -146,7 +146,7 @@ def test_the_answer():
     ]
     results[0]["train_loss"] = [4.0] * 90 + [2.0] * 10
     verdict = best_of(*results)
-    assert (verdict.lr, verdict.name) == (3e-4, "fits best, but within the noise")
+    assert (verdict.run, verdict.name) == ("3e-4", "fits best, but within the noise")
     assert verdict.sentence == (
         "Stopped in time, 3e-4 fits best: it reaches a loss of 3.620 (perplexity 37.3) at step 20 "
         "(9.1 readings of the training text), down from 4.100. "  # 20 x 16 x 256 / 9000
@@ -165,7 +165,7 @@ def test_the_answer():
 def test_the_best_fit_with_one_seed(second, name):
     """The runner-up is 1 % of 3.495 = 0.03495 away, or just not."""
     verdict = best_of(stopped(1e-3, {10: second}), stopped(1e-4, {10: 3.495}), stopped(1e-5, {10: 3.9}))
-    assert (verdict.lr, verdict.name) == (1e-4, name)
+    assert (verdict.run, verdict.name) == ("1e-4", name)
     assert ("within the noise: 1e-3 at step 10, as soon." in verdict.sentence) == (second == 3.529)
 
 
@@ -175,7 +175,7 @@ def test_the_best_fit_with_several_seeds(shift, name):
     results = [stopped(1e-4, {30: 3.49}), stopped(1e-4, {50: 3.51}, 1)]
     results += [stopped(1e-5, {62: 3.49 + 1.4142 * shift}), stopped(1e-5, {82: 3.51 + 1.4142 * shift}, 1)]
     verdict = best_of(*results)
-    assert (verdict.lr, verdict.name) == (1e-4, name)
+    assert (verdict.run, verdict.name) == ("1e-4", name)
     assert "(perplexity 33.1, mean of 2 seeds) at steps 30 to 50 (18.2 readings" in verdict.sentence
     assert ("1e-5 at steps 62 to 82, 1.8 times as late." in verdict.sentence) == (shift == 0.0199)
 
@@ -209,10 +209,12 @@ def test_what_to_try_next(rates, step, tries):
 
 def test_the_answer_for_one_rate_and_for_diverged_ones():
     one = best_of(stopped(1e-4, {10: 3.5}))
-    assert one.lr is None and one.sentence.startswith("Stopped in time, 1e-4 reaches a loss of 3.500 (")
+    assert one.run is None and one.sentence.startswith("Stopped in time, 1e-4 reaches a loss of 3.500 (")
     assert "text chose the step, the" in one.sentence and "exercise" not in conclusion(runs_of([stopped(1e-4, {})]))[0]
     gone = diverged(1e-2) | held_out_at([[0, 4.0], [1, 3.4]])
-    assert best_of(gone, stopped(1e-3, {10: 3.5}), stopped(1e-4, {10: 3.9})).lr == 1e-2  # measured before it diverged
+    assert (
+        best_of(gone, stopped(1e-3, {10: 3.5}), stopped(1e-4, {10: 3.9})).run == "1e-2"
+    )  # measured before it diverged
     results = [nothing_held_out(run(1e-3)), run(1e-4)]
     assert next(iter(judge(runs_of(results))[1])) == ("fits best", "nothing was held out")
     answer = conclusion(runs_of(results))[0]

@@ -17,7 +17,7 @@ import numpy as np
 from data.files import write_whole
 from data.settings import Settings
 from evaluate.baseline import Baseline
-from evaluate.results import BEST_FOLDER, Run, lr_label, read_result, runs_of
+from evaluate.results import BEST_FOLDER, Run, lr_label, read_result
 from evaluate.verdicts import fits_best
 from model.hub import MODEL_FILES
 from train.loop import finetune
@@ -173,7 +173,7 @@ def by_the_clock(search: Search, best: int) -> None:
 def say(search: Search) -> None:
     """Print the answer, and copy the model to `best/`."""
     runs, (best, *others) = search.runs, search.ranked()
-    print(f"\n{fits_best(runs_of([run.result for run in runs.values()])).sentence}")
+    print(f"\n{fits_best([runs[key] for key in sorted(runs, reverse=True)]).sentence}")
     whole = [rate for rate in (best, *others) if len(runs[rate, search.seed].train_loss) == search.budget]
     if len(whole) > 1 and runs[best, search.seed].best_step == search.budget:
         fastest = max(whole, key=lambda rate: search.loss(rate, search.budget / 2) - search.loss(rate))

@@ -9,7 +9,17 @@ from pathlib import Path
 
 from data.settings import RATINGS_FILE, REPORT_FILE, Settings, Training
 from evaluate.baseline import Baseline
-from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, MAY_DIFFER, read_result, run_label, run_name
+from evaluate.results import (
+    BEST_FOLDER,
+    RESULT_FILE,
+    TABLE_FILE,
+    TITLES,
+    MAY_DIFFER,
+    OFF,
+    read_result,
+    run_label,
+    words_of,
+)
 from model.gpt2 import attention
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
@@ -41,8 +51,17 @@ class Job:
         return Training(**{field.name: self.identity[field.name] for field in dataclasses.fields(Training)})
 
     @property
+    def name(self) -> str:
+        """Its learning rate and levers: 3e-4 linear leash 2."""
+        return run_label(self.lr, self.seed, False, " ".join(words_of(self.identity, OFF)))
+
+    @property
     def label(self) -> str:
-        return run_label(self.lr, self.identity, self.several_seeds)
+        return self.name + (f", seed {self.seed}" if self.several_seeds else "")
+
+    @property
+    def folder_name(self) -> str:
+        return f"lr-{self.name}".replace(" ", "-")
 
     @property
     def finished(self) -> bool:
@@ -77,11 +96,6 @@ def common_identity(baseline: Baseline) -> dict:
     return found
 
 
-def folder_name(lr: float, levers: dict) -> str:
-    """The name of a run's folder: lr-3e-4-linear-leash-2."""
-    return f"lr-{run_name(lr, levers)}".replace(" ", "-")
-
-
 def jobs_of(
     folder: Path, common: dict, grid: list[tuple[float, int, dict]], several_seeds: bool, overwrite: bool
 ) -> list[Job]:
@@ -93,12 +107,12 @@ def jobs_of(
     """
     jobs = []
     for lr, seed, levers in grid:
-        name = folder_name(lr, levers)
-        plain, seeded = folder / name, folder / f"{name}-seed{seed}"
+        job = Job(lr, seed, folder, common | levers | {"lr": lr, "seed": seed}, several_seeds)
+        plain, seeded = folder / job.folder_name, folder / f"{job.folder_name}-seed{seed}"
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
         there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
-        jobs.append(Job(lr, seed, (there or names)[0], common | levers | {"lr": lr, "seed": seed}, several_seeds))
+        jobs.append(dataclasses.replace(job, folder=(there or names)[0]))
     return jobs
 
 

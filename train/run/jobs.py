@@ -6,11 +6,11 @@ from pathlib import Path
 from data.settings import LEVERS, REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
-from evaluate.results import TABLE_FILE, find_runs, run_name
+from evaluate.results import TABLE_FILE, find_runs
 from evaluate.table import table, terminal_summary
 from model.device import Machine
 from train.parallel import agree, join, leave, own_device, processes, wait
-from train.run.folder import Job, common_identity, default_folder, folder_name, jobs_of
+from train.run.folder import Job, common_identity, default_folder, jobs_of
 from train.run.lock import holder, locked
 from train.run.run import begin, follow, open_run, prepare, run
 from train.run.signals import Signals, ending_in_one_line
@@ -29,8 +29,10 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         if rank > 0:
             return follow(settings, lr, signals)
         baseline, seed = open_run(settings), settings.training.seed
-        folder = out or default_folder(baseline) / folder_name(lr, dataclasses.asdict(settings.training))
-        job = Job(lr, seed, folder, common_identity(baseline) | {"lr": lr, "seed": seed})
+        identity = common_identity(baseline) | {"lr": lr, "seed": seed}
+        job = Job(lr, seed, default_folder(baseline), identity)
+        folder = out or job.folder / job.folder_name
+        job = dataclasses.replace(job, folder=folder)
         prepare(baseline, folder, [job], overwrite, None)
         if job.finished:
             print(f"this run is finished already: {folder}; --overwrite repeats it")
@@ -98,7 +100,7 @@ def work(baseline: Baseline, jobs: list[Job], signals: Signals) -> None:
 
 
 def title(job: Job, i: int, jobs: list[Job]) -> str:
-    return f"learning rate {run_name(job.lr, job.identity)}, seed {job.seed} ({i} of {len(jobs)})"
+    return f"learning rate {job.name}, seed {job.seed} ({i} of {len(jobs)})"
 
 
 def report(folder: Path) -> None:
