@@ -240,7 +240,7 @@ def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> 
 def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     """The runs in run folders and sweep folders (which hold run folders).
 
-    They can share a table: of one model and text, trained alike apart from learning rate, MAY_DIFFER and seed, each once.
+    They can share a table: of one model and text, alike but for learning rate, seed and what MAY_DIFFER, each once.
     """
     folders = run_folders(paths)
     runs = runs_of(list(map(read_result, folders)), folders)

@@ -1,6 +1,5 @@
 """What a run leaves behind: `result.json`, put together in one place, and the model."""
 
-import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from data.settings import LEVERS
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
@@ -36,6 +36,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
     seconds["checkpoints"] = history["measuring"]
     found = {
         "lr": job.lr,
+        **{name: job.identity[name] for name in ("samples", *LEVERS)},
         "device": str(machine.device),
         "dtype": machine.dtype_name,
         "model_name": baseline.name,
@@ -65,7 +66,7 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
         "book_tokens": len(baseline.tokens),
         "held_out_tokens": baseline.held_out,
         "held_out_on_the_way": min(baseline.held_out, POINT_HELD_OUT),
-        "settings": named_settings(baseline.settings) | dataclasses.asdict(training) | found,
+        "settings": named_settings(baseline.settings) | found,
         "identity": job.identity,
         "environment": environment(machine)
         | {"seconds": seconds | {when: of["seconds"] for when, of in measured.items() if of}},
