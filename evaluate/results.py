@@ -15,12 +15,14 @@ from evaluate.ratio import bootstrap_interval
 RESULT_FILE = "result.json"
 BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
-FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
+FIGURE_FILE, HELD_OUT_FILE = "learning_rates.png", "held_out_loss.png"
+CLOCK_FILE, LEVERS_FILE = "clock.png", "levers.png"
 FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
-TITLES = {  # of the figures, the three main ones first
+TITLES = {  # of the figures, the four main ones first
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
     CLOCK_FILE: "The learning rate as a clock",
+    LEVERS_FILE: "What makes the rate matter less",
     FORGETTING_FILE: "Learning against forgetting",
     COPYING_FILE: "Copying from the book",
 }

@@ -47,7 +47,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
     verdicts, not_made = judge(runs)
     columns = columns_of(runs)
     shown = [(Path(name).stem, TITLES[name], f"data:image/png;base64,{data}") for name, data in figures.items()]
-    main = [Path(name).stem for name in list(TITLES)[:3]]
+    main = [Path(name).stem for name in list(TITLES)[:4]]
     return fill(
         Path(__file__).with_name("report.html"),
         subject=describe(runs),

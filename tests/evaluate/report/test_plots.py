@@ -13,8 +13,17 @@ from matplotlib.figure import Figure
 
 from evaluate import plot as plot_command
 from evaluate.report import plots
-from evaluate.results import CLOCK_FILE, COPYING_FILE, FIGURE_FILE, FORGETTING_FILE, HELD_OUT_FILE, TITLES, runs_of
-from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses, write_runs
+from evaluate.results import (
+    CLOCK_FILE,
+    COPYING_FILE,
+    FIGURE_FILE,
+    FORGETTING_FILE,
+    HELD_OUT_FILE,
+    LEVERS_FILE,
+    TITLES,
+    runs_of,
+)
+from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_levers, with_losses, write_runs
 
 FALLING = [5 - 0.1 * i for i in range(40)]
 TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
@@ -24,7 +33,7 @@ OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, FORGETTING_FILE, COPYING_FILE]  # the vall
 
 def drawn(panel, *results) -> Axes:
     ax, runs = Figure().subplots(), runs_of([*results])
-    panel(ax, runs, plots.style_of([run.lr for run in runs]))
+    panel(ax, runs, plots.styles_of(runs))
     return ax
 
 
@@ -201,7 +210,10 @@ def test_a_figure_without_numbers_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda *_: None)
     assert files(tmp_path, run()) == OF_ONE
     assert files(tmp_path, run(), nothing_held_out(result_of())) == OF_ONE
-    assert files(tmp_path, run(), run(1e-4)) == list(TITLES) and CLOCK_FILE in TITLES
+    assert files(tmp_path, run(), run(1e-4)) == [name for name in TITLES if name != LEVERS_FILE]
+    of_levers = run(), run(1e-4), with_levers(run(), leash=2.0)
+    assert files(tmp_path, *of_levers) == [name for name in TITLES if name != CLOCK_FILE]
+    assert files(tmp_path, *map(nothing_held_out, of_levers)) == [FIGURE_FILE]
     assert files(tmp_path, nothing_held_out(result_of())) == [FIGURE_FILE]
     assert files(tmp_path, diverged(losses=()), run()) == OF_ONE
     assert files(tmp_path, diverged()) == files(tmp_path, diverged(losses=())) == [FIGURE_FILE]
