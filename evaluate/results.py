@@ -31,7 +31,7 @@ TITLES = {  # of the figures, the four main ones first
 LEVERS = {
     "schedule": "{}".format,
     "warmup": "warm-up {}".format,
-    "train": lambda part: PARTS.get(part) or f"last {part.removeprefix('last:')} blocks",
+    "train": lambda part: f"last {part[5:]} blocks" if part[:5] == "last:" else f"{part.replace('mlp', 'MLPs')} only",
     "leash": "leash {:g}".format,
     "clip": "clip {:g}".format,
     "batch_size": "batch {}".format,
@@ -39,7 +39,6 @@ LEVERS = {
     "weight_decay": "weight decay {:g}".format,
     "dropout": "dropout {:g}".format,
 }
-PARTS = {"attention": "attention only", "mlp": "MLPs only", "norms": "norms only"}
 OFF = {"schedule": "constant", "warmup": 0, "train": "all", "leash": 0, "clip": None}  # has no words
 PLAIN = "plain"  # the name of no lever, where it must have one
 
@@ -159,18 +158,16 @@ def run_label(lr: float, seed: int, several_seeds: bool, lever: str = "") -> str
     return f"{lr_label(lr)} {lever}".strip() + (f", seed {seed}" if several_seeds else "")
 
 
-def words_of(settings: dict, names: Iterable[str]) -> list[str]:
-    """What a reader must know of the LEVERS called `names`; of those that are off, nothing."""
-    values = {name: settings.get(name, OFF.get(name)) for name in names}
-    return [LEVERS[name](value) for name, value in values.items() if name not in OFF or value != OFF[name]]
+def levers_in_words(result: Result, names: Iterable[str]) -> list[str]:
+    """What a run did with the LEVERS called `names`; nothing of those that are off."""
+    values = all_settings(result)
+    return [LEVERS[name](values[name]) for name in names if name not in OFF or values[name] != OFF[name]]
 
 
 class Run:
     """A finished run: its result, its name among others, and the numbers that tables and figures need.
 
-    Args:
-        label: its name, and its seed if there are several.
-        lever: the settings in which it differs from the others, in words; "": none.
+    Its `lever` says in words which of LEVERS it uses and others do not.
     """
 
     def __init__(self, result: Result, label: str, folder: Path | None = None, lever: str = ""):
@@ -186,11 +183,6 @@ class Run:
         # book's: top-k never draws the rare tokens, so a model that had learned the book perfectly would exceed it.
         temperature = "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
         self.truncated = f"top-k {settings['top_k']}" if settings["top_k"] else temperature
-
-    @property
-    def clock(self) -> np.ndarray:
-        """The sum of the learning rates after each number of steps, from 0 on."""
-        return np.cumsum([0.0, *self.result["rates"]])
 
     @property
     def last_loss(self) -> float:
@@ -230,10 +222,9 @@ def best_point(points: list[EvalPoint]) -> EvalPoint | None:
 def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:
     """`results` with their labels, those without words for a lever first. Of one lever the largest learning rate comes
     first, and of one learning rate the lowest seed."""
-    several, runs = len({result["seed"] for result in results}) > 1, []
-    names = [name for name in settings_that_differ(results) if name in LEVERS]
+    several, differ, runs = len({result["seed"] for result in results}) > 1, settings_that_differ(results), []
     for result, folder in zip(results, folders or [None] * len(results)):
-        lever = " ".join(words_of(all_settings(result), names))
+        lever = " ".join(levers_in_words(result, [name for name in LEVERS if name in differ]))
         runs.append(Run(result, run_label(result["lr"], result["seed"], several, lever), folder, lever))
     # By its length first: "batch 4" comes before "batch 16".
     return sorted(runs, key=lambda run: (len(run.lever), run.lever, -run.lr, run.seed))
@@ -265,9 +256,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
 
 
 def all_settings(result: Result) -> dict:
-    """The settings of a run, with every one of LEVERS in their order."""
-    found = result["settings"] | {"samples": result["samples"]}
-    return {name: found.get(name, OFF.get(name)) for name in LEVERS} | found
+    return OFF | result["settings"] | {"samples": result["samples"]}
 
 
 def settings_that_differ(results: list[Result]) -> list[str]:
@@ -280,8 +269,7 @@ def settings_that_differ(results: list[Result]) -> list[str]:
 
 
 def describe(runs: list[Run]) -> str:
-    """Model, text and size of the runs, and the levers that all of them have, in one line, so that no figure is taken
-    for that of other runs."""
+    """Model, text, size and common levers of the runs in one line, so that no figure is taken for that of others."""
     result, seeds = runs[0].result, sorted({run.seed for run in runs})
     settings = result["settings"]
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
@@ -290,7 +278,7 @@ def describe(runs: list[Run]) -> str:
     differ = settings_that_differ([run.result for run in runs])
     steps = "steps" if "samples" in differ else f"{result['samples']} steps"
     windows = "windows of" if "batch_size" in differ else f"{settings['batch_size']} x"
-    levers = words_of(settings, [name for name in OFF if name not in differ])
+    levers = levers_in_words(result, [name for name in OFF if name not in differ])
     levers = [word + " schedule" * (word == settings.get("schedule")) for word in levers]
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluate.results import Interval, Run, describe, last_tenth, settings_that_differ
-from evaluate.verdicts import WIDTH as VALLEYS_WIDTH
-from evaluate.verdicts import conclusion, judge, valleys
+from evaluate.verdicts import VALLEYS, conclusion, judge, valleys
 
 WIDTH = 80  # columns of a terminal
 LINES = 3  # of each text in a terminal
@@ -167,7 +166,7 @@ def table(runs: list[Run]) -> str:
         *(f"- {sentence}" for sentence in sentences),
         "",
         *over_seeds(runs),
-        *under(VALLEYS_LEAD, valleys(runs)),
+        *under(f"{VALLEYS}.", valleys(runs)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -200,7 +199,6 @@ def notes(runs: list[Run]) -> str:
 
 
 SEEDS_LEAD = "Over the seeds (orders of the batches): mean, standard deviation, lowest to highest."
-VALLEYS_LEAD = f"How much the rate matters. The width of the valley is {VALLEYS_WIDTH}."
 
 
 def over_seeds(runs: list[Run]) -> list[str]:

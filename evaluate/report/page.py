@@ -14,9 +14,9 @@ from evaluate.rate.contest import read_ratings
 from evaluate.rate.preferences import preferences
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label, settings_that_differ
-from evaluate.table import SEEDS_LEAD, VALLEYS_LEAD, columns_of, gone, notes, rows_of, seed_rows
+from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
-from evaluate.verdicts import FITS_BEST, RULES, conclusion, in_words, judge, valleys
+from evaluate.verdicts import FITS_BEST, RULES, VALLEYS, conclusion, in_words, judge, valleys
 from model.hub import file_sha256
 
 
@@ -58,7 +58,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         seed_rows=seed_rows(runs),
         seeds_lead=SEEDS_LEAD,
         valleys=valleys(runs),
-        valleys_lead=VALLEYS_LEAD,
+        valleys_lead=f"{VALLEYS}.",
         verdicts=verdicts,
         not_judged=[f"{name} ({in_words(labels or ['all runs'])}): {why}" for (name, why), labels in not_made.items()],
         rules=[FITS_BEST, *((rule.name, rule.words) for rule in RULES)],

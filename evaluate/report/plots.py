@@ -31,7 +31,6 @@ from evaluate.results import (
     describe,
     lr_label,
 )
-from evaluate.verdicts import VALLEY
 
 WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a telephone, shows the letters large enough
 # Colours that colour-blind eyes tell apart (after Okabe and Ito 2008), each with a marker of its own for
@@ -77,11 +76,6 @@ def styles_of(runs: list[Run]) -> dict[str, dict]:
     """How each run is drawn, by its name. With several levers no run has a place in the legend (see `key`)."""
     rates, looks = style_of([run.lr for run in runs]), looks_of(runs)
     return {run.name: rates[run.lr] | looks.get(run.lever, {}) | {"label": "_" * len(looks) + run.name} for run in runs}
-
-
-def noted(style: dict, note: str) -> dict:
-    """`style` with a note behind its name in the legend."""
-    return style | {"label": f"{style['label']} {note}".strip()}
 
 
 def key(runs: list[Run], styles: dict[str, dict]) -> tuple[list[Artist], list[Artist]]:
@@ -144,12 +138,13 @@ def loss_limit(runs: list[Run]) -> float:
     return SCALE * (float(np.mean(first)) if first else 1.0)
 
 
-def why_unseen(run: Run) -> str:
-    """Why little of a run may be seen, or nothing."""
+def curve_style(run: Run, styles: dict[str, dict]) -> dict:
+    """How the curve of a run is drawn; its label says why little of it may be seen."""
+    name, held_out = styles[run.name]["label"], run.held_out[-1][1] if run.held_out else 0.0
     if not run.after:
-        return "(diverged)"
-    held_out = run.held_out[-1][1] if run.held_out else 0.0
-    return "(off the scale)" if max(run.last_loss, held_out) > loss_limit([run]) else ""
+        return styles[run.name] | {"label": f"{name} (diverged)"}
+    off = max(run.last_loss, held_out) > loss_limit([run])
+    return styles[run.name] | {"label": f"{name} (off the scale)" if off else name}
 
 
 def smooth(values: list[float], width: int) -> np.ndarray:
@@ -171,7 +166,7 @@ def plot_loss(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Training loss against step: the raw values faint, a running mean on top."""
     width, trained, levers = smoothing(runs), [run for run in runs if run.train_loss], looks_of(runs)
     for run in trained:
-        losses, style = run.train_loss, noted(styles[run.name], why_unseen(run))
+        losses, style = run.train_loss, curve_style(run, styles)
         steps = np.arange(1, len(losses) + 1)
         if not levers:
             ax.plot(steps, losses, color=style["color"], alpha=0.35, linewidth=0.8)
@@ -199,7 +194,7 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
     """
     names = list(dict.fromkeys(run.name for run in runs))
-    truncated, many = any(run.truncated for run in runs), len(names) > MANY
+    truncated, many, size = any(run.truncated for run in runs), len(names) > MANY, 6 if len(names) > MANY else 12
     for i, name in enumerate(names):
         seeds, colour = [run for run in runs if run.name == name], styles[name]["color"]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
@@ -209,16 +204,7 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
                 if truncated:  # only this mark can be compared with the book's line
                     ax.plot(i + offset, np.mean([m["untruncated_ratio"] for m in measured]), **UNTRUNCATED)
             else:
-                ax.text(
-                    i + offset,
-                    0.01,
-                    "diverged",
-                    rotation=90,
-                    ha="center",
-                    va="bottom",
-                    color=colour,
-                    fontsize=5 if many else 12,
-                )
+                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour, size=size)
     book = runs[0].result["book_ratio"]
     ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2, label=f"the book: {book:.3f}")
     measured = [m for run in runs for m in (run.before, run.after) if m]
@@ -229,7 +215,7 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
         xlim=(-0.6, len(names) - 0.4),
         ylim=(0, (1.3 if SEVERAL < len(names) <= MANY else 1.15) * max([*tops, book])),  # room for the numbers
     )
-    ax.set_xticks(range(len(names)), names, rotation=90 if many or looks_of(runs) else 0, fontsize=6 if many else 12)
+    ax.set_xticks(range(len(names)), names, rotation=90 if many or looks_of(runs) else 0, fontsize=size)
     keys = [
         Patch(facecolor="white", hatch="///", edgecolor=GREY, label="before"),
         Patch(facecolor="#999999", edgecolor=GREY, label="after"),
@@ -239,11 +225,7 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
 
 
 def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool, bars: int) -> None:
-    """One bar of `plot_ratio`: of `measured`, an evaluation for each seed, all of them before training or after.
-
-    Args:
-        bars: pairs of them in the picture.
-    """
+    """A bar, in one of `bars` pairs: of `measured`, an evaluation for each seed, all before training or all after."""
     small, many = bars > SEVERAL, bars > MANY
     ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
     ratio = float(np.mean(ratios))
@@ -251,8 +233,7 @@ def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool
     error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
     ax.errorbar(x, ratios[0], error, color="#333333", capsize=0 if many else 4, linewidth=0.8 if many else 1.5)
     if not before and len(ratios) > 1:
-        dots = {"color": "black", "markersize": 1 if many else 3}
-        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", **dots)
+        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=1 if many else 3)
     if many:
         return
     # The book's line must not cross the number.
@@ -263,23 +244,19 @@ def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool
 
 def plot_held_out(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
-    width, levers = smoothing(runs), looks_of(runs)
+    width, levers, thin = smoothing(runs), looks_of(runs), {"linewidth": 1.2, "linestyle": "--"}
     for run in runs:
-        style, losses = noted(styles[run.name], why_unseen(run)), run.train_loss
-        thin = {"color": style["color"], "linewidth": 1.2, "linestyle": "--"}
+        style, losses = curve_style(run, styles), run.train_loss
         if not levers:
-            ax.plot(range(1, len(losses) + 1), smooth(losses, width), **thin)
+            ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], **thin)
         ax.plot(*zip(*run.held_out), **style, linewidth=1.2 if levers else 2, markersize=4 if levers else 6)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
     ticks_on(ax, (step for run in runs for step, _ in run.held_out))
     limit_losses(ax, runs)
     thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", color=GREY)
     mean = f", mean of {width}" if width > 1 else ""
-    thin = Line2D([], [], linewidth=1.2, linestyle="--", label=f"training{mean}", color=GREY)
-    if levers:
-        legend_above(ax, "Loss on held-out text", *key(runs, styles))
-    else:
-        legend_above(ax, "Loss on held-out text and in training", [thick, thin])
+    lines = [] if levers else [thick, Line2D([], [], **thin, label=f"training{mean}", color=GREY)]
+    legend_above(ax, f"Loss on held-out text{'' if levers else ' and in training'}", *key(runs, styles), lines)
 
 
 def near_base(ax: Axes, runs: list[Run]) -> None:
@@ -301,12 +278,13 @@ def plot_clock(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     seen, levers = [], looks_of(runs)
     for run in runs:
         (steps, losses), (step, lowest) = np.array(run.held_out).T[:, 1:], run.lowest_held_out
-        sums = run.clock[steps.astype(int)]
+        clock, style = np.cumsum([0, *run.result["rates"]]), styles[run.name]
+        sums = clock[steps.astype(int)]
         inside = sums[losses < ax.get_ylim()[1]]
-        style = noted(styles[run.name], "" if len(inside) else "(above)")
+        style = style if len(inside) else style | {"label": f"{style['label']} (above)"}
         ax.plot(sums, losses, **style, linewidth=0.8 if levers else 1.2, markersize=3 if levers else 5)
         if step > 0 and not levers:
-            ax.plot(run.clock[step], lowest, **RING)
+            ax.plot(clock[step], lowest, **RING)
         seen += [*inside]
     if not levers:
         ax.plot([], [], **RING, label="its lowest loss")
@@ -324,40 +302,33 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     drawn, those at the end thick, and a cross says how many levers are gone at its rate.
     """
     near_base(ax, runs)
-    looks, best, gone = looks_of(runs), math.inf, {run.lr: {} for run in runs}
-    levers = zip(dict.fromkeys(run.lever for run in runs), cycle(DARK))
-    for (lever, dark), stopped in product(levers, (True, False)):
-        own = [run for run in runs if run.lever == lever and (stopped or run.after)]
-        losses = [run.lowest_held_out[1] if stopped else run.held_out[-1][1] for run in own]
-        at = {lr: [loss for run, loss in zip(own, losses) if run.lr == lr] for lr in sorted({run.lr for run in own})}
-        means = {lr: float(np.mean(of_lr)) for lr, of_lr in at.items()}
-        line = {"color": GREY, "linestyle": "-" if stopped else "--"}
+    looks, gone = looks_of(runs), {run.lr: [] for run in runs}
+    for (lever, dark), stopped in product(zip(dict.fromkeys(run.lever for run in runs), cycle(DARK)), (True, False)):
+        own = [run for run in runs if run.lever == lever]
+        ends = [run.held_out[-1][1] if run.after else math.inf for run in own]
+        points = [(run.lr, end) for run, end in zip(own, [run.lowest_held_out[1] for run in own] if stopped else ends)]
+        means = {at: np.mean([loss for lr, loss in points if lr == at]) for at in sorted({lr for lr, _ in points})}
+        for lr, mean in means.items():
+            gone[lr] += [f"{mean:.3g}".replace("inf", "diverged")] if mean > ax.get_ylim()[1] else []
         if looks:
-            line = looks[lever] | {"color": dark, "markersize": 6, "linewidth": 2, "label": lever or PLAIN}
+            line = looks[lever] | {"color": dark, "linewidth": 2, "label": lever or PLAIN}
             line |= {"marker": "", "linewidth": 0.8, "label": ""} if stopped else {}
         else:
-            for run, loss in zip(own, losses):
-                face = {"markerfacecolor": "white" if stopped else styles[run.name]["color"], "linestyle": ""}
-                ax.plot(run.lr, loss, **styles[run.name] | face | {"label": "", "markersize": 8})
-            face = {"marker": "o", "markersize": 8, "markerfacecolor": "white" if stopped else GREY}
-            ax.plot([], [], **line | face, label="stopped in time" if stopped else "at the end")
-        ax.plot(means.keys(), means.values(), **line, zorder=1)
-        best = min([best, *([] if stopped else means.values())])
-        for lr in (lr for lr, mean in means.items() if mean > ax.get_ylim()[1]):
-            gone[lr][lever] = f"{means[lr]:.3g}"
+            line, face = {"color": GREY, "linestyle": "-" if stopped else "--"}, "white" if stopped else None
+            for run, (lr, loss) in zip(own, points):
+                mark = {"linestyle": "", "markersize": 8, "label": "", "markerfacecolor": face}
+                ax.plot(lr, loss, **styles[run.name] | mark)
+            mark = {"marker": "o", "markersize": 8, "markerfacecolor": face}
+            ax.plot([], [], **line | mark, label="stopped in time" if stopped else "at the end")
+        shown = [(lr, mean) for lr, mean in means.items() if mean < math.inf]
+        ax.plot(*zip(*shown), **line, zorder=1)
     if looks:
         ax.plot([], [], color=GREY, linewidth=0.8, label="thin: stopped in time")
-        ax.axhspan(best, best + VALLEY, color="#e4e4e4", zorder=0, label=f"within {VALLEY:g} of best")
-    for run in runs:
-        if not run.after:
-            gone[run.lr][run.lever] = "diverged"
     place, behind = ax.get_xaxis_transform(), {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    for run in runs:
-        if levers := gone.pop(run.lr, None):
-            cross = {"color": styles[run.name]["color"], "markersize": 11, "markeredgewidth": 2.5}
-            ax.plot([run.lr], [0.96], "x", **cross, transform=place)
-            text = f"{len(levers)} gone" if looks else next(iter(levers.values()))
-            ax.annotate(text, (run.lr, 0.91), xycoords=place, ha="center", va="top", fontsize=9, bbox=behind)
+    for lr, colour in {run.lr: styles[run.name]["color"] for run in runs if gone[run.lr]}.items():
+        ax.plot([lr], [0.96], "x", color=colour, markersize=11, markeredgewidth=2.5, transform=place)
+        what = f"{len(gone[lr])} gone" if looks else gone[lr][-1]
+        ax.annotate(what, (lr, 0.91), xycoords=place, ha="center", va="top", fontsize=9, bbox=behind)
     lrs = sorted({run.lr for run in runs})
     ax.set(xscale="log", xlabel="learning rate")
     ax.set_xticks(lrs, list(map(lr_label, lrs)))
@@ -369,21 +340,19 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
 def plot_price(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """What was learned against what was forgotten, as paths from the base model: down and to the left is better."""
     near_base(ax, runs)
-    far = []
-    for run in runs:
-        losses, kls = zip(*run.path("held_out_loss", "kl"))
-        ax.plot(kls, losses, **styles[run.name] | {"marker": "", "linewidth": 0.8})
-        if run.after:
-            ax.plot(kls[-1], losses[-1], **styles[run.name] | {"linestyle": "", "markersize": 6})
-        far += [kl for loss, kl in zip(losses, kls) if loss <= losses[0]]
-    ax.set(xlim=(0, 1.5 * max(far) or 1), xlabel="KL from the base model (nats per token)")
+    paths = {run: run.path("kl", "held_out_loss") for run in runs}
+    for run, path in paths.items():
+        mark = {"markevery": [-1] if run.after else [], "markersize": 6}
+        ax.plot(*zip(*path), **styles[run.name] | mark | {"linewidth": 0.8})
+    far = max(kl for path in paths.values() for kl, loss in path if loss <= path[0][1])
+    ax.set(xlim=(0, 1.5 * far or 1), xlabel="KL from the base model (nats per token)")
     legend_above(ax, "The price (mark: the end)")
 
 
 def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Learning against forgetting: one path a run, from the base model (left: knows the book better)."""
     for run in runs:
-        points, style = run.path("held_out_loss", "kl"), noted(styles[run.name], why_unseen(run))
+        points, style = run.path("held_out_loss", "kl"), curve_style(run, styles)
         ax.plot(*zip(*points), **style, linewidth=1.5, markersize=4)
         ax.plot(*points[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
     ax.plot(runs[0].held_out[0][1], 0, "o", color=BASE, markersize=9, label="base model")
@@ -427,11 +396,6 @@ def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[A
     return figure, axes
 
 
-def first_seeds(runs: list[Run]) -> list[Run]:
-    """`runs`; with several levers of each name only the lowest seed, or nobody could follow the curves."""
-    return list({run.name: run for run in reversed(runs)}.values())[::-1] if looks_of(runs) else runs
-
-
 def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     """Write the figures of `runs` (see `find_runs`) to `folder`; returns their files.
 
@@ -447,7 +411,7 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), runs, True),
         (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0),
-        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 == len(levers)),
+        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and len(levers) == 1),
         (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(levers) > 1),
         (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(run.path("kl")) > 1 for run in forgetting)),
         (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),
@@ -456,7 +420,9 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):
                 figure, axes = new_figure(usable, TITLES[file], len(panels))
                 for panel, ax in zip(panels, axes):
-                    panel(ax, usable if panel in (plot_ratio, plot_valleys) else first_seeds(usable), styles)
+                    first = {run.name: run for run in reversed(usable)}.values()  # of 180 curves nobody can follow one
+                    whole = len(levers) < 2 or panel in (plot_ratio, plot_valleys)
+                    panel(ax, usable if whole else [*first][::-1], styles)
                 figure.savefig(folder / file)
             files.append(folder / file)
     return files
