@@ -242,7 +242,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     for what, names in (("models", {s["model"] for s in settings}), ("texts", texts)):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
-    if differing := [name for name in settings_that_differ([run.result for run in runs]) if name not in LEVERS]:
+    if differing := [name for name in settings_that_differ(run.result for run in runs) if name not in LEVERS]:
         raise ValueError(
             f"the runs differ in more than learning rate, levers and seed: {', '.join(differing)}; compare others"
         )
@@ -259,7 +259,7 @@ def all_settings(result: Result) -> dict:
     return OFF | result["settings"] | {"samples": result["samples"]}
 
 
-def settings_that_differ(results: list[Result]) -> list[str]:
+def settings_that_differ(results: Iterable[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
     found = list(map(all_settings, results))
     # Of the text only its content counts; notes, places and machines change no meaning of a number, and patience none
@@ -275,7 +275,7 @@ def describe(runs: list[Run]) -> str:
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     raw = ", as served" if settings["raw_text"] else ""
     parameters = settings["model_identity"]["parameters"] / 1e6
-    differ = settings_that_differ([run.result for run in runs])
+    differ = settings_that_differ(run.result for run in runs)
     steps = "steps" if "samples" in differ else f"{result['samples']} steps"
     windows = "windows of" if "batch_size" in differ else f"{settings['batch_size']} x"
     levers = levers_in_words(result, [name for name in OFF if name not in differ])

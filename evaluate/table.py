@@ -190,7 +190,7 @@ def notes(runs: list[Run]) -> str:
             f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the "
             "one without top-k, at temperature 1, can. "
         )
-    if not {"samples", "batch_size"} & set(settings_that_differ([run.result for run in runs])):
+    if not {"samples", "batch_size"} & set(settings_that_differ(run.result for run in runs)):
         read = f"{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "

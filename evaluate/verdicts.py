@@ -354,7 +354,7 @@ def conclusion(runs: list[Run]) -> list[str]:
     if rows := valleys(runs)[1:]:
         sentences.append(f"{VALLEYS}: {'; '.join(f'{row[0]} {row[-1]}' for row in rows)}.")
     for run in runs:
-        if run.after:
+        if run.after and not rows:  # of all levers there would be too many; the table has their ratios
             change, (low, high) = paired_difference(run.before, run.after)
             noise = "" if low > 0 or high < 0 else ", within the noise of the writing"
             sentences.append(

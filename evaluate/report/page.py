@@ -79,11 +79,12 @@ def provenance(runs: list[Run]) -> dict:
     """How the runs were made: settings, machine, time, and the result files that the page is made from."""
     first = runs[0].result
     # Learning rate, levers and seed are in the names of the runs.
-    left_out = ("lr", "seed", "model_identity", "text_notes", *settings_that_differ([run.result for run in runs]))
+    left_out = ("lr", "seed", "model_identity", "text_notes", *settings_that_differ(run.result for run in runs))
     settings = {name: value for name, value in first["settings"].items() if name not in left_out}
     settings |= {f"model {name}": value for name, value in first["settings"]["model_identity"].items()}
     settings |= {name: first[name] for name in ("book_tokens", "held_out_tokens")}
     machines = [{k: v for k, v in run.result["environment"].items() if k != "seconds"} for run in runs]
+    files = [(run, run.folder / RESULT_FILE) for run in runs]
     times = {run.label: run.result["environment"]["seconds"] for run in runs}
     return {
         "text_notes": list(dict.fromkeys(note for run in runs for note in run.result["settings"]["text_notes"])),
@@ -92,10 +93,7 @@ def provenance(runs: list[Run]) -> dict:
             f"({', '.join(f'{name} {value / 60:.1f}' for name, value in seconds.items())})"
             for label, seconds in times.items()
         },
-        "files": {
-            run.label: (Path(*(run.folder / RESULT_FILE).parts[-3:]), file_sha256(run.folder / RESULT_FILE))
-            for run in runs
-        },
+        "files": [(run.label, Path(*file.parts[-3:]), file_sha256(file)) for run, file in files],
         "settings": {name: written(value) for name, value in settings.items()},
         "machine": {name: written(value) for name, value in machines[0].items()},
         "other_machines": any(machine != machines[0] for machine in machines),

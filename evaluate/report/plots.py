@@ -38,9 +38,8 @@ WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a tel
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
 MARKERS = ("D", "v", "s", "P", "^", "X", "o")
 SEVERAL, MANY = 4, 8  # bars; of more than the first, their numbers are small, of more than the second, left out
-# Lines, marks, and dark colours that no learning rate has.
+# Of levers: lines, and dark colours that no learning rate has.
 DASHES = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 4)))
-SHAPES = ("o", "s", "^", "D", "v", "X", "P")
 DARK = ("#000000", "#222288", "#115511", "#661166", "#661111", "#115566", "#555511")
 GREY = "#555555"
 UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor": "white", "color": "black"}
@@ -68,7 +67,7 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
 def looks_of(runs: list[Run]) -> dict[str, dict]:
     """Line and mark of each lever; empty if there is one: then each learning rate has its own mark."""
     levers = list(dict.fromkeys(run.lever for run in runs))
-    looks = zip(levers, cycle(DASHES), cycle(SHAPES))
+    looks = zip(levers, cycle(DASHES), cycle(MARKERS[::-1]))
     return {lever: {"linestyle": dash, "marker": shape} for lever, dash, shape in looks if len(levers) > 1}
 
 
@@ -320,8 +319,8 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
                 ax.plot(lr, loss, **styles[run.name] | mark)
             mark = {"marker": "o", "markersize": 8, "markerfacecolor": face}
             ax.plot([], [], **line | mark, label="stopped in time" if stopped else "at the end")
-        shown = [(lr, mean) for lr, mean in means.items() if mean < math.inf]
-        ax.plot(*zip(*shown), **line, zorder=1)
+        shown = {lr: mean for lr, mean in means.items() if mean < math.inf}
+        ax.plot(shown.keys(), shown.values(), **line, zorder=1)
     if looks:
         ax.plot([], [], color=GREY, linewidth=0.8, label="thin: stopped in time")
     place, behind = ax.get_xaxis_transform(), {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
