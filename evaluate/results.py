@@ -15,9 +15,8 @@ from evaluate.ratio import bootstrap_interval
 RESULT_FILE = "result.json"
 BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
-FIGURE_FILE, HELD_OUT_FILE = "learning_rates.png", "held_out_loss.png"
-CLOCK_FILE, LEVERS_FILE = "clock.png", "levers.png"
-FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
+FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
+LEVERS_FILE, FORGETTING_FILE, COPYING_FILE = "levers.png", "learning_and_forgetting.png", "copying.png"
 TITLES = {  # of the figures, the four main ones first
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
@@ -165,10 +164,7 @@ def levers_in_words(result: Result, names: Iterable[str]) -> list[str]:
 
 
 class Run:
-    """A finished run: its result, its name among others, and the numbers that tables and figures need.
-
-    Its `lever` says in words which of LEVERS it uses and others do not.
-    """
+    """A finished run: its result, its name and its lever among others, and the numbers that tables and figures need."""
 
     def __init__(self, result: Result, label: str, folder: Path | None = None, lever: str = ""):
         self.result, self.label, self.folder, self.lever = result, label, folder, lever
@@ -242,9 +238,9 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     for what, names in (("models", {s["model"] for s in settings}), ("texts", texts)):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
-    if differing := [name for name in settings_that_differ(run.result for run in runs) if name not in LEVERS]:
+    if more := [name for name in settings_that_differ(run.result for run in runs) if name not in LEVERS]:
         raise ValueError(
-            f"the runs differ in more than learning rate, levers and seed: {', '.join(differing)}; compare others"
+            f"the runs differ in more than learning rate, levers and seed: {', '.join(more)}; compare others"
         )
     for run, following in zip(runs, runs[1:]):
         if run.label == following.label:

@@ -287,8 +287,7 @@ def valleys(runs: list[Run]) -> list[list[str]]:
     ends: dict[tuple[str, float], list[float]] = {}
     for run in runs:
         if run.before["held_out"]:
-            loss = run.after["held_out"]["loss"] if run.after else math.inf
-            ends.setdefault((run.lever, run.lr), []).append(loss)
+            ends.setdefault((run.lever, run.lr), []).append(run.after["held_out"]["loss"] if run.after else math.inf)
     means = {key: float(np.mean(losses)) for key, losses in ends.items()}
     rows = [["lever", "lowest held-out loss at the end", "its rate", "width of the valley"]]
     for lever in dict.fromkeys(lever for lever, _ in means):
@@ -352,7 +351,7 @@ def conclusion(runs: list[Run]) -> list[str]:
     # Not str.capitalize: it would make the rest of the sentence small.
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
     if rows := valleys(runs)[1:]:
-        sentences.append(f"{VALLEYS}: {'; '.join(f'{row[0]} {row[-1]}' for row in rows)}.")
+        sentences.append(f"{VALLEYS}: {'; '.join(f'{row[0]}, {row[-1]}' for row in rows)}.")
     for run in runs:
         if run.after and not rows:  # of all levers there would be too many; the table has their ratios
             change, (low, high) = paired_difference(run.before, run.after)

@@ -77,6 +77,14 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
             "raw_text": False,
             "batch_size": 16,
             "seq_len": 256,
+            "weight_decay": 0.01,
+            "dropout": 0.0,
+            "schedule": "constant",
+            "warmup": 0,
+            "train": "all",
+            "leash": 0.0,
+            "clip": None,
+            "patience": None,
             "temperature": 1.0,
             "top_k": 0,
             "lr": lr,
@@ -90,7 +98,7 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
 
 def with_levers(result: dict, **levers) -> dict:
     """`result` with these settings; `samples` too."""
-    return result | {"samples": levers.get("samples", STEPS), "settings": result["settings"] | levers}
+    return result | {"samples": levers.get("samples", result["samples"]), "settings": result["settings"] | levers}
 
 
 def with_losses(result: dict, losses: list[float]) -> dict:

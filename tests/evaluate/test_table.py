@@ -177,7 +177,8 @@ def test_levers_have_rows_of_their_own_and_a_table_of_their_valleys():
     ]
     assert over_seeds(runs_of(seeds)) == []  # there is one seed of each
     both = [*seeds, with_levers(plain, leash=2.0)]
-    assert list(rows(over_seeds(runs_of(both)))) == ["1e-3 leash 2"]
+    over = rows(over_seeds(runs_of(both)))
+    assert list(over) == ["1e-3 leash 2 100 steps"] and over["1e-3 leash 2 100 steps"]["seeds"] == "2"
 
 
 # In a terminal
