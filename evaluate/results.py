@@ -16,20 +16,21 @@ RESULT_FILE = "result.json"
 BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
 FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
-FORGETTING_FILE, COPYING_FILE = "learning_and_forgetting.png", "copying.png"
-TITLES = {  # of the figures, the three main ones first
+LEVERS_FILE, FORGETTING_FILE, COPYING_FILE = "levers.png", "learning_and_forgetting.png", "copying.png"
+TITLES = {  # of the figures, the four main ones first
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
     CLOCK_FILE: "The learning rate as a clock",
+    LEVERS_FILE: "What makes the rate matter less",
     FORGETTING_FILE: "Learning against forgetting",
     COPYING_FILE: "Copying from the book",
 }
 
-# Runs that differ in these settings share a table; a run's name says the ones that are not the same in all of them.
-MAY_DIFFER = {
+# Runs may differ in these settings and share a table. The name of a run says those that are not the same in all.
+VARIED = {
     "schedule": "{}".format,
     "warmup": "warm-up {}".format,
-    "train": lambda part: PARTS.get(part) or f"last {part.removeprefix('last:')} blocks",
+    "train": lambda part: f"last {part[5:]} blocks" if part[:5] == "last:" else f"{part.replace('mlp', 'MLPs')} only",
     "leash": "leash {:g}".format,
     "clip": "clip {:g}".format,
     "batch_size": "batch {}".format,
@@ -37,7 +38,6 @@ MAY_DIFFER = {
     "weight_decay": "weight decay {:g}".format,
     "dropout": "dropout {:g}".format,
 }
-PARTS = {"attention": "attention only", "mlp": "MLPs only", "norms": "norms only"}
 OFF = {"schedule": "constant", "warmup": 0, "train": "all", "leash": 0, "clip": None}  # has no words
 PLAIN = "plain"  # the name of no lever, where it must have one
 
@@ -157,19 +157,13 @@ def run_label(lr: float, seed: int, several_seeds: bool, lever: str = "") -> str
     return f"{lr_label(lr)} {lever}".strip() + (f", seed {seed}" if several_seeds else "")
 
 
-def words_of(settings: dict, names: Iterable[str]) -> list[str]:
-    """What a reader must know of the MAY_DIFFER called `names`; of those that are off, nothing."""
-    values = {name: settings.get(name, OFF.get(name)) for name in names}
-    return [MAY_DIFFER[name](value) for name, value in values.items() if name not in OFF or value != OFF[name]]
+def lever_words(settings: dict, names: Iterable[str] = tuple(OFF)) -> list[str]:
+    """The settings called `names` of a run in words; nothing of those that are off."""
+    return [VARIED[name](settings[name]) for name in names if name not in OFF or settings[name] != OFF[name]]
 
 
 class Run:
-    """A finished run: its result, its name among others, and the numbers that tables and figures need.
-
-    Args:
-        label: its name, and its seed if there are several.
-        lever: the settings in which it differs from the others, in words; "": none.
-    """
+    """A finished run: its result, its name and its lever among others, and the numbers that tables and figures need."""
 
     def __init__(self, result: Result, label: str, folder: Path | None = None, lever: str = ""):
         self.result, self.label, self.folder, self.lever = result, label, folder, lever
@@ -184,11 +178,6 @@ class Run:
         # book's: top-k never draws the rare tokens, so a model that had learned the book perfectly would exceed it.
         temperature = "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
         self.truncated = f"top-k {settings['top_k']}" if settings["top_k"] else temperature
-
-    @property
-    def clock(self) -> np.ndarray:
-        """The sum of the learning rates after each number of steps, from 0 on."""
-        return np.cumsum([0.0, *self.result["rates"]])
 
     @property
     def last_loss(self) -> float:
@@ -228,10 +217,9 @@ def best_point(points: list[EvalPoint]) -> EvalPoint | None:
 def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:
     """`results` with their labels, those without words for a lever first. Of one lever the largest learning rate comes
     first, and of one learning rate the lowest seed."""
-    several, runs = len({result["seed"] for result in results}) > 1, []
-    names = [name for name in settings_that_differ(results) if name in MAY_DIFFER]
+    several, differ, runs = len({result["seed"] for result in results}) > 1, settings_that_differ(results), []
     for result, folder in zip(results, folders or [None] * len(results)):
-        lever = " ".join(words_of(all_settings(result), names))
+        lever = " ".join(lever_words(result["settings"], [name for name in VARIED if name in differ]))
         runs.append(Run(result, run_label(result["lr"], result["seed"], several, lever), folder, lever))
     # By its length first: "batch 4" comes before "batch 16".
     return sorted(runs, key=lambda run: (len(run.lever), run.lever, -run.lr, run.seed))
@@ -240,7 +228,7 @@ def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> 
 def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     """The runs in run folders and sweep folders (which hold run folders).
 
-    They can share a table: of one model and text, alike but for learning rate, seed and what MAY_DIFFER, each once.
+    They can share a table: of one model and text, alike but for learning rate, VARIED and seed, each once.
     """
     folders = run_folders(paths)
     runs = runs_of(list(map(read_result, folders)), folders)
@@ -249,9 +237,9 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     for what, names in (("models", {s["model"] for s in settings}), ("texts", texts)):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
-    if differing := [name for name in settings_that_differ([run.result for run in runs]) if name not in MAY_DIFFER]:
+    if more := [name for name in settings_that_differ(run.result for run in runs) if name not in VARIED]:
         raise ValueError(
-            f"the runs differ in more than learning rate, levers and seed: {', '.join(differing)}; compare others"
+            f"the runs differ in more than learning rate, levers and seed: {', '.join(more)}; compare others"
         )
     for run, following in zip(runs, runs[1:]):
         if run.label == following.label:
@@ -262,15 +250,9 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     return runs
 
 
-def all_settings(result: Result) -> dict:
-    """The settings of a run, with every one of MAY_DIFFER in their order."""
-    found = result["settings"] | {"samples": result["samples"]}
-    return {name: found.get(name, OFF.get(name)) for name in MAY_DIFFER} | found
-
-
-def settings_that_differ(results: list[Result]) -> list[str]:
+def settings_that_differ(results: Iterable[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
-    found = list(map(all_settings, results))
+    found = [result["settings"] for result in results]
     # Of the text only its content counts; notes, places and machines change no meaning of a number, and patience none
     # up to the end of a run.
     left_out = ("lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch", "patience")
@@ -278,18 +260,17 @@ def settings_that_differ(results: list[Result]) -> list[str]:
 
 
 def describe(runs: list[Run]) -> str:
-    """Model, text and size of the runs, and the levers that all of them have, in one line, so that no figure is taken
-    for that of other runs."""
+    """Model, text, size and common levers of the runs in one line, so that no figure is taken for that of others."""
     result, seeds = runs[0].result, sorted({run.seed for run in runs})
     settings = result["settings"]
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
     raw = ", as served" if settings["raw_text"] else ""
     parameters = settings["model_identity"]["parameters"] / 1e6
-    differ = settings_that_differ([run.result for run in runs])
+    differ = settings_that_differ(run.result for run in runs)
     steps = "steps" if "samples" in differ else f"{result['samples']} steps"
     windows = "windows of" if "batch_size" in differ else f"{settings['batch_size']} x"
-    levers = words_of(settings, [name for name in OFF if name not in differ])
-    levers = [word + " schedule" * (word == settings.get("schedule")) for word in levers]
+    levers = lever_words(settings, [name for name in OFF if name not in differ])
+    levers = [word + " schedule" * (word == settings["schedule"]) for word in levers]
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
         f"{steps} of {windows} {settings['seq_len']} tokens, {', '.join([*levers, seed])}"

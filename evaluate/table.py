@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluate.results import Interval, Run, describe, last_tenth, settings_that_differ
-from evaluate.verdicts import WIDTH as VALLEYS_WIDTH
-from evaluate.verdicts import conclusion, judge, valleys
+from evaluate.verdicts import VALLEYS, conclusion, judge, valleys
 
 WIDTH = 80  # columns of a terminal
 LINES = 3  # of each text in a terminal
@@ -167,7 +166,7 @@ def table(runs: list[Run]) -> str:
         *(f"- {sentence}" for sentence in sentences),
         "",
         *over_seeds(runs),
-        *under(VALLEYS_LEAD, valleys(runs)),
+        *under(f"{VALLEYS}.", valleys(runs)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -191,7 +190,7 @@ def notes(runs: list[Run]) -> str:
             f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the "
             "one without top-k, at temperature 1, can. "
         )
-    if not {"samples", "batch_size"} & set(settings_that_differ([run.result for run in runs])):
+    if not {"samples", "batch_size"} & set(settings_that_differ(run.result for run in runs)):
         read = f"{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
@@ -200,7 +199,6 @@ def notes(runs: list[Run]) -> str:
 
 
 SEEDS_LEAD = "Over the seeds (orders of the batches): mean, standard deviation, lowest to highest."
-VALLEYS_LEAD = f"How much the rate matters. The width of the valley is {VALLEYS_WIDTH}."
 
 
 def over_seeds(runs: list[Run]) -> list[str]:

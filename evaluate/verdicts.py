@@ -16,8 +16,12 @@ from evaluate.results import PLAIN, EvalPoint, Interval, Run, lr_label, paired_d
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
-VALLEY = 0.03  # nats per token: a rate whose loss is no further above the best lies in the valley
+VALLEY = 0.03  # nats per token
 AS_GOOD = 5  # runs that are named as good within the noise, at most
+VALLEYS = (
+    "The width of the valley is the factor between the smallest and the largest rate whose held-out loss at the end "
+    f"lies within {VALLEY:g} nats of the best of all"
+)
 SPIKE, IN_A_ROW = 0.2, 5  # nats per token, the mean training loss over five steps
 
 
@@ -149,10 +153,6 @@ def ended_early(run: Run) -> Found:
 
 
 ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
-WIDTH = (
-    "the factor between the smallest and the largest rate whose held-out loss at the end lies within "
-    f"{VALLEY:g} nats of the best of all"
-)
 RULES = (
     Rule(  # the only one for a run without a model
         "diverged", "The training loss was no longer a finite number. Such a run has no model.", diverged
@@ -284,23 +284,19 @@ def what_the_exercise_sees(runs: list[Run]) -> list[str]:
 def valleys(runs: list[Run]) -> list[list[str]]:
     """A table over the levers: the titles, and of each lever the lowest held-out loss at the end (the mean over the
     seeds), its rate, and how wide the valley is. Empty if there is one lever, or nothing was held out."""
-    ends: dict[str, dict[float, list[float]]] = {}
+    ends: dict[tuple[str, float], list[float]] = {}
     for run in runs:
         if run.before["held_out"]:
-            loss = run.after["held_out"]["loss"] if run.after else math.inf
-            ends.setdefault(run.lever, {}).setdefault(run.lr, []).append(loss)
-    if len(ends) < 2:
-        return []
-    means = {lever: {lr: np.mean(losses) for lr, losses in of.items()} for lever, of in ends.items()}
-    best = min(min(of.values()) for of in means.values())
+            ends.setdefault((run.lever, run.lr), []).append(run.after["held_out"]["loss"] if run.after else math.inf)
+    means = {key: float(np.mean(losses)) for key, losses in ends.items()}
     rows = [["lever", "lowest held-out loss at the end", "its rate", "width of the valley"]]
-    for lever, of in means.items():
-        lowest, within = min(of, key=of.get), sorted(lr for lr, loss in of.items() if loss <= best + VALLEY < math.inf)
+    for lever in dict.fromkeys(lever for lever, _ in means):
+        of = {lr: mean for (other, lr), mean in means.items() if other == lever}
+        low, within = min(of, key=of.get), sorted(lr for lr in of if of[lr] <= min(means.values()) + VALLEY < math.inf)
         rates = " to ".join(dict.fromkeys(map(lr_label, within[:1] + within[-1:])))
         width = f"{within[-1] / within[0]:.1f}".removesuffix(".0") + f" ({rates})" if within else "none"
-        loss = f"{of[lowest]:.3f}" if of[lowest] < math.inf else "diverged"
-        rows.append([lever or PLAIN, loss, lr_label(lowest), width])
-    return rows
+        rows.append([lever or PLAIN, f"{of[low]:.3f}".replace("inf", "diverged"), lr_label(low), width])
+    return rows if len(rows) > 2 else []
 
 
 def perplexity(loss: float) -> str:
@@ -355,9 +351,9 @@ def conclusion(runs: list[Run]) -> list[str]:
     # Not str.capitalize: it would make the rest of the sentence small.
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
     if rows := valleys(runs)[1:]:
-        sentences.append(f"How wide the valley is, {WIDTH}: {'; '.join(f'{row[0]} {row[-1]}' for row in rows)}.")
+        sentences.append(f"{VALLEYS}: {'; '.join(f'{row[0]}, {row[-1]}' for row in rows)}.")
     for run in runs:
-        if run.after:
+        if run.after and not rows:  # of all levers there would be too many; the table has their ratios
             change, (low, high) = paired_difference(run.before, run.after)
             noise = "" if low > 0 or high < 0 else ", within the noise of the writing"
             sentences.append(

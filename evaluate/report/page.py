@@ -14,9 +14,9 @@ from evaluate.rate.contest import read_ratings
 from evaluate.rate.preferences import preferences
 from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label, settings_that_differ
-from evaluate.table import SEEDS_LEAD, VALLEYS_LEAD, columns_of, gone, notes, rows_of, seed_rows
+from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
-from evaluate.verdicts import FITS_BEST, RULES, conclusion, in_words, judge, valleys
+from evaluate.verdicts import FITS_BEST, RULES, VALLEYS, conclusion, in_words, judge, valleys
 from model.hub import file_sha256
 
 
@@ -47,7 +47,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
     verdicts, not_made = judge(runs)
     columns = columns_of(runs)
     shown = [(Path(name).stem, TITLES[name], f"data:image/png;base64,{data}") for name, data in figures.items()]
-    main = [Path(name).stem for name in list(TITLES)[:3]]
+    main = [Path(name).stem for name in list(TITLES)[:4]]
     return fill(
         Path(__file__).with_name("report.html"),
         subject=describe(runs),
@@ -58,7 +58,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         seed_rows=seed_rows(runs),
         seeds_lead=SEEDS_LEAD,
         valleys=valleys(runs),
-        valleys_lead=VALLEYS_LEAD,
+        valleys_lead=f"{VALLEYS}.",
         verdicts=verdicts,
         not_judged=[f"{name} ({in_words(labels or ['all runs'])}): {why}" for (name, why), labels in not_made.items()],
         rules=[FITS_BEST, *((rule.name, rule.words) for rule in RULES)],
@@ -79,11 +79,12 @@ def provenance(runs: list[Run]) -> dict:
     """How the runs were made: settings, machine, time, and the result files that the page is made from."""
     first = runs[0].result
     # Learning rate, levers and seed are in the names of the runs.
-    left_out = ("lr", "seed", "model_identity", "text_notes", *settings_that_differ([run.result for run in runs]))
+    left_out = ("lr", "seed", "model_identity", "text_notes", *settings_that_differ(run.result for run in runs))
     settings = {name: value for name, value in first["settings"].items() if name not in left_out}
     settings |= {f"model {name}": value for name, value in first["settings"]["model_identity"].items()}
     settings |= {name: first[name] for name in ("book_tokens", "held_out_tokens")}
     machines = [{k: v for k, v in run.result["environment"].items() if k != "seconds"} for run in runs]
+    files = [(run, run.folder / RESULT_FILE) for run in runs]
     times = {run.label: run.result["environment"]["seconds"] for run in runs}
     return {
         "text_notes": list(dict.fromkeys(note for run in runs for note in run.result["settings"]["text_notes"])),
@@ -92,10 +93,7 @@ def provenance(runs: list[Run]) -> dict:
             f"({', '.join(f'{name} {value / 60:.1f}' for name, value in seconds.items())})"
             for label, seconds in times.items()
         },
-        "files": {
-            run.label: (Path(*(run.folder / RESULT_FILE).parts[-3:]), file_sha256(run.folder / RESULT_FILE))
-            for run in runs
-        },
+        "files": [(run.label, Path(*file.parts[-3:]), file_sha256(file)) for run, file in files],
         "settings": {name: written(value) for name, value in settings.items()},
         "machine": {name: written(value) for name, value in machines[0].items()},
         "other_machines": any(machine != machines[0] for machine in machines),

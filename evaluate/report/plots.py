@@ -1,10 +1,12 @@
 """The figures, drawn from result files alone.
 
-The colour of a learning rate is the same in all of them (`style_of`); the base model is grey, the book black.
+The colour of a learning rate is the same in all of them (`style_of`); the base model is grey, the book black. Levers
+differ in the shape of lines and marks (`looks_of`).
 """
 
 import math
 from collections.abc import Iterable
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from evaluate.results import (
     FIGURE_FILE,
     FORGETTING_FILE,
     HELD_OUT_FILE,
+    LEVERS_FILE,
+    PLAIN,
     TITLES,
     Run,
     describe,
@@ -33,7 +37,10 @@ WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a tel
 # prints in grey.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
 MARKERS = ("D", "v", "s", "P", "^", "X", "o")
-SEVERAL = 4  # learning rates; of more, the numbers on the bars are small
+SEVERAL, MANY = 4, 8  # bars; of more than the first, their numbers are small, of more than the second, left out
+# Of levers: lines, and dark colours that no learning rate has.
+DASHES = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 4)))
+DARK = ("#000000", "#222288", "#115511", "#661166", "#661111", "#115566", "#555511")
 GREY = "#555555"
 UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor": "white", "color": "black"}
 RING = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none", "color": "black", "zorder": 4}
@@ -57,16 +64,40 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
     return {lr: {"color": COLOURS[place], "marker": MARKERS[place]} for lr, place in places.items()}
 
 
-def legend_above(ax: Axes, title: str, further: Iterable[Artist] = ()) -> None:
+def looks_of(runs: list[Run]) -> dict[str, dict]:
+    """Line and mark of each lever; empty if there is one: then each learning rate has its own mark."""
+    levers = list(dict.fromkeys(run.lever for run in runs))
+    looks = zip(levers, cycle(DASHES), cycle(MARKERS[::-1]))
+    return {lever: {"linestyle": dash, "marker": shape} for lever, dash, shape in looks if len(levers) > 1}
+
+
+def styles_of(runs: list[Run]) -> dict[str, dict]:
+    """How each run is drawn, by its name. With several levers no run has a place in the legend (see `key`)."""
+    rates, looks = style_of([run.lr for run in runs]), looks_of(runs)
+    return {run.name: rates[run.lr] | looks.get(run.lever, {}) | {"label": "_" * len(looks) + run.name} for run in runs}
+
+
+def key(runs: list[Run], styles: dict[str, dict]) -> tuple[list[Artist], list[Artist]]:
+    """With several levers, two groups of a legend: the colours of the learning rates, and how each lever is drawn."""
+    looks, square = looks_of(runs), {"linestyle": "", "marker": "s", "markersize": 9}
+    rates = {run.lr: styles[run.name]["color"] for run in sorted(runs, key=lambda run: -run.lr) if looks}
+    return (
+        [Line2D([], [], color=colour, label=lr_label(lr), **square) for lr, colour in rates.items()],
+        [Line2D([], [], color=GREY, label=lever or PLAIN, **look) for lever, look in looks.items()],
+    )
+
+
+def legend_above(ax: Axes, title: str, *groups: list[Artist]) -> None:
     """The panel's `title` and below it the legend, above the panel, where they hide nothing that is drawn.
 
-    `further` entries begin a row of their own.
+    Each of the `groups` of further entries begins a row of its own.
     """
-    own, further = ax.get_legend_handles_labels()[0], list(further)
+    own = list({entry.get_label(): entry for entry in ax.get_legend_handles_labels()[0]}.values())  # of seeds one
 
     def in_columns(count: int) -> list[list[Artist]]:
-        gap = [Line2D([], [], linestyle="", label="")] * (-len(own) % count if further else 0)
-        entries = [*own, *gap, *further]
+        entries = []
+        for group in filter(None, (own, *groups)):
+            entries += [Line2D([], [], linestyle="", label="")] * (-len(entries) % count) + group
         return [entries[column::count] for column in range(count)]
 
     def letters(columns: list[list[Artist]]) -> int:
@@ -106,18 +137,13 @@ def loss_limit(runs: list[Run]) -> float:
     return SCALE * (float(np.mean(first)) if first else 1.0)
 
 
-def curve_label(run: Run) -> str:
-    """The run's learning rate, and why little of it may be seen."""
-    name = lr_label(run.lr)
+def curve_style(run: Run, styles: dict[str, dict]) -> dict:
+    """How the curve of a run is drawn; its label says why little of it may be seen."""
+    name, held_out = styles[run.name]["label"], run.held_out[-1][1] if run.held_out else 0.0
     if not run.after:
-        return f"{name} (diverged)"
-    held_out = run.held_out[-1][1] if run.held_out else 0.0
-    return f"{name} (off the scale)" if max(run.last_loss, held_out) > loss_limit([run]) else name
-
-
-def label_once(ax: Axes, text: str) -> str:
-    """`text` if no line of `ax` bears it yet, else the name that keeps a line out of the legend."""
-    return "_nolegend_" if text in [line.get_label() for line in ax.get_lines()] else text
+        return styles[run.name] | {"label": f"{name} (diverged)"}
+    off = max(run.last_loss, held_out) > loss_limit([run])
+    return styles[run.name] | {"label": f"{name} (off the scale)" if off else name}
 
 
 def smooth(values: list[float], width: int) -> np.ndarray:
@@ -135,61 +161,60 @@ def smoothing(runs: list[Run]) -> int:
     return max(len(run.train_loss) for run in runs) // 20 | 1
 
 
-def plot_loss(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_loss(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Training loss against step: the raw values faint, a running mean on top."""
-    width, trained = smoothing(runs), [run for run in runs if run.train_loss]
+    width, trained, levers = smoothing(runs), [run for run in runs if run.train_loss], looks_of(runs)
     for run in trained:
-        losses, style = run.train_loss, styles[run.lr]
+        losses, style = run.train_loss, curve_style(run, styles)
         steps = np.arange(1, len(losses) + 1)
-        label = label_once(ax, curve_label(run))
-        ax.plot(steps, losses, color=style["color"], alpha=0.35, linewidth=0.8)
-        marks = {"markevery": max(1, len(losses) // 12), "markersize": 6}
-        ax.plot(steps, smooth(losses, width), **style, label=label, linewidth=2, **marks)
+        if not levers:
+            ax.plot(steps, losses, color=style["color"], alpha=0.35, linewidth=0.8)
+        marks = {"markevery": max(1, len(losses) // 12), "markersize": 4 if levers else 6}
+        ax.plot(steps, smooth(losses, width), **style, linewidth=1.2 if levers else 2, **marks)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
     limit_losses(ax, runs)
     ticks_on(ax, (step for run in trained for step in range(1, len(run.train_loss) + 1)))
     mean = Line2D([], [], linewidth=2, label=f"mean of {width} steps", color=GREY)
     each = Line2D([], [], linewidth=0.8, label="each step", color=GREY)
-    legend_above(ax, "Training loss", [mean, each] if width > 1 else [])
+    lines = [] if width == 1 else [mean] if levers else [mean, each]
+    legend_above(ax, "Training loss", *key(runs, styles), lines)
 
 
 def limit_losses(ax: Axes, runs: list[Run]) -> None:
     """Let a loss that exploded leave the picture at its top: on its scale all others would be one flat line."""
     top = loss_limit(runs)
     if ax.get_ylim()[1] > top:
-        losses = (loss for run in runs for loss in (*run.train_loss, *(loss for _, loss in run.held_out)))
-        ax.set_ylim(top=top, bottom=min(losses) - 0.05 * top)
+        ax.set_ylim(top=top, bottom=ax.dataLim.ymin - 0.05 * top)
 
 
-def plot_ratio(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share.
 
     Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
     """
-    lrs = list(dict.fromkeys(run.lr for run in runs))
-    truncated = any(run.truncated for run in runs)
-    for i, lr in enumerate(lrs):
-        of_lr, colour = [run for run in runs if run.lr == lr], styles[lr]["color"]
+    names = list(dict.fromkeys(run.name for run in runs))
+    truncated, many, size = any(run.truncated for run in runs), len(names) > MANY, 6 if len(names) > MANY else 12
+    for i, name in enumerate(names):
+        seeds, colour = [run for run in runs if run.name == name], styles[name]["color"]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
-            measured = [m for run in of_lr if (m := run.result[when])]
+            measured = [m for run in seeds if (m := run.result[when])]
             if measured:
-                draw_bar(ax, i + offset, measured, colour, before=when == "before", small=len(lrs) > SEVERAL)
+                draw_bar(ax, i + offset, measured, colour, when == "before", len(names))
                 if truncated:  # only this mark can be compared with the book's line
                     ax.plot(i + offset, np.mean([m["untruncated_ratio"] for m in measured]), **UNTRUNCATED)
             else:
-                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
+                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour, size=size)
     book = runs[0].result["book_ratio"]
     ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2, label=f"the book: {book:.3f}")
     measured = [m for run in runs for m in (run.before, run.after) if m]
     tops = [max(m["ratio_ci"][1], m["untruncated_ratio"] if truncated else 0) for m in measured]
     ax.set(
-        xticks=range(len(lrs)),
-        xticklabels=list(map(lr_label, lrs)),
-        xlabel="learning rate",
+        xlabel="" if many else "learning rate",
         ylabel="ratio",
-        xlim=(-0.6, len(lrs) - 0.4),
-        ylim=(0, (1.3 if len(lrs) > SEVERAL else 1.15) * max([*tops, book])),  # room for the numbers
+        xlim=(-0.6, len(names) - 0.4),
+        ylim=(0, (1.3 if SEVERAL < len(names) <= MANY else 1.15) * max([*tops, book])),  # room for the numbers
     )
+    ax.set_xticks(range(len(names)), names, rotation=90 if many or looks_of(runs) else 0, fontsize=size)
     keys = [
         Patch(facecolor="white", hatch="///", edgecolor=GREY, label="before"),
         Patch(facecolor="#999999", edgecolor=GREY, label="after"),
@@ -198,36 +223,39 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     legend_above(ax, "Share of new tokens among\nthe book's 100 most frequent", keys)
 
 
-def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool, small: bool) -> None:
-    """One bar of `plot_ratio`: of `measured`, an evaluation for each seed, all of them before training or after."""
+def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool, bars: int) -> None:
+    """A bar, in one of `bars` pairs: of `measured`, an evaluation for each seed, all before training or all after."""
+    small, many = bars > SEVERAL, bars > MANY
     ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
     ratio = float(np.mean(ratios))
     ax.bar(x, ratio, 0.36, facecolor="white" if before else colour, edgecolor=colour, hatch="///" if before else "")
     error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
-    ax.errorbar(x, ratios[0], error, color="#333333", capsize=4)
+    ax.errorbar(x, ratios[0], error, color="#333333", capsize=0 if many else 4, linewidth=0.8 if many else 1.5)
     if not before and len(ratios) > 1:
-        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
+        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=1 if many else 3)
+    if many:
+        return
     # The book's line must not cross the number.
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     place = {"ha": "center", "va": "bottom", "rotation": 90 if small else 0, "fontsize": 8 if small else 10}
     ax.text(x, max(high, *ratios) + 0.008, f"{ratio:.3f}", bbox=behind, **place)
 
 
-def plot_held_out(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_held_out(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
-    width = smoothing(runs)
+    width, levers, thin = smoothing(runs), looks_of(runs), {"linewidth": 1.2, "linestyle": "--"}
     for run in runs:
-        style, losses = styles[run.lr], run.train_loss
-        ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.2, linestyle="--")
-        label = label_once(ax, curve_label(run))
-        ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6, label=label)
+        style, losses = curve_style(run, styles), run.train_loss
+        if not levers:
+            ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], **thin)
+        ax.plot(*zip(*run.held_out), **style, linewidth=1.2 if levers else 2, markersize=4 if levers else 6)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
     ticks_on(ax, (step for run in runs for step, _ in run.held_out))
     limit_losses(ax, runs)
     thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", color=GREY)
     mean = f", mean of {width}" if width > 1 else ""
-    thin = Line2D([], [], linewidth=1.2, linestyle="--", label=f"training{mean}", color=GREY)
-    legend_above(ax, "Loss on held-out text and in training", [thick, thin])
+    lines = [] if levers else [thick, Line2D([], [], **thin, label=f"training{mean}", color=GREY)]
+    legend_above(ax, f"Loss on held-out text{'' if levers else ' and in training'}", *key(runs, styles), lines)
 
 
 def near_base(ax: Axes, runs: list[Run]) -> None:
@@ -243,63 +271,88 @@ def near_base(ax: Axes, runs: list[Run]) -> None:
     ax.set(ylim=(base - (1 + room) * depth, base + CLOCK_SCALE * depth), ylabel="nats per token")
 
 
-def plot_clock(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_clock(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Held-out loss against the sum of the rates so far: until a step is too large, all rates draw one curve."""
     near_base(ax, runs)
-    seen = []
+    seen, levers = [], looks_of(runs)
     for run in runs:
         (steps, losses), (step, lowest) = np.array(run.held_out).T[:, 1:], run.lowest_held_out
-        inside = run.lr * steps[losses < ax.get_ylim()[1]]
-        label = label_once(ax, lr_label(run.lr) + ("" if len(inside) else " (above)"))
-        ax.plot(run.lr * steps, losses, **styles[run.lr], linewidth=1.2, markersize=5, label=label)
-        if step > 0:
-            ax.plot(run.lr * step, lowest, **RING)
+        clock, style = np.cumsum([0, *run.result["rates"]]), styles[run.name]
+        sums = clock[steps.astype(int)]
+        inside = sums[losses < ax.get_ylim()[1]]
+        style = style if len(inside) else style | {"label": f"{style['label']} (above)"}
+        ax.plot(sums, losses, **style, linewidth=0.8 if levers else 1.2, markersize=3 if levers else 5)
+        if step > 0 and not levers:
+            ax.plot(clock[step], lowest, **RING)
         seen += [*inside]
-    ax.plot([], [], **RING, label="its lowest loss")
+    if not levers:
+        ax.plot([], [], **RING, label="its lowest loss")
     ax.set(xscale="log", xlabel="sum of the learning rates so far (rate x step)")
     if seen:
         ax.set_xlim(min(seen) / 1.3, max(seen) * 1.3)
-    legend_above(ax, "Held-out loss by the clock")
+    legend_above(ax, "Held-out loss by the clock", key(runs, styles)[0])
 
 
-def plot_valleys(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Held-out loss against the learning rate, stopped in time (a wide valley) and at the end (a narrow one).
 
     Every run is a point in both, the mean over the seeds a line. A run that diverged has no loss at the end, and one
-    that ended above the panel none that fits: they are crosses at the top.
+    that ended above the panel none that fits: they are crosses at the top. With several levers only the means are
+    drawn, those at the end thick, and a cross says how many levers are gone at its rate.
     """
     near_base(ax, runs)
-    gone = {run.lr: "diverged" for run in runs if not run.after}
-    turns = [(run.lr, run.lowest_held_out[1]) for run in runs]
-    ends = [(run.lr, run.held_out[-1][1]) for run in runs if run.after]
-    for points, line, face, label in ((turns, "-", "white", "stopped in time"), (ends, "--", None, "at the end")):
+    looks, gone = looks_of(runs), {run.lr: [] for run in runs}
+    for (lever, dark), stopped in product(zip(dict.fromkeys(run.lever for run in runs), cycle(DARK)), (True, False)):
+        own = [run for run in runs if run.lever == lever]
+        ends = [run.held_out[-1][1] if run.after else math.inf for run in own]
+        points = [(run.lr, end) for run, end in zip(own, [run.lowest_held_out[1] for run in own] if stopped else ends)]
         means = {at: np.mean([loss for lr, loss in points if lr == at]) for at in sorted({lr for lr, _ in points})}
-        ax.plot(means.keys(), means.values(), color=GREY, linestyle=line, zorder=1)
-        for lr, loss in points:
-            ax.plot(
-                lr, loss, **{"markerfacecolor": face or styles[lr]["color"]} | styles[lr], linestyle="", markersize=8
-            )
-        gone = {lr: f"{mean:.3g}" for lr, mean in means.items() if mean > ax.get_ylim()[1]} | gone
-        key = {"marker": "o", "markersize": 8, "markerfacecolor": face or GREY}
-        ax.plot([], [], color=GREY, linestyle=line, label=label, **key)
-    for lr, what in gone.items():
-        cross = {"color": styles[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
-        ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
-        ax.annotate(what, (lr, 0.91), xycoords=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
+        for lr, mean in means.items():
+            gone[lr] += [f"{mean:.3g}".replace("inf", "diverged")] if mean > ax.get_ylim()[1] else []
+        if looks:
+            line = looks[lever] | {"color": dark, "linewidth": 2, "label": lever or PLAIN}
+            line |= {"marker": "", "linewidth": 0.8, "label": ""} if stopped else {}
+        else:
+            line, face = {"color": GREY, "linestyle": "-" if stopped else "--"}, "white" if stopped else None
+            for run, (lr, loss) in zip(own, points):
+                mark = {"linestyle": "", "markersize": 8, "label": "", "markerfacecolor": face}
+                ax.plot(lr, loss, **styles[run.name] | mark)
+            mark = {"marker": "o", "markersize": 8, "markerfacecolor": face}
+            ax.plot([], [], **line | mark, label="stopped in time" if stopped else "at the end")
+        shown = {lr: mean for lr, mean in means.items() if mean < math.inf}
+        ax.plot(shown.keys(), shown.values(), **line, zorder=1)
+    if looks:
+        ax.plot([], [], color=GREY, linewidth=0.8, label="thin: stopped in time")
+    place, behind = ax.get_xaxis_transform(), {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    for lr, colour in {run.lr: styles[run.name]["color"] for run in runs if gone[run.lr]}.items():
+        ax.plot([lr], [0.96], "x", color=colour, markersize=11, markeredgewidth=2.5, transform=place)
+        what = f"{len(gone[lr])} gone" if looks else gone[lr][-1]
+        ax.annotate(what, (lr, 0.91), xycoords=place, ha="center", va="top", fontsize=9, bbox=behind)
     lrs = sorted({run.lr for run in runs})
     ax.set(xscale="log", xlabel="learning rate")
     ax.set_xticks(lrs, list(map(lr_label, lrs)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.15)
-    legend_above(ax, "Two valleys")
+    legend_above(ax, "The valley of each lever" if looks else "Two valleys")
 
 
-def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_price(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
+    """What was learned against what was forgotten, as paths from the base model: down and to the left is better."""
+    near_base(ax, runs)
+    paths = {run: run.path("kl", "held_out_loss") for run in runs}
+    for run, path in paths.items():
+        mark = {"markevery": [-1] if run.after else [], "markersize": 6}
+        ax.plot(*zip(*path), **styles[run.name] | mark | {"linewidth": 0.8})
+    far = max(kl for path in paths.values() for kl, loss in path if loss <= path[0][1])
+    ax.set(xlim=(0, 1.5 * far or 1), xlabel="KL from the base model (nats per token)")
+    legend_above(ax, "The price (mark: the end)")
+
+
+def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Learning against forgetting: one path a run, from the base model (left: knows the book better)."""
     for run in runs:
-        points, style = run.path("held_out_loss", "kl"), styles[run.lr]
-        label = label_once(ax, curve_label(run))
-        ax.plot(*zip(*points), **style, linewidth=1.5, markersize=4, label=label)
+        points, style = run.path("held_out_loss", "kl"), curve_style(run, styles)
+        ax.plot(*zip(*points), **style, linewidth=1.5, markersize=4)
         ax.plot(*points[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
     ax.plot(runs[0].held_out[0][1], 0, "o", color=BASE, markersize=9, label="base model")
     ax.set(
@@ -309,16 +362,15 @@ def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> Non
     limit = loss_limit(runs)
     if ax.get_xlim()[1] > limit or ax.get_ylim()[1] > limit:
         ax.set(xlim=(0.9 * min(loss for run in runs for _, loss in run.held_out), limit), ylim=(-0.03 * limit, limit))
-    legend_above(ax, "Paths from the base model (large mark: the end)")
+    legend_above(ax, "Paths from the base model (large mark: the end)", *key(runs, styles))
 
 
-def plot_copying(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
+def plot_copying(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Share of the written tokens that lie in runs copied from the training text, against step."""
     for run in runs:
         points = [(step, 100 * share) for step, share in run.path("sample", "copied")]
-        style = styles[run.lr] | {"label": label_once(ax, lr_label(run.lr))}
         # What lies on the axis is drawn whole.
-        ax.plot(*zip(*points), **style, linewidth=1.8, markersize=6, clip_on=False, zorder=3)
+        ax.plot(*zip(*points), **styles[run.name], linewidth=1.8, markersize=6, clip_on=False, zorder=3)
     ax.axhline(100 * runs[0].before["copied"], color=BASE, linewidth=1.6, linestyle=":", label="base model")
     if "copied" in runs[0].result["book"]:
         dashed = {"color": BOOK, "linewidth": 1.2, "linestyle": "--"}
@@ -326,11 +378,12 @@ def plot_copying(ax: Axes, runs: list[Run], styles: dict[float, dict]) -> None:
     ax.set(xlabel="training step (sample)", ylabel="%", ylim=(0, max(5.0, 1.05 * ax.get_ylim()[1])))
     ticks_on(ax, (step for run in runs for step, _ in run.path("sample", "copied")))
     length = max(run.result["least_copy"] for run in runs)
-    legend_above(ax, f"Written tokens in copied runs of {length} or more")
+    legend_above(ax, f"Written tokens in copied runs of {length} or more", *key(runs, styles))
 
 
 def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH, TALL if panels > 1 else LOW), dpi=200, layout="constrained")
+    height = (LOW, TALL, TALL + LOW)[panels - 1] + 0.3 * len(looks_of(runs))  # its legend is long
+    figure = Figure(figsize=(WIDTH, height), dpi=200, layout="constrained")
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0].tolist()
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
@@ -347,16 +400,18 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
 
     A figure that nothing was measured for, or that would be a single dot, is left out.
     """
-    styles = style_of([run.lr for run in runs])
+    styles = styles_of(runs)
     held_out = [run for run in runs if run.held_out]
-    moved = {run.lr for run in held_out if len(run.held_out) > 1}
+    moved = {run.name for run in held_out if len(run.held_out) > 1}
+    levers = {run.lever for run in held_out if len(run.held_out) > 1}
     forgetting = [run for run in held_out if run.path("held_out_loss", "kl")]
     copying = [run for run in runs if run.path("copied")]
     files = []
     for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), runs, True),
         (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0),
-        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1),
+        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and len(levers) == 1),
+        (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(levers) > 1),
         (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(run.path("kl")) > 1 for run in forgetting)),
         (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),
     ):
@@ -364,7 +419,9 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):
                 figure, axes = new_figure(usable, TITLES[file], len(panels))
                 for panel, ax in zip(panels, axes):
-                    panel(ax, usable, styles)
+                    first = {run.name: run for run in reversed(usable)}.values()  # of 180 curves nobody can follow one
+                    whole = len(levers) < 2 or panel in (plot_ratio, plot_valleys)
+                    panel(ax, usable if whole else [*first][::-1], styles)
                 figure.savefig(folder / file)
             files.append(folder / file)
     return files

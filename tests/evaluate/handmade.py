@@ -67,6 +67,7 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
         "book_tokens": 10_000,
         "held_out_tokens": 1000,
         "settings": {
+            "samples": STEPS,
             "model": "gpt2",
             "model_name": "gpt2",
             "model_identity": {"name": "gpt2", "parameters": 124_439_808, "sha256": "ab" * 32},
@@ -77,6 +78,14 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
             "raw_text": False,
             "batch_size": 16,
             "seq_len": 256,
+            "weight_decay": 0.01,
+            "dropout": 0.0,
+            "schedule": "constant",
+            "warmup": 0,
+            "train": "all",
+            "leash": 0.0,
+            "clip": None,
+            "patience": None,
             "temperature": 1.0,
             "top_k": 0,
             "lr": lr,
@@ -90,7 +99,7 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
 
 def with_levers(result: dict, **levers) -> dict:
     """`result` with these settings; `samples` too."""
-    return result | {"samples": levers.get("samples", STEPS), "settings": result["settings"] | levers}
+    return result | {"samples": levers.get("samples", result["samples"]), "settings": result["settings"] | levers}
 
 
 def with_losses(result: dict, losses: list[float]) -> dict:

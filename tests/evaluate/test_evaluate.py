@@ -260,6 +260,8 @@ def test_runs_that_differ_in_a_lever_are_named_by_it(tmp_path):
     same = "linear schedule, warm-up 20, leash 2, clip 1"
     assert describe(runs_of(seeds)).endswith(f"; 100 steps of 16 x 256 tokens, {same}, seeds 0, 1")
     assert describe(runs_of([plain, with_levers(plain, samples=200)])).endswith("; steps of 16 x 256 tokens, seed 0")
+    two = [with_levers(plain, schedule=schedule, leash=2.0) for schedule in ("cosine", "linear")]
+    assert describe(runs_of(two)).endswith(" tokens, leash 2, seed 0")
     assert "; 100 steps of windows of 256 tokens" in describe(runs_of([plain, with_levers(plain, batch_size=4)]))
 
 

@@ -16,8 +16,16 @@ from evaluate.table import (
     table,
     terminal_summary,
 )
-from evaluate.verdicts import conclusion
-from tests.evaluate.handmade import diverged, evaluation, held_out_at, nothing_held_out, result_of, with_losses
+from evaluate.verdicts import VALLEYS, conclusion
+from tests.evaluate.handmade import (
+    diverged,
+    evaluation,
+    held_out_at,
+    nothing_held_out,
+    result_of,
+    with_levers,
+    with_losses,
+)
 
 FALLING = [5 - 0.02 * i for i in range(100)]
 TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
@@ -150,6 +158,29 @@ def test_over_the_seeds_the_verdicts_are_counted():
     assert none_left["ratio"] == none_left["sd of the ratio's writing"] == "–"
 
 
+def test_levers_have_rows_of_their_own_and_a_table_of_their_valleys():
+    linear = with_losses(with_levers(result_of(1e-3), schedule="linear", samples=200), [4.0, 3.5])
+    plain = with_losses(result_of(1e-3), [4.0, 3.8])
+    found, text = table_of(linear, plain)
+    assert list(found) == ["base model", "1e-3 100 steps", "1e-3 linear 200 steps", "held-out book"]
+    assert (
+        found["1e-3 linear 200 steps"]["held-out loss"] == "3.500"
+        and found["1e-3 100 steps"]["held-out loss"] == "3.800"
+    )
+    assert "steps read each training token" not in text and "; steps of 16 x 256 tokens" in text
+    assert "| 100 steps | 3.800 | 1e-3 | none |\n| linear 200 steps | 3.500 | 1e-3 | 1 (1e-3) |\n" in text
+    assert f"\n{VALLEYS}.\n\n| lever |" in text and "| lever |" not in table_of(plain)[1]
+    seeds = [
+        with_levers(result | {"seed": seed}, leash=leash)
+        for result in (plain, linear)
+        for seed, leash in ((0, 0), (1, 2.0))
+    ]
+    assert over_seeds(runs_of(seeds)) == []  # there is one seed of each
+    both = [*seeds, with_levers(plain, leash=2.0)]
+    over = rows(over_seeds(runs_of(both)))
+    assert list(over) == ["1e-3 leash 2 100 steps"] and over["1e-3 leash 2 100 steps"]["seeds"] == "2"
+
+
 # In a terminal
 
 
@@ -190,10 +221,13 @@ def test_the_terminals_table_and_texts():
         {"after": evaluation(continuations=written("\x1b[2J\r\n" + "a line\n" * 40))},
         {"after": evaluation(continuations=written(""))},
         {"best": evaluation()} | held_out_at([[0, 4.0], [100, 3.5]]),
+        {"lever": {"schedule": "cosine", "leash": 2.5}},
     ],
 )
 def test_nothing_is_wider_than_the_terminal(changes):
+    lever, changes = changes.get("lever", {}), {name: value for name, value in changes.items() if name != "lever"}
     results = [result_of(lr, seed, **changes) for lr in (2.5e-10, 1e30) for seed in (8, 10)]
+    results += [with_levers(result, **lever) for result in results[:1] if lever]
     text = terminal_summary(runs_of(results))
     assert max(map(len, text.split("\n"))) <= 80
     assert not set(text) & {"\r", "\x1b", "\t"}

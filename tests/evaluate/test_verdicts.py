@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from evaluate.results import paired_difference, runs_of
-from evaluate.verdicts import RULES, conclusion, judge, perplexity
-from tests.evaluate.handmade import STEPS, diverged, evaluation, held_out_at, nothing_held_out, result_of, with_losses
+from evaluate.verdicts import RULES, conclusion, judge, perplexity, valleys
+from tests.evaluate.handmade import (
+    STEPS,
+    diverged,
+    evaluation,
+    held_out_at,
+    nothing_held_out,
+    result_of,
+    with_levers,
+    with_losses,
+)
 
 
 def run(lr=1e-4, seed=0, **changes) -> dict:
@@ -231,6 +240,72 @@ def test_without_its_numbers_a_verdict_is_not_made():
     short = run()
     short["after"]["extraction"] |= {"held_out": None, "held_out_ci": None}
     assert [name for (name, _), labels in judge(runs_of([short]))[1].items() if labels] == ["has memorised passages"]
+
+
+# Levers
+
+
+def ended(lr: float, loss: float, seed: int = 0, **levers) -> dict:
+    """A run with this held-out loss at its end."""
+    return with_levers(
+        stopped(lr, {10: 3.5, 100: loss}, seed, held_out={"loss": loss, "halves": [loss, loss]}), **levers
+    )
+
+
+def test_nothing_is_averaged_over_levers():
+    """At 3e-4 the run with a leash falls to 3.2 and the other rises to 3.8: their mean would be that of 1e-4."""
+    leash, results = {"leash": 2.0}, [stopped(3e-4, {10: 3.8}), stopped(1e-4, {10: 3.5}), stopped(1e-3, {10: 3.9})]
+    leashed = with_levers(stopped(3e-4, {20: 3.2}, copied=0.15, copied_ci=[0.1, 0.2]), **leash)
+    verdict = best_of(leashed, *results)
+    assert (verdict.run, verdict.name) == ("3e-4 leash 2", "fits best")
+    assert "Stopped in time, 3e-4 leash 2 fits best: it reaches a loss of 3.200 (" in verdict.sentence
+    assert "chose the lever, the rate and the step" in verdict.sentence
+    assert "rate: try" not in verdict.sentence  # of this lever there is one
+    found = conclusion(runs_of([leashed, *results]))
+    assert "choose 1e-3 by training loss (4.000)" in found[0]
+    assert found[1] == "3e-4 leash 2 copies; no other rule applies to 1e-3, 3e-4 and 1e-4."
+    more = with_levers(stopped(1e-4, {20: 3.4}), **leash)
+    assert "3e-4 leash 2 is the largest rate: try 1e-3 leash 2 too." in best_of(leashed, more, *results).sentence
+
+
+def test_readings_are_those_of_the_batch_that_fits_best():
+    """20 x 16 x 256 / 9000, though the run with 4 windows comes first."""
+    small = with_levers(stopped(1e-4, {20: 3.5}), batch_size=4)
+    assert "(9.1 readings" in best_of(stopped(1e-4, {20: 3.2}), small).sentence
+
+
+def test_of_many_that_are_as_good_the_soonest_are_named():
+    results = [with_levers(stopped(1e-4, {step: 3.5 + 1e-4 * step}), leash=float(step)) for step in range(8, 80, 8)]
+    sentence = best_of(*results).sentence
+    assert "1e-4 leash 8 fits best" in sentence
+    assert "noise: 1e-4 leash 16 at step 16, 2 times as late; " in sentence
+    assert "; 1e-4 leash 48 at step 48, 6 times as late; and 3 more." in sentence
+
+
+def test_the_width_of_a_valley():
+    """The best is 3.500; 3.529 is within 0.03 of it and 3.531 is not."""
+    plain = [ended(1e-3, 3.9), ended(1e-4, 3.529), ended(1e-5, 3.531)]
+    linear = [ended(lr, loss, schedule="linear") for lr, loss in ((1e-3, 3.529), (3e-4, 3.6), (1e-4, 3.5), (1e-5, 3.7))]
+    leash = [ended(1e-4, loss, seed, leash=2.0) for seed, loss in enumerate((3.4, 3.7))]  # 3.55
+    norms = [with_levers(diverged(1e-2), train="norms")]
+    titles, *found = valleys(runs_of([*plain, *linear, *leash, *norms]))
+    assert titles == ["lever", "lowest held-out loss at the end", "its rate", "width of the valley"]
+    assert found == [
+        ["plain", "3.529", "1e-4", "1 (1e-4)"],
+        ["linear", "3.500", "1e-4", "10 (1e-4 to 1e-3)"],
+        ["leash 2", "3.550", "1e-4", "none"],
+        ["norms only", "diverged", "1e-2", "none"],
+    ]
+    said = conclusion(runs_of([*plain, *linear, *leash]))
+    assert not any(s.startswith("Ratio at") for s in said)
+    assert any(s.endswith("best of all: plain, 1 (1e-4); linear, 10 (1e-4 to 1e-3); leash 2, none.") for s in said)
+    tie = [ended(lr, 3.5, leash=float(lr < 1e-3)) for lr in (1e-3, 1e-4)]
+    assert [row[2:] for row in valleys(runs_of(tie))[1:]] == [["1e-3", "1 (1e-3)"], ["1e-4", "1 (1e-4)"]]
+    some = [ended(1e-4, 3.5), diverged(1e-4, seed=1), *linear]  # a rate at which a seed diverged is in no valley
+    assert valleys(runs_of(some))[1] == ["plain", "diverged", "1e-4", "none"]
+    assert valleys(runs_of([diverged(1e-4), *norms]))[1][1:] == ["diverged", "1e-4", "none"]
+    assert valleys(runs_of(plain)) == [] and not any("valley" in s for s in conclusion(runs_of(plain)))
+    assert valleys(runs_of(list(map(nothing_held_out, [*plain, *linear])))) == []
 
 
 # The conclusion

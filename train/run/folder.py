@@ -9,17 +9,7 @@ from pathlib import Path
 
 from data.settings import RATINGS_FILE, REPORT_FILE, Settings, Training
 from evaluate.baseline import Baseline
-from evaluate.results import (
-    BEST_FOLDER,
-    RESULT_FILE,
-    TABLE_FILE,
-    TITLES,
-    MAY_DIFFER,
-    OFF,
-    read_result,
-    run_label,
-    words_of,
-)
+from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, VARIED, lever_words, read_result, run_label
 from model.gpt2 import attention
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
@@ -53,7 +43,7 @@ class Job:
     @property
     def name(self) -> str:
         """Its learning rate and levers: 3e-4 linear leash 2."""
-        return run_label(self.lr, self.seed, False, " ".join(words_of(self.identity, OFF)))
+        return run_label(self.lr, self.seed, False, " ".join(lever_words(self.identity)))
 
     @property
     def label(self) -> str:
@@ -241,7 +231,7 @@ def check_neighbours(folder: Path, common: dict, jobs: list[Job]) -> None:
     for path in sorted({*folder.glob("lr-*")} - {job.folder for job in jobs}):
         found = identity_in(path)
         if found is not None:
-            own = {name: found.get(name) for name in ("lr", "seed", *MAY_DIFFER)}
+            own = {name: found.get(name) for name in ("lr", "seed", *VARIED)}
             refuse_changes(path, common | own, found)
 
 

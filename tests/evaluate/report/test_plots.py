@@ -13,8 +13,25 @@ from matplotlib.figure import Figure
 
 from evaluate import plot as plot_command
 from evaluate.report import plots
-from evaluate.results import CLOCK_FILE, COPYING_FILE, FIGURE_FILE, FORGETTING_FILE, HELD_OUT_FILE, TITLES, runs_of
-from tests.evaluate.handmade import diverged, evaluation, nothing_held_out, result_of, with_losses, write_runs
+from evaluate.results import (
+    CLOCK_FILE,
+    COPYING_FILE,
+    FIGURE_FILE,
+    FORGETTING_FILE,
+    HELD_OUT_FILE,
+    LEVERS_FILE,
+    TITLES,
+    runs_of,
+)
+from tests.evaluate.handmade import (
+    diverged,
+    evaluation,
+    nothing_held_out,
+    result_of,
+    with_levers,
+    with_losses,
+    write_runs,
+)
 
 FALLING = [5 - 0.1 * i for i in range(40)]
 TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
@@ -24,7 +41,7 @@ OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, FORGETTING_FILE, COPYING_FILE]  # the vall
 
 def drawn(panel, *results) -> Axes:
     ax, runs = Figure().subplots(), runs_of([*results])
-    panel(ax, runs, plots.style_of([run.lr for run in runs]))
+    panel(ax, runs, plots.styles_of(runs))
     return ax
 
 
@@ -156,6 +173,89 @@ def test_the_valley_of_runs_stopped_in_time_is_beside_that_of_their_ends():
     assert dict(zip(crosses, (text.get_text() for text in ax.texts))) == {1e-2: "9.1", 1.0: "diverged"}
 
 
+LEASH = {"leash": 2.0}
+
+
+def of_levers() -> list[dict]:
+    """Two rates without a lever, the same with a leash, of which one ends above the panel and one diverges."""
+    return [
+        run(1e-3, [5.0, 4.5, 4.2]),
+        run(1e-4, [5.0, 4.9, 4.8]),
+        with_levers(run(1e-3, [5.0, 4.4, 4.0]), **LEASH),
+        with_levers(run(1e-4, [5.0, 4.9, 9.5]), **LEASH),
+        with_levers(with_losses(diverged(1e-2, [5.0, 9.0]), [5.0]), **LEASH),
+        run(1e-2, [5.0, 9.0, 9.5]),
+    ]
+
+
+def test_every_lever_has_a_valley():
+    """Thick at the end, thin where it turned; both rates and levers can be told apart without colours."""
+    ax = drawn(plots.plot_valleys, *of_levers(), run(1e-3, [5.0, 4.5, 4.4], seed=1))
+    lines = {line.get_label(): line for line in ax.get_lines() if line.get_linewidth() == 2}
+    assert list(lines) == ["plain", "leash 2"]
+    np.testing.assert_allclose(lines["plain"].get_xydata(), [[1e-4, 4.8], [1e-3, 4.3], [1e-2, 9.5]])
+    np.testing.assert_allclose(lines["leash 2"].get_xydata(), [[1e-4, 9.5], [1e-3, 4.0]])
+    thin = [line.get_ydata().tolist() for line in ax.get_lines() if line.get_linewidth() == 0.8]
+    assert thin[:2] == [[4.8, pytest.approx(4.3), 5.0], [4.9, 4.0, 5.0]]
+    for look in ("get_color", "get_linestyle", "get_marker"):
+        assert len({getattr(line, look)() for line in lines.values()}) == 2
+    assert not {line.get_color() for line in lines.values()} & set(plots.COLOURS)
+    crosses = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "x"]
+    assert dict(zip(crosses, (text.get_text() for text in ax.texts))) == {1e-4: "1 gone", 1e-2: "2 gone"}
+    assert set(legend(ax)) == {"base model", "plain", "leash 2", "thin: stopped in time"}
+    assert ax.get_xscale() == "log"
+
+
+def test_by_the_clock_a_schedule_adds_its_own_rates():
+    """1e-3 for ten steps and then half of it: 0.01, 0.015."""
+    halved = with_levers(run(1e-3, [5.0, 4.4, 4.0], rates=[1e-3] * 10 + [5e-4] * 30), schedule="linear")
+    ax = drawn(plots.plot_clock, *of_levers(), halved)
+    curves = {line.get_label().strip("_"): line.get_xydata() for line in ax.get_lines()}
+    np.testing.assert_allclose(curves["1e-3 linear"], [[1e-2, 4.4], [1.5e-2, 4.0]])
+    np.testing.assert_allclose(curves["1e-3 leash 2"], [[1e-2, 4.4], [2e-2, 4.0]])
+    assert [text for text in legend(ax) if text] == ["base model", "1e-2", "1e-3", "1e-4"]
+
+
+def test_the_price_is_what_was_forgotten():
+    ax = drawn(plots.plot_price, *of_levers())
+    paths = {line.get_label().strip("_"): line for line in ax.get_lines()}
+    np.testing.assert_allclose(paths["1e-3 leash 2"].get_xydata(), [[0.5, 5.0], [0.44, 4.4], [0.4, 4.0]])
+    assert [paths[name].get_markevery() for name in ("1e-3", "1e-2 leash 2")] == [[-1], []]
+    assert ax.get_xlim() == (0, 0.75) and "KL" in ax.get_xlabel() and ax.get_ylabel() == "nats per token"
+
+
+@pytest.mark.parametrize("panel", [plots.plot_loss, plots.plot_held_out, plots.plot_forgetting, plots.plot_copying])
+def test_with_levers_the_legend_has_rates_and_levers_not_runs(panel):
+    ax = drawn(panel, *of_levers())
+    others = {"mean of 3 steps", "base model", "the book, held out"}
+    assert set(legend(ax)) - others - {""} == {"1e-2", "1e-3", "1e-4", "plain", "leash 2"}
+    styles = plots.styles_of(runs_of(of_levers()))
+    assert styles["1e-3"]["color"] == styles["1e-3 leash 2"]["color"] == plots.style_of([1e-3])[1e-3]["color"]
+    assert styles["1e-3"]["marker"] == styles["1e-4"]["marker"] != styles["1e-3 leash 2"]["marker"]
+
+
+def test_many_bars_have_no_numbers_and_upright_names():
+    results = [with_levers(run(lr), leash=leash) for leash in (0.0, 1.0, 2.0) for lr in (1e-3, 1e-4, 1e-5)]
+    ax = drawn(plots.plot_ratio, *results)
+    assert len(ax.patches) == 18 and not ax.texts
+    assert [tick.get_text() for tick in ax.get_xticklabels()][2:4] == ["1e-5", "1e-3 leash 1"]
+    assert {tick.get_rotation() for tick in ax.get_xticklabels()} == {90}
+    assert len(drawn(plots.plot_ratio, *results[:8]).texts) == 16
+
+
+def test_with_levers_the_curves_are_those_of_one_seed(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(Figure, "savefig", lambda *_: None)
+    for name in ("plot_valleys", "plot_clock", "plot_ratio", "plot_copying"):
+        monkeypatch.setattr(
+            plots, name, lambda ax, runs, styles, name=name: seen.update({name: [run.label for run in runs]})
+        )
+    seeds = [run(seed=seed) for seed in (0, 1)]
+    files(tmp_path, *seeds, *(with_levers(result, **LEASH) for result in seeds))
+    assert seen["plot_clock"] == seen["plot_copying"] == ["1e-3, seed 0", "1e-3 leash 2, seed 0"]
+    assert len(seen["plot_valleys"]) == len(seen["plot_ratio"]) == 4
+
+
 def test_paths_of_learning_and_forgetting():
     ax = drawn(plots.plot_forgetting, run())
     path, end, base = (line.get_xydata() for line in ax.get_lines())
@@ -201,7 +301,10 @@ def test_a_figure_without_numbers_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda *_: None)
     assert files(tmp_path, run()) == OF_ONE
     assert files(tmp_path, run(), nothing_held_out(result_of())) == OF_ONE
-    assert files(tmp_path, run(), run(1e-4)) == list(TITLES) and CLOCK_FILE in TITLES
+    assert files(tmp_path, run(), run(1e-4)) == [name for name in TITLES if name != LEVERS_FILE]
+    of_levers = run(), run(1e-4), with_levers(run(), leash=2.0)
+    assert files(tmp_path, *of_levers) == [name for name in TITLES if name != CLOCK_FILE]
+    assert files(tmp_path, *map(nothing_held_out, of_levers)) == [FIGURE_FILE]
     assert files(tmp_path, nothing_held_out(result_of())) == [FIGURE_FILE]
     assert files(tmp_path, diverged(losses=()), run()) == OF_ONE
     assert files(tmp_path, diverged()) == files(tmp_path, diverged(losses=())) == [FIGURE_FILE]

@@ -156,6 +156,26 @@ def test_over_the_seeds_there_is_a_table(tmp_path):
     assert [unescape(" | ".join(row)) for row in found] == [line.strip("| ") for line in written]
 
 
+def test_levers_have_their_figure_their_table_and_their_names(tmp_path, drawn):
+    linear = handmade.with_levers(result_of(1e-3), schedule="linear", leash=2.0)
+    (
+        write_runs(tmp_path / "runs" / "plain", result_of(1e-3), result_of(1e-4)),
+        write_runs(tmp_path / "runs" / "linear", linear),
+    )
+    html, page = write(tmp_path, tmp_path / "runs" / "plain", tmp_path / "runs" / "linear")
+    assert [row[0] for row in rows(html)[1:-1]] == ["base model", "1e-3", "1e-4", "1e-3 linear leash 2"]
+    order = ["<strong>What it hides.", "<strong>What makes the rate matter less.", "<caption>One row for each model"]
+    places = [html.index(words) for words in [*order, "<caption>The width of the valley is the factor"]]
+    assert places == sorted(places) and "The learning rate as a clock" not in html
+    found = rows(html[html.rindex("<table", 0, places[-1]) :])
+    assert [row[0] for row in found] == ["lever", "plain", "linear leash 2"]
+    assert 'href="#lever"' in html and "lever" in page.ids
+    settings = html[html.index("<h3>Settings of all runs") :]
+    assert "leash" not in settings and "schedule" not in settings and '<th scope="row">top_k' in settings
+    plain, _ = write(tmp_path, tmp_path / "runs" / "plain")
+    assert "lever" not in re.sub(r'href="[^"]*"', "", plain)
+
+
 def test_copies_and_frequent_tokens_are_marked(tmp_path):
     copies = [{"start": 3, "tokens": 4, "passage": "second"}, {"start": 1, "tokens": 4, "passage": "first"}]
     copies.append({"start": 2, "tokens": 2, "passage": "inside the first"})
@@ -258,6 +278,9 @@ def test_as_it_learns(tmp_path):
     assert steps == {"0": 4, "20": 4, "40": 4}  # of two seeds the first
     assert re.findall(r"<h4>(.*?)</h4>", section) == ["1e-3", "1e-4"] * 2
     assert section.count("passage at 0.001, seed 0") == section.count("passage at 0.0001, seed 0") == 3
+    write_runs(tmp_path / "leash", handmade.with_levers(run(1e-3), leash=2.0))
+    html, _ = write(tmp_path, tmp_path / "way", tmp_path / "leash")
+    assert html.count("<h4>1e-3</h4>") == html.count("<h4>1e-3 leash 2</h4>") == 2
     assert "As it learns" not in write(tmp_path, write_runs(tmp_path / "none", result_of(1e-3)))[0]
 
 

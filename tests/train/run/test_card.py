@@ -50,6 +50,15 @@ def test_openais_model_and_swifts_book_are_named(run):
     assert "revision `607a`" in card.text and "Jonathan Swift" in card.text and "> " not in card.text
 
 
+def test_the_levers_are_named(run):
+    result = copy.deepcopy(read_result(run[0]))
+    assert "| training | AdamW at 1e-3, constant schedule, weight decay 0.01; " in model_card(result)
+    result["settings"] |= {"schedule": "linear", "warmup": 20, "train": "last:2", "leash": 2.0, "clip": 1.0}
+    levers = "linear schedule, warm-up 20, last 2 blocks, leash 2, clip 1"
+    assert f"| training | AdamW at 1e-3, {levers}, weight decay" in model_card(result)
+    assert f" tokens, {levers}, seed 0. These are" in model_card(result)
+
+
 @pytest.mark.parametrize("repository", ["someone/gpt2", None])
 def test_who_calls_a_model_gpt2_is_not_openai(run, repository):
     result = copy.deepcopy(read_result(run[0]))
