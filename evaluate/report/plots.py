@@ -6,7 +6,7 @@ differ in the shape of lines and marks (`looks_of`).
 
 import math
 from collections.abc import Iterable
-from itertools import cycle, product
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,10 @@ WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a tel
 # prints in grey.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
 MARKERS = ("D", "v", "s", "P", "^", "X", "o")
-SEVERAL, MANY = 4, 8  # bars; of more than the first, their numbers are small, of more than the second, left out
+SEVERAL, MANY = (
+    4,
+    12,
+)  # pairs of bars: of more than the first, their numbers are small; more than the second nobody reads
 # Of levers: lines, and dark colours that no learning rate has.
 DASHES = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 4)))
 DARK = ("#000000", "#222288", "#115511", "#661166", "#661111", "#115566", "#555511")
@@ -192,29 +195,28 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
 
     Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
     """
-    names = list(dict.fromkeys(run.name for run in runs))
-    truncated, many, size = any(run.truncated for run in runs), len(names) > MANY, 6 if len(names) > MANY else 12
+    names, truncated = list(dict.fromkeys(run.name for run in runs)), any(run.truncated for run in runs)
     for i, name in enumerate(names):
         seeds, colour = [run for run in runs if run.name == name], styles[name]["color"]
         for offset, when in ((-0.2, "before"), (0.2, "after")):
             measured = [m for run in seeds if (m := run.result[when])]
             if measured:
-                draw_bar(ax, i + offset, measured, colour, when == "before", len(names))
+                draw_bar(ax, i + offset, measured, colour, before=when == "before", small=len(names) > SEVERAL)
                 if truncated:  # only this mark can be compared with the book's line
                     ax.plot(i + offset, np.mean([m["untruncated_ratio"] for m in measured]), **UNTRUNCATED)
             else:
-                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour, size=size)
+                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
     book = runs[0].result["book_ratio"]
     ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2, label=f"the book: {book:.3f}")
     measured = [m for run in runs for m in (run.before, run.after) if m]
     tops = [max(m["ratio_ci"][1], m["untruncated_ratio"] if truncated else 0) for m in measured]
     ax.set(
-        xlabel="" if many else "learning rate",
+        xlabel="learning rate",
         ylabel="ratio",
         xlim=(-0.6, len(names) - 0.4),
-        ylim=(0, (1.3 if SEVERAL < len(names) <= MANY else 1.15) * max([*tops, book])),  # room for the numbers
+        ylim=(0, (1.3 if len(names) > SEVERAL else 1.15) * max([*tops, book])),  # room for the numbers
     )
-    ax.set_xticks(range(len(names)), names, rotation=90 if many or looks_of(runs) else 0, fontsize=size)
+    ax.set_xticks(range(len(names)), names, rotation=90 if looks_of(runs) else 0)
     keys = [
         Patch(facecolor="white", hatch="///", edgecolor=GREY, label="before"),
         Patch(facecolor="#999999", edgecolor=GREY, label="after"),
@@ -223,18 +225,15 @@ def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     legend_above(ax, "Share of new tokens among\nthe book's 100 most frequent", keys)
 
 
-def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool, bars: int) -> None:
-    """A bar, in one of `bars` pairs: of `measured`, an evaluation for each seed, all before training or all after."""
-    small, many = bars > SEVERAL, bars > MANY
+def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool, small: bool) -> None:
+    """One bar of `plot_ratio`: of `measured`, an evaluation for each seed, all of them before training or after."""
     ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
     ratio = float(np.mean(ratios))
     ax.bar(x, ratio, 0.36, facecolor="white" if before else colour, edgecolor=colour, hatch="///" if before else "")
     error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
-    ax.errorbar(x, ratios[0], error, color="#333333", capsize=0 if many else 4, linewidth=0.8 if many else 1.5)
+    ax.errorbar(x, ratios[0], error, color="#333333", capsize=4)
     if not before and len(ratios) > 1:
-        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=1 if many else 3)
-    if many:
-        return
+        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
     # The book's line must not cross the number.
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     place = {"ha": "center", "va": "bottom", "rotation": 90 if small else 0, "fontsize": 8 if small else 10}
@@ -297,37 +296,35 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Held-out loss against the learning rate, stopped in time (a wide valley) and at the end (a narrow one).
 
     Every run is a point in both, the mean over the seeds a line. A run that diverged has no loss at the end, and one
-    that ended above the panel none that fits: they are crosses at the top. With several levers only the means are
-    drawn, those at the end thick, and a cross says how many levers are gone at its rate.
+    that ended above the panel none that fits: they are crosses at the top. With several levers there are only lines.
     """
     near_base(ax, runs)
-    looks, gone = looks_of(runs), {run.lr: [] for run in runs}
-    for (lever, dark), stopped in product(zip(dict.fromkeys(run.lever for run in runs), cycle(DARK)), (True, False)):
+    looks, gone = looks_of(runs), {run.lr: "diverged" for run in runs if not run.after}
+    for lever, dark in zip(dict.fromkeys(run.lever for run in runs), cycle(DARK)):
         own = [run for run in runs if run.lever == lever]
-        ends = [run.held_out[-1][1] if run.after else math.inf for run in own]
-        points = [(run.lr, end) for run, end in zip(own, [run.lowest_held_out[1] for run in own] if stopped else ends)]
-        means = {at: np.mean([loss for lr, loss in points if lr == at]) for at in sorted({lr for lr, _ in points})}
-        for lr, mean in means.items():
-            gone[lr] += [f"{mean:.3g}".replace("inf", "diverged")] if mean > ax.get_ylim()[1] else []
-        if looks:
-            line = looks[lever] | {"color": dark, "linewidth": 2, "label": lever or PLAIN}
-            line |= {"marker": "", "linewidth": 0.8, "label": ""} if stopped else {}
-        else:
-            line, face = {"color": GREY, "linestyle": "-" if stopped else "--"}, "white" if stopped else None
-            for run, (lr, loss) in zip(own, points):
+        turns = [(run, run.lowest_held_out[1]) for run in own]
+        ends = [(run, run.held_out[-1][1]) for run in own if run.after]
+        for points, line, face, label in ((turns, "-", "white", "stopped in time"), (ends, "--", None, "at the end")):
+            lrs = sorted({run.lr for run, _ in points})
+            means = [np.mean([loss for run, loss in points if run.lr == lr]) for lr in lrs]
+            if looks:
+                thin = (
+                    {"marker": "", "linewidth": 0.8} if points is turns else {"linewidth": 2, "label": lever or PLAIN}
+                )
+                ax.plot(lrs, means, **looks[lever] | thin, color=dark)
+                continue
+            ax.plot(lrs, means, color=GREY, linestyle=line, zorder=1)
+            for run, loss in points:
                 mark = {"linestyle": "", "markersize": 8, "label": "", "markerfacecolor": face}
-                ax.plot(lr, loss, **styles[run.name] | mark)
-            mark = {"marker": "o", "markersize": 8, "markerfacecolor": face}
-            ax.plot([], [], **line | mark, label="stopped in time" if stopped else "at the end")
-        shown = {lr: mean for lr, mean in means.items() if mean < math.inf}
-        ax.plot(shown.keys(), shown.values(), **line, zorder=1)
+                ax.plot(run.lr, loss, **styles[run.name] | mark)
+            gone = {lr: f"{mean:.3g}" for lr, mean in zip(lrs, means) if mean > ax.get_ylim()[1]} | gone
+            ax.plot([], [], color=GREY, linestyle=line, label=label, marker="o", markersize=8, markerfacecolor=face)
     if looks:
         ax.plot([], [], color=GREY, linewidth=0.8, label="thin: stopped in time")
-    place, behind = ax.get_xaxis_transform(), {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    for lr, colour in {run.lr: styles[run.name]["color"] for run in runs if gone[run.lr]}.items():
-        ax.plot([lr], [0.96], "x", color=colour, markersize=11, markeredgewidth=2.5, transform=place)
-        what = f"{len(gone[lr])} gone" if looks else gone[lr][-1]
-        ax.annotate(what, (lr, 0.91), xycoords=place, ha="center", va="top", fontsize=9, bbox=behind)
+    for lr, what in gone.items() if not looks else ():
+        cross = {"color": style_of([run.lr for run in runs])[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
+        ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
+        ax.annotate(what, (lr, 0.91), xycoords=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
     lrs = sorted({run.lr for run in runs})
     ax.set(xscale="log", xlabel="learning rate")
     ax.set_xticks(lrs, list(map(lr_label, lrs)))
@@ -345,24 +342,7 @@ def plot_price(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
         ax.plot(*zip(*path), **styles[run.name] | mark | {"linewidth": 0.8})
     far = max(kl for path in paths.values() for kl, loss in path if loss <= path[0][1])
     ax.set(xlim=(0, 1.5 * far or 1), xlabel="KL from the base model (nats per token)")
-    legend_above(ax, "The price (mark: the end)")
-
-
-def plot_forgetting(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
-    """Learning against forgetting: one path a run, from the base model (left: knows the book better)."""
-    for run in runs:
-        points, style = run.path("held_out_loss", "kl"), curve_style(run, styles)
-        ax.plot(*zip(*points), **style, linewidth=1.5, markersize=4)
-        ax.plot(*points[-1], linestyle="", marker=style["marker"], color=style["color"], markersize=10)
-    ax.plot(runs[0].held_out[0][1], 0, "o", color=BASE, markersize=9, label="base model")
-    ax.set(
-        xlabel="held-out loss (nats per token); leftwards: it learned",
-        ylabel="KL from the base model\n(nats per token); upwards: it forgot",
-    )
-    limit = loss_limit(runs)
-    if ax.get_xlim()[1] > limit or ax.get_ylim()[1] > limit:
-        ax.set(xlim=(0.9 * min(loss for run in runs for _, loss in run.held_out), limit), ylim=(-0.03 * limit, limit))
-    legend_above(ax, "Paths from the base model (large mark: the end)", *key(runs, styles))
+    legend_above(ax, "Held-out loss, and its price (mark: the end)")
 
 
 def plot_copying(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
@@ -404,15 +384,15 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     held_out = [run for run in runs if run.held_out]
     moved = {run.name for run in held_out if len(run.held_out) > 1}
     levers = {run.lever for run in held_out if len(run.held_out) > 1}
-    forgetting = [run for run in held_out if run.path("held_out_loss", "kl")]
+    priced = [run for run in held_out if run.path("held_out_loss", "kl")]
     copying = [run for run in runs if run.path("copied")]
     files = []
     for file, panels, usable, enough in (
-        (FIGURE_FILE, (plot_loss, plot_ratio), runs, True),
+        (FIGURE_FILE, (plot_loss, plot_ratio)[: 2 - (len({run.name for run in runs}) > MANY)], runs, True),
         (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0),
         (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and len(levers) == 1),
         (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(levers) > 1),
-        (FORGETTING_FILE, (plot_forgetting,), forgetting, any(len(run.path("kl")) > 1 for run in forgetting)),
+        (FORGETTING_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and len(levers) == 1),
         (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),
     ):
         if enough:
