@@ -58,27 +58,19 @@ class Parser(argparse.ArgumentParser):
             self.error("out of memory; use a smaller --micro-batch or --batch-size")
 
 
-def add_flags(
-    parser: Parser,
-    settings: type,
-    title: str,
-    names: tuple[str, ...] | None = None,
-    several: tuple[str, ...] = (),
-    **defaults,
-) -> None:
+def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...] | None = None, **defaults) -> None:
     """Add a group of flags, one for each field of `settings`; a field that is settings itself becomes another group.
 
     Args:
         names: the fields to use; None: all.
-        several: the fields whose flags take one value or more, and give a list.
-        defaults: replace the defaults of these fields.
+        defaults: replace the defaults of these fields. With a list the flag takes one value or more.
     """
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(settings):
         if names is not None and field.name not in names:
             continue
         if dataclasses.is_dataclass(field.type):
-            add_flags(parser, field.type, field.name, several=several, **defaults)
+            add_flags(parser, field.type, field.name, **defaults)
         elif field.metadata:
             options = dict(field.metadata) | {"dest": field.name, "default": defaults.get(field.name, field.default)}
             flag = options.pop("flag") or f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}"
@@ -88,8 +80,8 @@ def add_flags(
             elif options["default"] is not None and "(default: " not in options["help"]:
                 # Not left to the formatter: a command may change the default afterwards, to see which flags were given.
                 options["help"] += f" (default: {options['default']})"
-            if field.name in several:
-                options |= {"nargs": "+", "default": [options["default"]]}
+            if isinstance(options["default"], list):
+                options["nargs"] = "+"
             group.add_argument(flag, **options)
 
 

@@ -35,8 +35,6 @@ VARIED = {
     "clip": "clip {:g}".format,
     "batch_size": "batch {}".format,
     "samples": "{} steps".format,
-    "weight_decay": "weight decay {:g}".format,
-    "dropout": "dropout {:g}".format,
 }
 OFF = {"schedule": "constant", "warmup": 0, "train": "all", "leash": 0, "clip": None}  # has no words
 PLAIN = "plain"  # the name of no lever, where it must have one

@@ -222,15 +222,15 @@ def fits_best(runs: list[Run]) -> Verdict:
         f"the training text), {'down from' if loss < base else 'the base model has'} {base:.3f}.",
         f"The first half of the held-out text chose the {chosen}step, the second half reports.",
     ]
-    near = [name for name in points if name != best and any(steps[name]) and within_noise(losses[best], losses[name])]
-    soonest, as_good = sorted(near, key=lambda name: np.mean(steps[name]))[:AS_GOOD], []
-    for name in (name for name in near if name in soonest):
-        times = float(np.mean(steps[name]) / np.mean(steps[best]))
-        when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
-        as_good.append(f"{name} at {place(steps[name])}, {'as soon' if times == 1 else when}")
+    as_good = []
+    for name in points:
+        if name != best and any(steps[name]) and within_noise(losses[best], losses[name]):
+            times = float(np.mean(steps[name]) / np.mean(steps[best]))
+            when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
+            as_good.append(f"{name} at {place(steps[name])}, {'as soon' if times == 1 else when}")
+    as_good[AS_GOOD:] = [f"and {len(as_good) - AS_GOOD} more"] if len(as_good) > AS_GOOD else []
     if within_noise(losses[best], [base] * len(losses[best])):
         as_good.append("the base model")
-    as_good += [f"and {len(near) - AS_GOOD} more"] if len(near) > AS_GOOD else []
     if as_good:
         sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
     if useless := [name for name in points if not any(steps[name])]:

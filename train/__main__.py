@@ -10,12 +10,12 @@ from data.flags import Parser, add_flags, filled, positive_float
 from data.settings import TRIAL, TRIAL_TEXTS, Sampling, Settings
 
 
-def open_parser(command: str, description: str, out: str, several: tuple[str, ...] = ()) -> Parser:
+def open_parser(command: str, description: str, out: str, **defaults) -> Parser:
     """The flags that `python -m train` and `python -m train.sweep` share.
 
     Args:
         out: the default of `--out`, in words.
-        several: settings whose flags take several values.
+        defaults: of settings; see `add_flags`.
     """
     parser = Parser(prog=f"python -m {command}", description=description)
     parser.add_argument(
@@ -25,7 +25,7 @@ def open_parser(command: str, description: str, out: str, several: tuple[str, ..
         help=f"folder for the results, new or of the same run; an interrupted run continues (default: {out})",
     )
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in that folder")
-    add_flags(parser, Settings, "model, text and machine", several=several)
+    add_flags(parser, Settings, "model, text and machine", **defaults)
     parser.set_defaults(sequences=None)  # it depends on --samples
     return parser
 

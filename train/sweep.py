@@ -7,7 +7,7 @@ from functools import partial
 from itertools import product
 
 from data.flags import positive_float, positive_int
-from data.settings import LEVERS
+from data.settings import LEVERS, Training
 from train.__main__ import open_parser, settings_of
 
 
@@ -18,7 +18,7 @@ def main() -> None:
         "continues an interrupted sweep. Under torchrun, or started several times, the processes share the runs. "
         "Several values of --schedule, --warmup, --train, --leash or --clip: every combination is trained.",
         out="runs/MODEL-TEXT-SAMPLES",
-        several=LEVERS,
+        **{name: [getattr(Training, name)] for name in LEVERS},
     )
     parser.add_argument(
         "--lrs",

@@ -274,7 +274,7 @@ def test_readings_are_those_of_the_batch_that_fits_best():
     assert "(9.1 readings" in best_of(stopped(1e-4, {20: 3.2}), small).sentence
 
 
-def test_of_many_that_are_as_good_the_soonest_are_named():
+def test_of_many_that_are_as_good_five_are_named():
     results = [with_levers(stopped(1e-4, {step: 3.5 + 1e-4 * step}), leash=float(step)) for step in range(8, 80, 8)]
     sentence = best_of(*results).sentence
     assert "1e-4 leash 8 fits best" in sentence

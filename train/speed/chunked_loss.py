@@ -83,11 +83,10 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, loss_grad: Tensor):
-        x_grad, weight_grad = ctx.gradients
+        gradients = ctx.gradients
         del ctx.gradients
         # In place: they are used once.
-        weight_grad = None if weight_grad is None else weight_grad.mul_(loss_grad)
-        return x_grad.mul_(loss_grad), weight_grad, None, None, None
+        return *(gradient if gradient is None else gradient.mul_(loss_grad) for gradient in gradients), None, None, None
 
 
 def head_cross_entropy(
