@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate.results import LEVERS_FILE, Run, describe, find_runs, lr_label
+from evaluate.results import LEVERS_FILE, PLAIN, Run, describe, find_runs, lr_label
 from evaluate.table import markdown
 from evaluate.verdicts import valleys
 from tests.map import between, spread
 
 FOLDER = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "levers"
-NAMES = {"": "nothing", "warm-up 20 cosine": "warm-up 20, cosine"}
+WARM = "cosine warm-up 20"
 
 Order = dict[tuple[str, float], Run]  # the runs of one seed and precision by lever and learning rate
 
@@ -57,11 +57,8 @@ def sentences(orders: list[Order]) -> list[str]:
     apart = [abs(end(order["clip 1", lr]) - end(order["", lr])) for order in orders for lr in (3e-5, 1e-4, 3e-4, 1e-3)]
     lines.append(f"Clipping changes the loss at the end by {between(apart, '.3f')} nats.")
     for lr in (1e-4, 3e-4, 1e-3):
-        lows = {lever: [order[lever, lr].lowest_held_out[1] for order in orders] for lever in ("", "warm-up 20 cosine")}
-        lines.append(
-            f"Lowest at {lr_label(lr)}: {spread(lows[''])} with nothing, {spread(lows['warm-up 20 cosine'])} with a "
-            "warm-up."
-        )
+        lows = {lever: [order[lever, lr].lowest_held_out[1] for order in orders] for lever in ("", WARM)}
+        lines.append(f"Lowest at {lr_label(lr)}: {spread(lows[''])} with nothing, {spread(lows[WARM])} with a warm-up.")
     for lr in (3e-4, 1e-3):
         best = count(lambda order: end(order["leash 1", lr]) < min(end(order["", lr]), end(order["linear", lr])))
         lines.append(f"The leash ends below nothing and below the linear decay at {lr_label(lr)} in {best}.")
@@ -80,15 +77,15 @@ def page(folders: list[str]) -> str:
     orders = [{(run.lever, run.lr): run for run in runs} for runs in groups]
     levers = list(dict.fromkeys(lever for order in orders for lever, _ in order))
     lrs = sorted({lr for order in orders for _, lr in order})
-    rows, widths = [], [{valley.lever: valley for valley in valleys(runs)} for runs in groups]
+    rows, widths = [], [{lever: width.split()[0] for lever, *_, width in valleys(runs)} for runs in groups]
     for lever in levers:
         cells = []
         for lr in lrs:
             of_lr = [order[lever, lr] for order in orders if (lever, lr) in order]
             cells.append(f"{spread(map(end, of_lr))}, KL {np.mean(list(map(kl, of_lr))):.2f}" if of_lr else "")
-        factors = [f"{width[lever].factor:.2g}" if width[lever].factor else "none" for width in widths]
-        wide = ", ".join(f"{factor} ({factors.count(factor)})" for factor in sorted(set(factors)))
-        rows.append([NAMES.get(lever, lever), *cells, wide])
+        factors = [width[lever or PLAIN] for width in widths]
+        wide = ", ".join(f"{factor} in {factors.count(factor)}" for factor in sorted(set(factors)))
+        rows.append([lever or PLAIN, *cells, wide])
     seeds = {run.seed for runs in groups for run in runs}
     dtypes = {run.result["environment"]["dtype"] for runs in groups for run in runs}
     machine = groups[0][0].result["environment"]["device_name"]
