@@ -49,6 +49,7 @@ def test_what_levers_do_is_counted_over_orders(tmp_path):
         for lever, settings in levers.items():
             for lr, end in ends.items():
                 end -= better[lever] * (lr > 1e-4) - 0.1 * seed * (lever == "leash 1")
+                end = 3.58 if (lever, lr) == ("linear", 1e-4) else end
                 points = held_out_at([(0, 4.0), (50, 3.61 if lr < 1e-3 else 4.2), (100, end)])
                 result = with_levers(result_of(lr, seed, **points), **settings)
                 result["after"] = result["after"] | {"held_out": {"loss": end, "halves": [end, end]}}
@@ -61,12 +62,12 @@ def test_what_levers_do_is_counted_over_orders(tmp_path):
     found = levers_page(folders)
     for words in (
         "2 orders: seeds 0, 1, float32; a machine.",
-        "| plain | 3.600 (3.600), KL 0.05 | 3.620 (3.620), KL 0.05 | 4.000 (4.000), KL 0.05 | 4.800 (4.800), KL 0.05 | 3.3 in 2 |",
+        "| plain | 3.600 (3.600), KL 0.05 | 3.620 (3.620), KL 0.05 | 4.000 (4.000), KL 0.05 | 4.800 (4.800), KL 0.05 | 1 in 2 |",
         "| leash 1 | 3.650 (3.600 to 3.700), KL 0.05 | 3.670 (3.620 to 3.720), KL 0.05 |",
         "Linear decay at 1e-3: 4.700 (4.700) at the end; the constant rate where its sum of rates is the same: 4.200 (4.200), at",
         "Clipping changes the loss at the end by 0.000 to 0.010 nats.",
         "Lowest at 1e-3: 4.000 (4.000) with nothing, 4.000 (4.000) with a warm-up.",
         "below the linear decay at 3e-4 in 1 of 2.",
-        "The best end with any lever lies +0.000 nats below the best of constant 3e-5 and 1e-4 stopped in time.",
+        "The best end with any lever lies +0.020 nats below the best of constant 3e-5 and 1e-4 stopped in time.",
     ):
         assert words in found, words
