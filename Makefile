@@ -53,8 +53,8 @@ map: $(VENV)/installed
 
 levers: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule constant linear --leash 0 1 $(FLAGS)
-	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule cosine --warmup 20 $(FLAGS)
-	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --clip 1 $(FLAGS)
+	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule cosine --warmup 20 $(filter-out --overwrite,$(FLAGS))
+	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --clip 1 $(filter-out --overwrite,$(FLAGS))
 
 sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)

@@ -63,7 +63,7 @@ def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...]
 
     Args:
         names: the fields to use; None: all.
-        defaults: replace the defaults of these fields. With a list the flag takes one value or more.
+        defaults: replace the defaults of these fields. A list lets the flag take several values.
     """
     group = parser.add_argument_group(title)
     for field in dataclasses.fields(settings):
@@ -73,15 +73,15 @@ def add_flags(parser: Parser, settings: type, title: str, names: tuple[str, ...]
             add_flags(parser, field.type, field.name, **defaults)
         elif field.metadata:
             options = dict(field.metadata) | {"dest": field.name, "default": defaults.get(field.name, field.default)}
+            if several := isinstance(options["default"], list):
+                options["nargs"] = "+"
             flag = options.pop("flag") or f"--{'no-' if field.default is True else ''}{field.name.replace('_', '-')}"
             if field.type is bool:
                 del options["type"]
                 options["action"] = "store_false" if field.default else "store_true"
             elif options["default"] is not None and "(default: " not in options["help"]:
                 # Not left to the formatter: a command may change the default afterwards, to see which flags were given.
-                options["help"] += f" (default: {options['default']})"
-            if isinstance(options["default"], list):
-                options["nargs"] = "+"
+                options["help"] += f" (default: {options['default'][0] if several else options['default']})"
             group.add_argument(flag, **options)
 
 

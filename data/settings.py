@@ -87,22 +87,15 @@ class Training:
     )
     schedule: str = setting(
         "constant",
-        "the learning rate after the warm-up: constant, or falling to 0 at the end, linear or as a cosine",
+        "the learning rate after the warm-up: constant, or falling to 0",
         choices=("constant", "linear", "cosine"),
     )
     warmup: int = setting(0, "steps in which the learning rate rises to --lr", whole_number, metavar="STEPS")
     train: str = setting(
-        "all",
-        "what is trained: all, attention, mlp, norms or last:N, the last N blocks; the rest is frozen",
-        part,
-        metavar="PART",
+        "all", "the part that is trained: all, attention, mlp, norms or last:N (blocks)", part, metavar="PART"
     )
     leash: float = setting(
-        0.0,
-        "train on the loss + BETA x KL(base || tuned) on the same windows: a KL penalty, or distillation from the base "
-        "model, which takes a third of a step more",
-        not_negative,
-        metavar="BETA",
+        0.0, "add BETA x KL(base || tuned), a KL penalty; a step takes a third longer", not_negative, metavar="BETA"
     )
     clip: float | None = setting(
         None, "largest norm of the gradient; a longer one is scaled down (default: any)", positive_float, metavar="NORM"
@@ -152,12 +145,11 @@ class Settings:
     )
 
     def __post_init__(self):
-        warmup, steps, schedule = self.training.warmup, self.training.samples, self.training.schedule
-        if warmup > steps:
-            raise ValueError(f"--warmup {warmup} is over the {steps} steps of --samples; use fewer")
-        if schedule != "constant" and (self.training.patience or self.keep_state):
-            end = "before, by --patience" if self.training.patience else "later, by --keep-state"
-            raise ValueError(f"--schedule {schedule} ends at --samples, not {end}; leave one of them out")
+        training = self.training
+        if training.warmup > training.samples:
+            raise ValueError(f"--warmup {training.warmup} is over the {training.samples} steps of --samples; use fewer")
+        if training.schedule != "constant" and (training.patience or self.keep_state):
+            raise ValueError(f"--schedule {training.schedule} needs a known end; leave out --patience and --keep-state")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from data.files import write_whole
+from data.settings import LEVERS, Training
 from evaluate.ratio import bootstrap_interval
 
 # What commands write into a run's or a sweep's folder.
@@ -36,8 +37,8 @@ VARIED = {
     "batch_size": "batch {}".format,
     "samples": "{} steps".format,
 }
-OFF = {"schedule": "constant", "warmup": 0, "train": "all", "leash": 0, "clip": None}  # has no words
-PLAIN = "plain"  # the name of no lever, where it must have one
+OFF = {name: getattr(Training, name) for name in LEVERS}  # values that are not named
+PLAIN = "plain"  # what a run without a lever is called
 
 Interval = tuple[float, float]  # 95 %, low and high
 
@@ -156,7 +157,7 @@ def run_label(lr: float, seed: int, several_seeds: bool, lever: str = "") -> str
 
 
 def lever_words(settings: dict, names: Iterable[str] = tuple(OFF)) -> list[str]:
-    """The settings called `names` of a run in words; nothing of those that are off."""
+    """Say the settings called `names` in words. Those that are off are left out."""
     return [VARIED[name](settings[name]) for name in names if name not in OFF or settings[name] != OFF[name]]
 
 
@@ -213,8 +214,7 @@ def best_point(points: list[EvalPoint]) -> EvalPoint | None:
 
 
 def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:
-    """`results` with their labels, those without words for a lever first. Of one lever the largest learning rate comes
-    first, and of one learning rate the lowest seed."""
+    """The runs with their labels, sorted by lever (none first), then from the largest rate down, then by seed."""
     several, differ, runs = len({result["seed"] for result in results}) > 1, settings_that_differ(results), []
     for result, folder in zip(results, folders or [None] * len(results)):
         lever = " ".join(lever_words(result["settings"], [name for name in VARIED if name in differ]))
@@ -251,10 +251,14 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
 def settings_that_differ(results: Iterable[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
     found = [result["settings"] for result in results]
-    # Of the text only its content counts; notes, places and machines change no meaning of a number, and patience none
-    # up to the end of a run.
+    # Of the text only its content counts; notes, places and machines change no number, and `patience` only ends a run.
     left_out = ("lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch", "patience")
     return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]
+
+
+def several_levers(runs: list[Run]) -> bool:
+    """Whether a learning rate was run with two levers or more. A search gives each rate its own number of steps."""
+    return len({run.name for run in runs}) > len({run.lr for run in runs})
 
 
 def describe(runs: list[Run]) -> str:

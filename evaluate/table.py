@@ -280,7 +280,7 @@ def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
         cells[:1] = cells[:1] if row.measured else ["diverged"]
         lines.append([row.label, *cells])
     widths = [max(map(len, column)) for column in zip(*lines)]
-    if sum(widths) + len(widths) - 1 > WIDTH:
+    if columns and sum(widths) + len(widths) - 1 > WIDTH:
         return aligned(rows, columns[:-1])
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     return [gap.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.settings import TRIAL
-from evaluate.results import PLAIN, EvalPoint, Interval, Run, lr_label, paired_difference, run_label
+from evaluate.results import PLAIN, EvalPoint, Interval, Run, lr_label, paired_difference, run_label, several_levers
 
 LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
 STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
@@ -213,14 +213,15 @@ def fits_best(runs: list[Run]) -> Verdict:
     loss, base = float(np.mean(losses[best])), runs[0].result["checkpoints"][0]["held_out_halves"][1]
     own = [run for run in runs if run.name == best]
     lr, lever, trained = own[0].lr, own[0].lever, [len(run.train_loss) for run in own]
-    several, lrs = len(points) > 1, {run.lr for run in runs if run.lever == lever}
-    chosen = "lever, the rate and the " if len(points) > len(lrs) else "rate and the " * several
+    several, levers = len(points) > 1, several_levers(runs)
+    lrs = {run.lr for run in runs if run.lever == lever or not levers}
+    chosen = in_words(["the lever"] * levers + ["the rate"] * (len({run.lr for run in runs}) > 1) + ["the step"])
     seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
     sentences = [
         f"Stopped in time, {best} {'fits best: it ' * several}reaches a loss of {loss:.3f} (perplexity "
         f"{perplexity(loss)}{seeds}) at {place(steps[best])} ({own[0].readings(np.mean(steps[best])):.1f} readings of "
         f"the training text), {'down from' if loss < base else 'the base model has'} {base:.3f}.",
-        f"The first half of the held-out text chose the {chosen}step, the second half reports.",
+        f"The first half of the held-out text chose {chosen}, the second half reports.",
     ]
     as_good = []
     for name in points:
@@ -228,9 +229,9 @@ def fits_best(runs: list[Run]) -> Verdict:
             times = float(np.mean(steps[name]) / np.mean(steps[best]))
             when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
             as_good.append(f"{name} at {place(steps[name])}, {'as soon' if times == 1 else when}")
-    as_good[AS_GOOD:] = [f"and {len(as_good) - AS_GOOD} more"] if len(as_good) > AS_GOOD else []
     if within_noise(losses[best], [base] * len(losses[best])):
         as_good.append("the base model")
+    as_good[AS_GOOD:] = [f"and {len(as_good) - AS_GOOD} more"] if len(as_good) > AS_GOOD else []
     if as_good:
         sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
     if useless := [name for name in points if not any(steps[name])]:
@@ -286,8 +287,8 @@ def valleys(runs: list[Run]) -> list[list[str]]:
     seeds), its rate, and how wide the valley is. Empty if there is one lever, or nothing was held out."""
     ends: dict[tuple[str, float], list[float]] = {}
     for run in runs:
-        if run.before["held_out"]:
-            ends.setdefault((run.lever, run.lr), []).append(run.after["held_out"]["loss"] if run.after else math.inf)
+        if run.held_out:
+            ends.setdefault((run.lever, run.lr), []).append(run.held_out[-1][1] if run.after else math.inf)
     means = {key: float(np.mean(losses)) for key, losses in ends.items()}
     rows = [["lever", "lowest held-out loss at the end", "its rate", "width of the valley"]]
     for lever in dict.fromkeys(lever for lever, _ in means):
@@ -296,7 +297,7 @@ def valleys(runs: list[Run]) -> list[list[str]]:
         rates = " to ".join(dict.fromkeys(map(lr_label, within[:1] + within[-1:])))
         width = f"{within[-1] / within[0]:.1f}".removesuffix(".0") + f" ({rates})" if within else "none"
         rows.append([lever or PLAIN, f"{of[low]:.3f}".replace("inf", "diverged"), lr_label(low), width])
-    return rows if len(rows) > 2 else []
+    return rows if means and several_levers(runs) else []
 
 
 def perplexity(loss: float) -> str:

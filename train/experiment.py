@@ -35,7 +35,8 @@ def experiment(
 
     Args:
         model, text, device: as `--help` of the commands explains them.
-        fields: further ones of `Training`, such as batch_size and seq_len (tokens).
+        fields: further ones of `Training`, such as batch_size and seq_len (tokens). Levers, patience and micro_batch
+            are for `python -m train` and change nothing here.
     """
     training = Training(samples, **fields)
     settings = Settings(str(model), str(text), training=training, sampling=sampling, device=device, dtype="float32")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from data.settings import Training
 from model.gpt2 import GPT2
@@ -65,14 +65,11 @@ def trained_parameters(model: GPT2, part: str) -> list[Tensor]:
             "last:N", the last N blocks and ln_f. The embeddings belong to "all" alone. The table wte is the embedding
             and the head at once (tied): trained as the head of the last blocks, it would change what the first reads.
     """
-    layers = len(model.h)
-    last = int(part.removeprefix("last:")) if part.startswith("last:") else 0
+    layers, last = len(model.h), int(part.partition(":")[2] or 0)
     if last > layers:
         raise ValueError(f"--train {part}: the model has {layers} blocks; use last:{layers} or less")
     blocks = "|".join(map(str, range(layers - last, layers)))
-    pattern = {"all": "", "attention": r"\.attn\.", "mlp": r"\.mlp\.", "norms": r"\bln_"}.get(
-        part, rf"^h\.({blocks})\.|^ln_f"
-    )
+    pattern = {"all": "", "attention": "attn", "mlp": "mlp", "norms": "ln_"}.get(part, rf"^h\.({blocks})\.|^ln_f")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(re.search(pattern, name) is not None)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -112,7 +109,9 @@ def clipped(gradients: Gradients, parameters: list[Tensor], norm: float) -> Grad
 
     def scaled(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
         loss = gradients(model, inputs, targets)
-        clip_grad_norm_(parameters, norm)
+        length = get_total_norm([p.grad for p in parameters])
+        if length.isfinite():  # else the loop says that the run diverged
+            clip_grads_with_norm_(parameters, norm, length)
         return loss
 
     return scaled

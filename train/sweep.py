@@ -33,7 +33,7 @@ def main() -> None:
         type=partial(positive_int, most=1000),
         default=1,
         metavar="N",
-        help="repeat every learning rate with N seeds, from --seed up, each with another order of batches: how much of "
+        help="repeat every run with N seeds, from --seed up, each with another order of batches: how much of "
         "a difference is chance?",
     )
     args = parser.parse_args()
@@ -44,8 +44,8 @@ def main() -> None:
     with parser.errors_in_one_line():
         from train.run.jobs import sweep  # only now, see data/flags.py
 
-        settings = [settings_of(args, **levers) for levers in combinations]
-        sweep(settings, args.lrs, args.seeds, args.out, args.overwrite)
+        settings = [settings_of(args, **levers) for levers in combinations]  # each is checked
+        sweep(settings[0], combinations, args.lrs, args.seeds, args.out, args.overwrite)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from evaluate.results import (
     Run,
     describe,
     lr_label,
+    several_levers,
 )
 
 WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a telephone, shows the letters large enough
@@ -37,10 +38,8 @@ WIDTH, TALL, LOW = 5.6, 7.8, 5.0  # inches; so narrow that half a page, or a tel
 # prints in grey.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#7F3C1D", "#0072B2")
 MARKERS = ("D", "v", "s", "P", "^", "X", "o")
-SEVERAL, MANY = (
-    4,
-    12,
-)  # pairs of bars: of more than the first, their numbers are small; more than the second nobody reads
+SEVERAL = 4  # pairs of bars: of more, the numbers are small
+MANY = 12  # runs of several levers: of more, curves and bars cannot be read
 # Of levers: lines, and dark colours that no learning rate has.
 DASHES = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 4)))
 DARK = ("#000000", "#222288", "#115511", "#661166", "#661111", "#115566", "#555511")
@@ -68,10 +67,11 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
 
 
 def looks_of(runs: list[Run]) -> dict[str, dict]:
-    """Line and mark of each lever; empty if there is one: then each learning rate has its own mark."""
-    levers = list(dict.fromkeys(run.lever for run in runs))
-    looks = zip(levers, cycle(DASHES), cycle(MARKERS[::-1]))
-    return {lever: {"linestyle": dash, "marker": shape} for lever, dash, shape in looks if len(levers) > 1}
+    """Line and mark of each lever; empty if no rate was run with two: then each learning rate has its own mark."""
+    levers = dict.fromkeys(run.lever for run in runs) if several_levers(runs) else ()
+    # Seven lines and six marks: the first pair that comes again is the 43rd.
+    looks = zip(levers, cycle(DASHES), cycle(MARKERS[:0:-1]))
+    return {lever: {"linestyle": dash, "marker": shape} for lever, dash, shape in looks}
 
 
 def styles_of(runs: list[Run]) -> dict[str, dict]:
@@ -166,21 +166,19 @@ def smoothing(runs: list[Run]) -> int:
 
 def plot_loss(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Training loss against step: the raw values faint, a running mean on top."""
-    width, trained, levers = smoothing(runs), [run for run in runs if run.train_loss], looks_of(runs)
+    width, trained = smoothing(runs), [run for run in runs if run.train_loss]
     for run in trained:
         losses, style = run.train_loss, curve_style(run, styles)
         steps = np.arange(1, len(losses) + 1)
-        if not levers:
-            ax.plot(steps, losses, color=style["color"], alpha=0.35, linewidth=0.8)
-        marks = {"markevery": max(1, len(losses) // 12), "markersize": 4 if levers else 6}
-        ax.plot(steps, smooth(losses, width), **style, linewidth=1.2 if levers else 2, **marks)
+        ax.plot(steps, losses, color=style["color"], alpha=0.35, linewidth=0.8)
+        marks = {"markevery": max(1, len(losses) // 12), "markersize": 6}
+        ax.plot(steps, smooth(losses, width), **style, linewidth=2, **marks)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
     limit_losses(ax, runs)
     ticks_on(ax, (step for run in trained for step in range(1, len(run.train_loss) + 1)))
     mean = Line2D([], [], linewidth=2, label=f"mean of {width} steps", color=GREY)
     each = Line2D([], [], linewidth=0.8, label="each step", color=GREY)
-    lines = [] if width == 1 else [mean] if levers else [mean, each]
-    legend_above(ax, "Training loss", *key(runs, styles), lines)
+    legend_above(ax, "Training loss", *key(runs, styles), [mean, each] if width > 1 else [])
 
 
 def limit_losses(ax: Axes, runs: list[Run]) -> None:
@@ -242,19 +240,18 @@ def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool
 
 def plot_held_out(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
-    width, levers, thin = smoothing(runs), looks_of(runs), {"linewidth": 1.2, "linestyle": "--"}
+    width = smoothing(runs)
     for run in runs:
         style, losses = curve_style(run, styles), run.train_loss
-        if not levers:
-            ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], **thin)
-        ax.plot(*zip(*run.held_out), **style, linewidth=1.2 if levers else 2, markersize=4 if levers else 6)
+        ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.2, linestyle="--")
+        ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
     ticks_on(ax, (step for run in runs for step, _ in run.held_out))
     limit_losses(ax, runs)
     thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", color=GREY)
     mean = f", mean of {width}" if width > 1 else ""
-    lines = [] if levers else [thick, Line2D([], [], **thin, label=f"training{mean}", color=GREY)]
-    legend_above(ax, f"Loss on held-out text{'' if levers else ' and in training'}", *key(runs, styles), lines)
+    thin = Line2D([], [], linewidth=1.2, linestyle="--", label=f"training{mean}", color=GREY)
+    legend_above(ax, "Loss on held-out text and in training", [thick, thin])
 
 
 def near_base(ax: Axes, runs: list[Run]) -> None:
@@ -299,18 +296,17 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     that ended above the panel none that fits: they are crosses at the top. With several levers there are only lines.
     """
     near_base(ax, runs)
-    looks, gone = looks_of(runs), {run.lr: "diverged" for run in runs if not run.after}
+    looks = looks_of(runs)
+    gone = {run.lr: "diverged" for run in runs if not (run.after or looks)}
     for lever, dark in zip(dict.fromkeys(run.lever for run in runs), cycle(DARK)):
         own = [run for run in runs if run.lever == lever]
         turns = [(run, run.lowest_held_out[1]) for run in own]
-        ends = [(run, run.held_out[-1][1]) for run in own if run.after]
+        ends = [(run, run.held_out[-1][1] if run.after else math.inf) for run in own if run.after or looks]
         for points, line, face, label in ((turns, "-", "white", "stopped in time"), (ends, "--", None, "at the end")):
             lrs = sorted({run.lr for run, _ in points})
             means = [np.mean([loss for run, loss in points if run.lr == lr]) for lr in lrs]
             if looks:
-                thin = (
-                    {"marker": "", "linewidth": 0.8} if points is turns else {"linewidth": 2, "label": lever or PLAIN}
-                )
+                thin = {"linewidth": 2, "label": lever or PLAIN} if points is ends else {"linewidth": 0.8, "marker": ""}
                 ax.plot(lrs, means, **looks[lever] | thin, color=dark)
                 continue
             ax.plot(lrs, means, color=GREY, linestyle=line, zorder=1)
@@ -321,7 +317,7 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
             ax.plot([], [], color=GREY, linestyle=line, label=label, marker="o", markersize=8, markerfacecolor=face)
     if looks:
         ax.plot([], [], color=GREY, linewidth=0.8, label="thin: stopped in time")
-    for lr, what in gone.items() if not looks else ():
+    for lr, what in gone.items():
         cross = {"color": style_of([run.lr for run in runs])[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
         ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
         ax.annotate(what, (lr, 0.91), xycoords=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
@@ -358,7 +354,7 @@ def plot_copying(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     ax.set(xlabel="training step (sample)", ylabel="%", ylim=(0, max(5.0, 1.05 * ax.get_ylim()[1])))
     ticks_on(ax, (step for run in runs for step, _ in run.path("sample", "copied")))
     length = max(run.result["least_copy"] for run in runs)
-    legend_above(ax, f"Written tokens in copied runs of {length} or more", *key(runs, styles))
+    legend_above(ax, f"Written tokens in copied runs of {length} or more")
 
 
 def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[Axes]]:
@@ -383,25 +379,26 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     styles = styles_of(runs)
     held_out = [run for run in runs if run.held_out]
     moved = {run.name for run in held_out if len(run.held_out) > 1}
-    levers = {run.lever for run in held_out if len(run.held_out) > 1}
+    levers, few = several_levers(runs), len({run.name for run in runs}) <= MANY
     priced = [run for run in held_out if run.path("held_out_loss", "kl")]
     copying = [run for run in runs if run.path("copied")]
     files = []
     for file, panels, usable, enough in (
-        (FIGURE_FILE, (plot_loss, plot_ratio)[: 2 - (len({run.name for run in runs}) > MANY)], runs, True),
-        (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0),
-        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and len(levers) == 1),
-        (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(levers) > 1),
-        (FORGETTING_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and len(levers) == 1),
-        (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying)),
+        (FIGURE_FILE, (plot_loss, plot_ratio), runs, few or not levers),
+        (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0 and not levers),
+        (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and not levers),
+        (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(moved) > 1 and levers),
+        (FORGETTING_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and not levers),
+        (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying) and not levers),
     ):
+        (folder / file).unlink(missing_ok=True)  # of other runs in the same folder
         if enough:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):
                 figure, axes = new_figure(usable, TITLES[file], len(panels))
                 for panel, ax in zip(panels, axes):
-                    first = {run.name: run for run in reversed(usable)}.values()  # of 180 curves nobody can follow one
-                    whole = len(levers) < 2 or panel in (plot_ratio, plot_valleys)
-                    panel(ax, usable if whole else [*first][::-1], styles)
+                    # One seed of each: more curves cannot be followed.
+                    first = file == LEVERS_FILE and panel is not plot_valleys
+                    panel(ax, [run for run in usable if run.seed == runs[0].seed] if first else usable, styles)
                 figure.savefig(folder / file)
             files.append(folder / file)
     return files

@@ -299,11 +299,13 @@ def test_the_width_of_a_valley():
     said = conclusion(runs_of([*plain, *linear, *leash]))
     assert not any(s.startswith("Ratio at") for s in said)
     assert any(s.endswith("best of all: plain, 1 (1e-4); linear, 10 (1e-4 to 1e-3); leash 2, none.") for s in said)
-    tie = [ended(lr, 3.5, leash=float(lr < 1e-3)) for lr in (1e-3, 1e-4)]
-    assert [row[2:] for row in valleys(runs_of(tie))[1:]] == [["1e-3", "1 (1e-3)"], ["1e-4", "1 (1e-4)"]]
+    tie = [ended(1e-3, 3.5), ended(1e-4, 3.5), ended(1e-4, 3.5, leash=1.0)]
+    assert [row[2:] for row in valleys(runs_of(tie))[1:]] == [["1e-3", "10 (1e-4 to 1e-3)"], ["1e-4", "1 (1e-4)"]]
+    # Each rate with its own steps, as a search has them: no rate was run with two levers.
+    assert valleys(runs_of([ended(1e-3, 3.5, samples=30), ended(1e-4, 3.5, samples=45)])) == []
     some = [ended(1e-4, 3.5), diverged(1e-4, seed=1), *linear]  # a rate at which a seed diverged is in no valley
     assert valleys(runs_of(some))[1] == ["plain", "diverged", "1e-4", "none"]
-    assert valleys(runs_of([diverged(1e-4), *norms]))[1][1:] == ["diverged", "1e-4", "none"]
+    assert valleys(runs_of([diverged(1e-2), *norms]))[1][1:] == ["diverged", "1e-2", "none"]
     assert valleys(runs_of(plain)) == [] and not any("valley" in s for s in conclusion(runs_of(plain)))
     assert valleys(runs_of(list(map(nothing_held_out, [*plain, *linear])))) == []
 

@@ -293,8 +293,8 @@ def test_a_decay_cannot_go_on(command, refused, small_run, tmp_path):
         ("--train head", "'head' is not all, attention"),
         ("--clip 0", "'0' is not a finite number above 0"),
         ("--lr 0 --leash 1", "'0' is not a finite number above 0"),
-        ("--schedule linear --patience 3", "ends at --samples, not before, by --patience"),
-        ("--schedule cosine --keep-state", "not later, by --keep-state; leave one of them out"),
+        ("--schedule linear --patience 3", "--schedule linear needs a known end; leave out --patience"),
+        ("--schedule cosine --keep-state", "--schedule cosine needs a known end"),
         ("--schedule square", "invalid choice: 'square'"),
     ],
 )

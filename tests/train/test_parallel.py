@@ -149,7 +149,7 @@ def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
 
         monkeypatch.setattr(sweeping, "locked", locked)
         monkeypatch.setattr("train.parallel.time.sleep", sleep)
-        monkeypatch.setattr(sweeping, "begin", lambda _: None)
+        monkeypatch.setattr(sweeping, "begin", lambda *_: None)
         monkeypatch.setattr(sweeping, "run", lambda baseline, job, signals: (seen.append(str(job.seed)), finish(job)))
         sweeping.work(None, jobs, None)
         return seen

@@ -1,7 +1,7 @@
 """The model card of a fine-tuned model, README.md in its folder, with the metadata for the hub."""
 
 from evaluate.report.texts import how_drawn
-from evaluate.results import OFF, Evaluation, Result, describe, lever_words, lr_label, runs_of
+from evaluate.results import Evaluation, Result, describe, lr_label, runs_of
 from evaluate.table import table
 from model.hub import HUB
 
@@ -21,7 +21,6 @@ def model_card(result: Result, best: bool = False) -> str:
     identity = settings["model_identity"]
     repository = identity.get("repository")
     of_openai = repository in [source.repository for source in HUB.values()]
-    levers = ", ".join([f"{settings['schedule']} schedule", *lever_words(settings, [*OFF][1:])])
     rate, text = lr_label(result["lr"]), settings["text_name"]
     measured, step = (result["best"], result["best_step"]) if best else (result["after"], len(result["train_loss"]))
     head = ModelCardData(
@@ -50,7 +49,7 @@ weights after step {step}{", where the held-out loss was lowest" * best}.
 |---|---|
 | base model | {base} |
 | text | `{text}`: {source}; {result["book_tokens"]:,} tokens, the last {result["held_out_tokens"]:,} not trained on |
-| training | AdamW at {rate}, {levers}, weight decay {settings["weight_decay"]:g}; {settings["dtype"]} products |
+| training | AdamW at {rate}, weight decay {settings["weight_decay"]:g}; {settings["dtype"]} products |
 
 {chr(10).join(shown)}
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.flags import filled
 from data.settings import RATINGS_FILE, REPORT_FILE, Settings, Training
 from evaluate.baseline import Baseline
 from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, VARIED, lever_words, read_result, run_label
@@ -38,7 +39,7 @@ class Job:
 
     @property
     def training(self) -> Training:
-        return Training(**{field.name: self.identity[field.name] for field in dataclasses.fields(Training)})
+        return filled(Training, self.identity)
 
     @property
     def name(self) -> str:
@@ -48,10 +49,6 @@ class Job:
     @property
     def label(self) -> str:
         return self.name + (f", seed {self.seed}" if self.several_seeds else "")
-
-    @property
-    def folder_name(self) -> str:
-        return f"lr-{self.name}".replace(" ", "-")
 
     @property
     def finished(self) -> bool:
@@ -98,7 +95,7 @@ def jobs_of(
     jobs = []
     for lr, seed, levers in grid:
         job = Job(lr, seed, folder, common | levers | {"lr": lr, "seed": seed}, several_seeds)
-        plain, seeded = folder / job.folder_name, folder / f"{job.folder_name}-seed{seed}"
+        plain, seeded = (folder / f"lr-{job.name}{end}".replace(" ", "-") for end in ("", f"-seed{seed}"))
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
         there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
@@ -231,12 +228,13 @@ def check_neighbours(folder: Path, common: dict, jobs: list[Job]) -> None:
     for path in sorted({*folder.glob("lr-*")} - {job.folder for job in jobs}):
         found = identity_in(path)
         if found is not None:
-            own = {name: found.get(name) for name in ("lr", "seed", *VARIED)}
+            own = {name: found.get(name) for name in ("lr", "seed", "patience", *VARIED)}
             refuse_changes(path, common | own, found)
 
 
 def checkpoint_bytes(baseline: Baseline, part: str) -> int:
-    """Size of a checkpoint: the weights of the `part` that is trained and two moments, 4 bytes each."""
+    """Size of a checkpoint: the weights of the `part` that is trained and two moments, 4 bytes each. A ValueError if
+    the model has no such part."""
     parameters = trained_parameters(empty_model(baseline.config, attention), part)
     return 3 * 4 * sum(parameter.numel() for parameter in parameters)
 

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from data.settings import LEVERS, REPORT_FILE, Settings
+from data.settings import REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
 from evaluate.results import TABLE_FILE, find_runs
@@ -29,9 +29,8 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         if rank > 0:
             return follow(settings, lr, signals)
         baseline, seed = open_run(settings), settings.training.seed
-        identity = common_identity(baseline) | {"lr": lr, "seed": seed}
-        job = Job(lr, seed, default_folder(baseline), identity)
-        folder = out or job.folder / job.folder_name
+        [job] = jobs_of(default_folder(baseline), common_identity(baseline), [(lr, seed, {})], False, overwrite)
+        folder = out or job.folder
         job = dataclasses.replace(job, folder=folder)
         prepare(baseline, folder, [job], overwrite, None)
         if job.finished:
@@ -44,20 +43,19 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         print(f"{'result and model are' if settings.save_model else 'the result is'} in {folder}")
 
 
-def sweep(settings: list[Settings], lrs: list[float], seeds: int, out: Path | None, overwrite: bool) -> None:
+def sweep(settings: Settings, levers: list[dict], lrs: list[float], seeds: int, out: Path | None, overwrite: bool):
     """Do every run that is not finished, and compare. Several processes share the runs.
 
     Args:
-        settings: they differ in levers only.
+        levers: their values, by the names in LEVERS, of each combination.
     """
     rank, size = processes()
     if overwrite and size > 1:
         raise ValueError("--overwrite is for one process; delete the folder first, then start the others")
     with ending_in_one_line() as signals:
-        baseline = open_run(settings[0])
+        baseline = open_run(settings)
         folder, common = out or default_folder(baseline), common_identity(baseline)
-        first = settings[0].training.seed
-        levers = [{name: getattr(each.training, name) for name in LEVERS} for each in settings]
+        first = settings.training.seed
         grid = [(lr, seed, each) for seed in range(first, first + seeds) for each in levers for lr in lrs]
         jobs = jobs_of(folder, common, grid, seeds > 1, overwrite)
         prepare(baseline, folder, jobs, overwrite, common)
@@ -87,7 +85,7 @@ def work(baseline: Baseline, jobs: list[Job], signals: Signals) -> None:
                 if len(jobs) > 1:
                     print(title(job, i, jobs), flush=True)
                 if not begun:
-                    begin(baseline)
+                    begin(baseline, jobs)
                     agree(1)  # the other processes of this run begin only now
                     begun = True
                 run(baseline, job, signals)

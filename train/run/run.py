@@ -7,6 +7,7 @@ The calls are the same: evaluate, finetune, evaluate. The stand-ins that make th
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, be
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
-from train.levers import Gradients, clipped, scheduled, trained_parameters
+from train.levers import clipped, scheduled, trained_parameters
 from train.loop import Diverged, finetune
 from train.parallel import agree, leave, own_device, processes, share_batches
 from train.run.best import drop_best, keep_best, read_best
@@ -58,12 +59,14 @@ def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
     return AdamW(trained_parameters(model, training.train), lr, weight_decay=training.weight_decay, piece=piece)
 
 
-def open_gradients(baseline: Baseline, training: Training, model: GPT2, optimizer: AdamW) -> Gradients:
-    """Those of this process and all that are connected to it, with the levers of `training`."""
+def steps_of(baseline: Baseline, training: Training, model: GPT2, optimizer: AdamW, lr: float) -> Iterator[float]:
+    """The fine-tune with the levers of `training`; all connected processes share its batches. Yields the losses."""
     base = baseline.base if training.leash else None
     gradients = fast_gradients(baseline.machine.dtype, training.micro_batch, base, training.leash)
     gradients = share_batches(gradients, model, optimizer, training.seed)
-    return clipped(gradients, optimizer.parameters, training.clip) if training.clip else gradients
+    if training.clip:
+        gradients = clipped(gradients, optimizer.parameters, training.clip)
+    return scheduled(finetune(model, baseline.training_tokens, optimizer, training, gradients), optimizer, lr, training)
 
 
 def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None) -> None:
@@ -84,13 +87,14 @@ def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, 
         check_neighbours(folder, common, jobs)
 
 
-def begin(baseline: Baseline) -> None:
+def begin(baseline: Baseline, jobs: list[Job]) -> None:
     """Print what should be known, and evaluate the base model."""
     for note in notes_on(baseline):
         print(f"note: {note}")
+    size = max(checkpoint_bytes(baseline, job.identity["train"]) for job in jobs) / 1e9
     print(
-        "if this is interrupted, the same command continues from the last checkpoint "
-        f"({checkpoint_bytes(baseline, baseline.settings.training.train) / 1e9:.2g} GB in {CHECKPOINT_FILE})",
+        f"if this is interrupted, the same command continues from the last checkpoint ({size:.2g} GB in "
+        f"{CHECKPOINT_FILE})",
         flush=True,
     )
     before = baseline.before
@@ -147,14 +151,12 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
     optimizer = open_optimizer(model, training, job.lr)
     recorder = Recorder(baseline, job, model, optimizer, signals)
-    gradients = open_gradients(baseline, training, model, optimizer)
+    steps = steps_of(baseline, training, model, optimizer, job.lr)
 
     # Train.
     diverged = None
     with signals.deferred(), recorder.progress:
         try:
-            steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
-            steps = scheduled(steps, optimizer, job.lr, training)
             while not agree(recorder.out_of_patience) and (loss := next(steps, None)) is not None:
                 recorder.add(loss)
             steps.close()  # at the end of a run that ends early: no dropout from here on
@@ -290,10 +292,8 @@ def follow(settings: Settings, lr: float, signals: Signals) -> None:
         baseline, training = open_run(settings), settings.training
         model = baseline.fresh_model()
         optimizer = open_optimizer(model, training, lr)
-        gradients = open_gradients(baseline, training, model, optimizer)
+        steps = steps_of(baseline, training, model, optimizer, lr)
         with signals.deferred(), contextlib.suppress(Diverged):  # the first process prints that it diverged
-            steps = finetune(model, baseline.training_tokens, optimizer, training, gradients)
-            steps = scheduled(steps, optimizer, lr, training)
             while not agree(0) and next(steps, None) is not None:  # the first process says when it is enough
                 if signal := agree(signals.received or 0):
                     agree(0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from model.gpt2 import GPT2
 from model.speed.centred import centred_head
 
-Leash = tuple[Tensor, Tensor, float]  # the base model's hidden states (B, T, C), its head (V, C), and beta
+Leash = tuple[Tensor, Tensor, float] | None  # the base model's hidden states (B, T, C), its head (V, C), and beta
 
 CHUNK_ROWS = 512  # R
 # Small enough for the cache:
@@ -28,7 +28,7 @@ WORDS = 2048  # rows of the head whose gradients are computed and added at a tim
 
 
 def _loss_and_gradient(
-    logits: Tensor, target: Tensor, N: int, base_logits: Tensor | None = None, beta: float = 0.0
+    logits: Tensor, target: Tensor, N: int, base_logits: Tensor | None, beta: float
 ) -> tuple[Tensor, Tensor]:
     """The sum of the losses of `logits` (R, V), and the gradient (R, V) of a mean over N rows, in the same memory.
 
@@ -40,7 +40,9 @@ def _loss_and_gradient(
     sums = powers.sum(-1, keepdim=True)  # (R, 1)
     loss = (sums.log() + top - own).sum()  # the softmax is powers / sums
     gradient = powers.scatter_add_(1, target, -sums / (1 + beta)).mul_((1 + beta) / (N * sums))
-    return loss, gradient if base_logits is None else gradient.sub_(base_logits.softmax(-1), alpha=beta / N)
+    if base_logits is not None:
+        gradient.sub_(base_logits.softmax(-1, dtype=gradient.dtype), alpha=beta / N)
+    return loss, gradient
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
@@ -50,26 +52,24 @@ class _HeadCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, leash: Leash | None) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, leash: Leash) -> Tensor:
         N = len(x)
         w = centred_head(weight, dtype)  # (V, C)
         x = x.to(dtype)  # (N, C)
         x_grad = torch.empty_like(x)  # (N, C)
         # (V, C) float32: sums over chunks. A frozen head needs none.
         weight_grad = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        if leash:
-            base_x, base_w, beta = leash[0].flatten(0, 1), centred_head(leash[1], dtype), leash[2]
+        base_x, base_w, beta = leash or (None, None, 0.0)
         # Sums over the vocabulary and over rows need float32 or more: bfloat16 has 8 bits.
         exact = torch.promote_types(dtype, torch.float32)
         total = torch.zeros((), dtype=exact, device=x.device)
         for start in range(0, N, CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             gradient = x[rows] @ w.T  # (R, V), still the logits
-            base_logits = (base_x[rows] @ base_w.T).split(EXACT_ROWS) if leash else repeat(None)  # (EXACT_ROWS, V) each
+            base_logits = (base_x.flatten(0, 1)[rows] @ base_w.T).split(EXACT_ROWS) if leash else repeat(None)
             pieces = gradient.split(EXACT_ROWS), targets[rows, None].split(EXACT_ROWS), base_logits
             for logits, target, base in zip(*pieces):
-                with_base = (base.to(exact), beta) if leash else ()
-                loss, logits[:] = _loss_and_gradient(logits.to(exact), target, N, *with_base)
+                loss, logits[:] = _loss_and_gradient(logits.to(exact), target, N, base, beta)
                 total += loss
             torch.mm(gradient, w, out=x_grad[rows])
             if weight_grad is not None:
@@ -83,27 +83,25 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, loss_grad: Tensor):
-        gradients = ctx.gradients
+        x_grad, weight_grad = ctx.gradients
         del ctx.gradients
         # In place: they are used once.
-        return *(gradient if gradient is None else gradient.mul_(loss_grad) for gradient in gradients), None, None, None
+        return x_grad.mul_(loss_grad), None if weight_grad is None else weight_grad.mul_(loss_grad), None, None, None
 
 
-def head_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, leash: Leash | None = None
-) -> Tensor:
+def head_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, leash: Leash = None) -> Tensor:
     """Mean next-token loss of hidden states `x` (B, T, C) under the head `weight` (V, C), in nats.
 
     Args:
         weight: float32; its mean is subtracted before it is rounded to `dtype`.
         dtype: of the matrix products.
-        leash: adds beta KL(base || tuned) to the gradient.
+        leash: adds beta KL(base || tuned) to the gradient. Its head is centred, in `dtype`.
     """
     with torch.autocast(x.device.type, enabled=False):
         return _HeadCrossEntropy.apply(x.flatten(0, 1), weight, targets.flatten(), dtype, leash)
 
 
-def chunked_next_token_loss(model: GPT2, inputs: Tensor, targets: Tensor, leash: Leash | None = None) -> Tensor:
+def chunked_next_token_loss(model: GPT2, inputs: Tensor, targets: Tensor, leash: Leash = None) -> Tensor:
     """The loss of `next_token_loss`, with the same gradients; in the precision of autocast, if it is on."""
     x = model.transform(model.embed(inputs))  # (B, T, C)
     device = x.device.type

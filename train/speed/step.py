@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from model.gpt2 import GPT2, Attend
+from model.speed.centred import centred_head
 from train.levers import Gradients
 from train.speed.chunked_loss import Leash, chunked_next_token_loss, head_cross_entropy
 
@@ -59,7 +60,7 @@ class _Transform(nn.Module):
         return self.model.ln_f(x)
 
 
-def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor, leash: Leash | None = None) -> Tensor:
+def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor, leash: Leash = None) -> Tensor:
     """The loss with weights and activations in bfloat16, whose products are five times as fast as float32's.
 
     Each weight is cast once, by an operation that autograd records: forward and backward use the same bfloat16 copy,
@@ -79,7 +80,7 @@ def bfloat16_loss(model: GPT2, inputs: Tensor, targets: Tensor, leash: Leash | N
 
 
 def fastest_attention(model: GPT2) -> Attend:
-    """In bfloat16. On a GPU torch's own is faster, and only that one has dropout."""
+    """The attention to use in bfloat16. On a GPU torch's own is faster; with dropout only torch's works."""
     on_cpu = model.wte.weight.device.type == "cpu"
     return window_attention if on_cpu and not model.config.dropout else model.attend
 
@@ -93,16 +94,19 @@ def fast_gradients(
     after another need memory for the activations of one part only.
 
     Args:
-        base: with a `beta` above 0 the gradients are those of `leashed` in train/levers.py. Its weights are in `dtype`.
+        base: with a `beta` above 0 the gradients are those of `leashed` in train/levers.py, up to rounding. Its weights
+            are in `dtype`.
     """
     loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
 
-    def leash_on(inputs: Tensor) -> Leash | None:
+    head = centred_head(base.wte.weight, dtype) if beta else None
+
+    def leash_on(inputs: Tensor) -> Leash:
         if not beta:
             return None
         attend = fastest_attention(base) if dtype == torch.bfloat16 else base.attend
         with torch.no_grad():
-            return _Transform(base, attend)(base.embed(inputs)), base.wte.weight, beta
+            return _Transform(base, attend)(base.embed(inputs)), head, beta
 
     def gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
         B = len(inputs)

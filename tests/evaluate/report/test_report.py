@@ -164,7 +164,11 @@ def test_levers_have_their_figure_their_table_and_their_names(tmp_path, drawn):
     )
     html, page = write(tmp_path, tmp_path / "runs" / "plain", tmp_path / "runs" / "linear")
     assert [row[0] for row in rows(html)[1:-1]] == ["base model", "1e-3", "1e-4", "1e-3 linear leash 2"]
-    order = ["<strong>What it hides.", "<strong>What makes the rate matter less.", "<caption>One row for each model"]
+    order = [
+        "<strong>What the exercise sees.",
+        "<strong>What makes the rate matter less.",
+        "<caption>One row for each model",
+    ]
     places = [html.index(words) for words in [*order, "<caption>The width of the valley is the factor"]]
     assert places == sorted(places) and "The learning rate as a clock" not in html
     found = rows(html[html.rindex("<table", 0, places[-1]) :])
