@@ -55,6 +55,14 @@ def test_what_is_trained_is_every_a_and_b(model):
     assert sorted(p.shape for p in parameters) == sorted(expected)
 
 
+def test_rank_and_alpha_reach_the_layers(model):
+    train(model, add_lora(model, rank=2, alpha=6.0))
+    found, expected = model.h[0].mlp.c_fc, LoRALinear(nn.Linear(12, 48), rank=2, alpha=6.0)
+    expected.load_state_dict(found.state_dict())
+    x = torch.randn(5, 12)
+    torch.testing.assert_close(found(x), expected(x), rtol=0, atol=0)
+
+
 def test_only_a_and_b_move(model):
     parameters = add_lora(model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
