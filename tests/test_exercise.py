@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 import tests.exercise.__main__ as exercise
-from tests.exercise import copies, fault, symptom
+from tests.exercise import copies, fault, outcomes, symptom
 from tests.mutants import FAULTS, put_in
 
 COURSE = exercise.course()
+IN_PYTHON = {title: lines for title, language, lines in outcomes.experiments() if language == "python"}
 
 
 @pytest.fixture
@@ -249,3 +250,31 @@ class Outcome:
     def __init__(self, lr):
         self.losses, self.before = [lr], SimpleNamespace(ratio=0.25)
         self.after = None if lr == 3e-3 else SimpleNamespace(ratio=0.5)
+
+
+@pytest.mark.parametrize("title", IN_PYTHON)
+def test_the_experiments_in_python_run(title, capsys):
+    """With few steps on short texts they print the lines that were printed for outcomes.md, with other numbers."""
+    fewer = {
+        r"tokens\[:half\], tokens\[half:\]": "tokens[:400], tokens[half : half + 300]",
+        r"seq_len=\d+": "seq_len=16",
+        r"samples=\d+": "samples=30" if title.startswith("13.") else "samples=2",
+        r"steps = 40": "steps = 4",
+        r"% 5 ==": "% 1 ==",
+        r"(replay\", )\d+": r"\g<1>4",
+        r"1\)\), 128": "1)), 16",
+    }
+    code = outcomes.preamble() + IN_PYTHON[title]
+    for long, short in fewer.items():
+        code = re.sub(long, short, code)
+    exec(code, {})
+    printed, written = (
+        {outcomes.NUMBER.sub("#", line) for line in text.splitlines()}
+        for text in (capsys.readouterr().out, outcomes.sections()[title])
+    )
+    assert printed and printed <= written
+
+
+def test_ranges_over_the_seeds():
+    printed = ["1e-4: 3.60 at step 20 of 60\n", "1e-4: 3.58 at step 5 of 60\n", "1e-4: 3.7 at step 10 of 60\n"]
+    assert outcomes.ranges(printed) == "1e-4: 3.58 to 3.7 at step 5 to 20 of 60\n"

@@ -124,5 +124,5 @@ def read_report(report: Path, tests: list[str]) -> dict[str, str]:
 
 def stop(fault: ElementTree.Element) -> str:
     """The error of a test in one line, with the last place in the code under test that its traceback names."""
-    places = re.findall(r"^((?!tests/)[\w/]+\.py:\d+):", fault.text or "", re.MULTILINE)
+    places = re.findall(r"^((?!tests/(?!exercise/))[\w/]+\.py:\d+):", fault.text or "", re.MULTILINE)
     return " ".join([*fault.get("message", "").split(), *(f"(at {place})" for place in places[-1:])])
