@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Contest:
-    """The participants: the base model, every learning rate and the book."""
+    """The participants: the base model, every run and the book."""
 
     prompts: list[str]
     texts: dict[str, list[str]]  # {participant: its continuation of each prompt}; the base model comes first

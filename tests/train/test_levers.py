@@ -129,6 +129,17 @@ def test_only_the_part_moves(model_folder, tokens, part, fast):
     assert {name for name, p in model.named_parameters() if not torch.equal(p, before[name])} == expected
 
 
+def test_a_frozen_head_makes_no_gradient_of_its_size(model_folder, batch, monkeypatch):
+    model, made = load_pretrained(model_folder), []
+    zeros_like = torch.zeros_like
+    monkeypatch.setattr(torch, "zeros_like", lambda *args: made.append(args[0].shape) or zeros_like(*args))
+    for part, sizes in (("all", [model.wte.weight.shape]), ("mlp", [])):
+        made.clear()
+        trained_parameters(model, part)
+        fast_gradients(torch.float32)(model, *batch)
+        assert made == sizes
+
+
 def test_more_blocks_than_there_are(model_folder):
     with pytest.raises(ValueError, match="the model has 2 blocks; use last:2 or less"):
         trained_parameters(load_pretrained(model_folder), "last:3")
@@ -198,6 +209,18 @@ def test_one_factor_for_all_gradients(tuned, batch):
         found_loss, found = gradients_of(tuned, clipped(plain_gradients, parameters, most), batch)
         assert found_loss == loss
         torch.testing.assert_close(found, [factor * g for g in plain], rtol=1e-5, atol=0)
+
+
+def test_a_gradient_whose_norm_is_no_number_is_left_to_the_loop(tuned, batch):
+    """Scaled by 1 / inf it would be 0, and the run would go on with empty steps."""
+
+    def huge(model, inputs, targets):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 1e200)
+        return 1.0
+
+    clipped(huge, list(tuned.parameters()), 1.0)(tuned, *batch)
+    assert all((p.grad == 1e200).all() for p in tuned.parameters())
 
 
 # In runs

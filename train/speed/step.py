@@ -99,7 +99,7 @@ def fast_gradients(
     """
     loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
 
-    head = centred_head(base.wte.weight, dtype) if beta else None
+    head = centred_head(base.wte.weight, base.wte.weight.dtype) if beta else None
 
     def leash_on(inputs: Tensor) -> Leash:
         if not beta:
