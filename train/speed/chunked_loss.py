@@ -6,7 +6,8 @@ of that row. So the rows are computed in chunks: make the logits of a chunk, tak
 gradient in place, multiply it into the gradients of the hidden states and of the head, and free it.
 
 The gradient has a closed form,  d loss / d logits = softmax(logits) - onehot(target),  so forward and backward are
-done together and nothing is computed twice. The peak memory is that of one chunk, 103 MB at 512 rows.
+done together and nothing is computed twice. The peak memory is that of one chunk, 103 MB at 512 rows, or of two with a
+leash.
 
 Shape legend: N rows (B x T), C width, V vocabulary, R rows of one chunk.
 """
