@@ -84,7 +84,8 @@ def page(folders: list[str]) -> str:
             of_lr = [order[lever, lr] for order in orders if (lever, lr) in order]
             cells.append(f"{spread(map(end, of_lr))}, KL {np.mean(list(map(kl, of_lr))):.2f}" if of_lr else "")
         factors = [width[lever or PLAIN] for width in widths]
-        wide = ", ".join(f"{factor} in {factors.count(factor)}" for factor in sorted(set(factors)))
+        often = sorted(set(factors), key=factors.count, reverse=True)
+        wide = ", ".join(f"{factor} ({factors.count(factor)})" for factor in often)
         rows.append([lever or PLAIN, *cells, wide])
     seeds = {run.seed for runs in groups for run in runs}
     dtypes = {run.result["environment"]["dtype"] for runs in groups for run in runs}
@@ -96,7 +97,7 @@ def page(folders: list[str]) -> str:
             "end, mean (lowest to highest), and KL from the base model. Valley: the factor between the smallest and the "
             "largest rate within 0.03 nats of the best end of all, and in how many orders.",
             "",
-            *markdown(["lever", *map(lr_label, lrs), "valley"], rows),
+            *markdown(["lever", *map(lr_label, lrs), "valley (orders)"], rows),
             "",
             *(f"- {sentence}" for sentence in sentences(orders)),
         ]

@@ -62,7 +62,7 @@ def test_what_levers_do_is_counted_over_orders(tmp_path):
     found = levers_page(folders)
     for words in (
         "2 orders: seeds 0, 1, float32; a machine.",
-        "| plain | 3.600 (3.600), KL 0.05 | 3.620 (3.620), KL 0.05 | 4.000 (4.000), KL 0.05 | 4.800 (4.800), KL 0.05 | 1 in 2 |",
+        "| plain | 3.600 (3.600), KL 0.05 | 3.620 (3.620), KL 0.05 | 4.000 (4.000), KL 0.05 | 4.800 (4.800), KL 0.05 | 1 (2) |",
         "| leash 1 | 3.650 (3.600 to 3.700), KL 0.05 | 3.670 (3.620 to 3.720), KL 0.05 |",
         "Linear decay at 1e-3: 4.700 (4.700) at the end; the constant rate where its sum of rates is the same: 4.200 (4.200), at",
         "Clipping changes the loss at the end by 0.000 to 0.010 nats.",

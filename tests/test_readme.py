@@ -107,6 +107,18 @@ def test_the_clocks_numbers_are_those_of_the_map():
         assert "3e-5 in 0 of 10" in written.split(f"## {title}\n")[1].split("Turn within their steps")[1].split("\n")[0]
 
 
+def test_the_levers_numbers_are_those_of_their_table():
+    text, written = section("What makes the rate matter less"), (DEMO.parent / "levers" / "levers.md").read_text("utf-8")
+    shown, found = rows(text), rows(written)
+    assert list(shown) == list(found)
+    for name, cells in list(shown.items())[2:]:
+        assert cells == [*(cell.split()[0] for cell in found[name][:-1]), found[name][-1]]
+    for number in re.findall(r"\d\.\d{3}", prose(text)):
+        assert number in written, number
+    counted = re.findall(r"The leash ends below nothing and below the linear decay at \S+ in (\d+) of (\d+)", written)
+    assert counted == [("10", "10")] * 2
+
+
 def seeds() -> list[dict[str, dict[str, str]]]:
     """The table over the seeds in each precision, {rate: {title: cell}}."""
     parts = (DEMO / "seeds.md").read_text(encoding="utf-8").split("\n## ")[1:]
