@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import train.__main__ as train_command
 from data.tokenizer import save_tokenizer
 from evaluate.results import read_result
 from train.pretrain.bpe import count_words, train_bpe
+from train.run.checkpoint import Checkpointer
 
 VOCAB, BLOCK, LAYERS, HEADS, WIDTH = 300, 24, 2, 3, 12
 
@@ -159,6 +161,21 @@ def small_run(model_folder, text_file):
     """The flags of a run of a second or two; a flag that is given again after them counts."""
     flags = ("--batch-size", 4, "--seq-len", 16, "--samples", 4, "--eval-sequences", 6, "--eval-tokens", 8)
     return ("--model", model_folder, "--text", text_file, *flags)
+
+
+@contextmanager
+def stopping_after(steps: int):
+    """Inside, a run saves its checkpoint after this many steps and ends as by Ctrl-C."""
+    save = Checkpointer.save
+
+    def saves_and_stops(keeper, history):
+        save(keeper, history)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Checkpointer, "due", lambda keeper: keeper.optimizer.steps == steps)
+        patched.setattr(Checkpointer, "save", saves_and_stops)
+        yield
 
 
 def without_seconds(folder: Path) -> dict:

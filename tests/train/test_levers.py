@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_text, without_seconds
+from conftest import make_text, stopping_after, without_seconds
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 import train.__main__ as train_command
@@ -248,20 +248,10 @@ def test_a_run_uses_every_lever(trained, model_folder, text_file, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_interrupted_run_goes_on_bit_for_bit(command, small_run, tmp_path, monkeypatch, dtype):
+def test_an_interrupted_run_goes_on_bit_for_bit(command, small_run, tmp_path, dtype):
     flags = (*small_run, "--samples", 6, "--dtype", dtype, *ALL, "--micro-batch", 3, "--out")
     assert command(train_command.main, *flags, tmp_path / "whole")[0] == 0
-    from train.run.checkpoint import Checkpointer
-
-    save = Checkpointer.save
-
-    def saves_and_stops(keeper, history):
-        save(keeper, history)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpointer, "due", lambda keeper: keeper.optimizer.steps == 3)
-        patched.setattr(Checkpointer, "save", saves_and_stops)
+    with stopping_after(3):
         assert command(train_command.main, *flags, tmp_path / "parts")[0] == 130
     code, printed, _ = command(train_command.main, *flags, tmp_path / "parts")
     assert code == 0 and "continuing from step 3 of 6" in printed
@@ -288,6 +278,12 @@ def test_a_sweep_makes_the_product(command, refused, small_run, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert command(train_command.main, *small_run, "--lr", "1e-3", "--leash", 2)[0] == 0
     assert [path.name for path in tmp_path.glob("runs/*/*")] == ["lr-1e-3-leash-2"]
+    # With --out that place is not looked at, whatever lies there.
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    [default] = tmp_path.glob("elsewhere/*/*")
+    (tmp_path / "runs" / default.parent.name / default.name).mkdir(parents=True)
+    (tmp_path / "runs" / default.parent.name / default.name / "run.json").write_text("{", encoding="utf-8")
+    assert command(train_command.main, *small_run, "--lr", "1e-3", "--leash", 2, "--out", tmp_path / "own")[0] == 0
     assert "--leash names a value twice" in refused(sweep.main, *small_run, "--leash", 2, "2.0", *out)
     line = refused(train_command.main, *small_run, "--lr", "1e-3", "--clip", 1, "--out", tmp_path / "out" / "lr-1e-3")
     assert "clip was None, is 1.0" in line

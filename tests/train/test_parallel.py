@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import stopping_after
 
 import train.__main__ as train_command
 from data.settings import Training
 from train import sweep
 from train.parallel import own_device, part_of, processes
 from train.run import jobs as sweeping
-from train.run.checkpoint import Checkpointer
 from train.run.folder import Job
 from train.run.lock import locked
 from train.run.signals import ending_in_one_line
@@ -47,15 +47,7 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     flags = ("--model", model_folder, "--text", tmp_path / "text.txt", "--lr", "1e-2", *SMALL, "--samples", 11)
     flags += tuple("--patience 1 --micro-batch 2 --warmup 2 --train last:2 --leash 0.1 --clip 1 --out".split())
     assert command(train_command.main, *flags, tmp_path / "one")[0] == 0
-    save = Checkpointer.save
-
-    def saves_and_stops(keeper, record):
-        save(keeper, record)
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patched:  # one process, stopped after the second sample
-        patched.setattr(Checkpointer, "due", lambda keeper: keeper.optimizer.steps == 2)
-        patched.setattr(Checkpointer, "save", saves_and_stops)
+    with stopping_after(2):  # one process
         assert command(train_command.main, *flags, tmp_path / "two")[0] == 130
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--tee", "3"]
     done = subprocess.run(

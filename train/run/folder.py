@@ -51,6 +51,10 @@ class Job:
         return self.name + (f", seed {self.seed}" if self.several_seeds else "")
 
     @property
+    def folder_name(self) -> str:
+        return f"lr-{self.name}".replace(" ", "-")
+
+    @property
     def finished(self) -> bool:
         """Whether its result is there. The result of a run of fewer steps does not count: that run can go on."""
         done = identity_in(self.folder) if (self.folder / RESULT_FILE).is_file() else None
@@ -95,7 +99,7 @@ def jobs_of(
     jobs = []
     for lr, seed, levers in grid:
         job = Job(lr, seed, folder, common | levers | {"lr": lr, "seed": seed}, several_seeds)
-        plain, seeded = (folder / f"lr-{job.name}{end}".replace(" ", "-") for end in ("", f"-seed{seed}"))
+        plain, seeded = folder / job.folder_name, folder / f"{job.folder_name}-seed{seed}"
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
         there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
@@ -232,16 +236,17 @@ def check_neighbours(folder: Path, common: dict, jobs: list[Job]) -> None:
             refuse_changes(path, common | own, found)
 
 
-def checkpoint_bytes(baseline: Baseline, part: str) -> int:
-    """Size of a checkpoint: the weights of the `part` that is trained and two moments, 4 bytes each. A ValueError if
-    the model has no such part."""
-    parameters = trained_parameters(empty_model(baseline.config, attention), part)
-    return 3 * 4 * sum(parameter.numel() for parameter in parameters)
+def checkpoint_bytes(baseline: Baseline, jobs: list[Job]) -> list[int]:
+    """Size of each job's checkpoint: the weights that are trained and two moments, 4 bytes each. A ValueError if the
+    model lacks the part that a job trains."""
+    model, parts = empty_model(baseline.config, attention), {job.identity["train"] for job in jobs}
+    sizes = {part: 3 * 4 * sum(p.numel() for p in trained_parameters(model, part)) for part in parts}
+    return [sizes[job.identity["train"]] for job in jobs]
 
 
 def check_room(folder: Path, baseline: Baseline, jobs: list[Job], at_once: int) -> None:
     """Refuse `jobs`, of which `at_once` run at the same time, if the disk of `folder` is too small for them."""
-    sizes, settings = sorted(checkpoint_bytes(baseline, job.identity["train"]) for job in jobs), baseline.settings
+    sizes, settings = sorted(checkpoint_bytes(baseline, jobs)), baseline.settings
     models = settings.save_model * (1 + settings.keep_best) * len(jobs) * 4 * parameter_count(baseline.config)
     # A checkpoint that replaces another needs room for both.
     needed = 2 * sum(sizes[-at_once:]) + models + settings.keep_state * sum(sizes)

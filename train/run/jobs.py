@@ -29,8 +29,8 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         if rank > 0:
             return follow(settings, lr, signals)
         baseline, seed = open_run(settings), settings.training.seed
-        [job] = jobs_of(default_folder(baseline), common_identity(baseline), [(lr, seed, {})], False, overwrite)
-        folder = out or job.folder
+        job = Job(lr, seed, default_folder(baseline), common_identity(baseline) | {"lr": lr, "seed": seed})
+        folder = out or job.folder / job.folder_name
         job = dataclasses.replace(job, folder=folder)
         prepare(baseline, folder, [job], overwrite, None)
         if job.finished:

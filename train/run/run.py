@@ -91,7 +91,7 @@ def begin(baseline: Baseline, jobs: list[Job]) -> None:
     """Print what should be known, and evaluate the base model."""
     for note in notes_on(baseline):
         print(f"note: {note}")
-    size = max(checkpoint_bytes(baseline, job.identity["train"]) for job in jobs) / 1e9
+    size = max(checkpoint_bytes(baseline, jobs)) / 1e9
     print(
         f"if this is interrupted, the same command continues from the last checkpoint ({size:.2g} GB in "
         f"{CHECKPOINT_FILE})",
