@@ -15,11 +15,10 @@ SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $
 DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
 	--holdout 0.5 --top-k 0 --eval-sequences 96 --eval-tokens 64 --out runs/demo
 
-MAP_FLAGS = --model lilliput --text voyage --lrs 1e-2 3e-3 1e-3 3e-4 1e-4 3e-5 1e-5 --samples 240 --batch-size 4 --seq-len 128 \
-	--holdout 0.5 --top-k 0 --eval-sequences 32 --eval-tokens 64 --no-save-model --out runs/map
-
-LEVERS_FLAGS = --model lilliput --text voyage --lrs 1e-5 3e-5 1e-4 3e-4 1e-3 3e-3 --samples 100 --batch-size 4 --seq-len 128 \
-	--holdout 0.5 --top-k 0 --eval-sequences 32 --eval-tokens 64 --no-save-model --out runs/levers
+STUDY_FLAGS = --model lilliput --text voyage --batch-size 4 --seq-len 128 --holdout 0.5 --top-k 0 --eval-sequences 32 \
+	--eval-tokens 64 --no-save-model
+MAP_FLAGS = $(STUDY_FLAGS) --lrs 1e-2 3e-3 1e-3 3e-4 1e-4 3e-5 1e-5 --samples 240 --out runs/map
+LEVERS_FLAGS = $(STUDY_FLAGS) --lrs 1e-5 3e-5 1e-4 3e-4 1e-3 3e-3 --samples 100 --out runs/levers
 
 .PHONY: help setup demo map levers sweep mine test verify mutants bench lilliput clean
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -183,6 +184,11 @@ class Run:
         return last_tenth(self.train_loss)
 
     @property
+    def end(self) -> float:
+        """The held-out loss after the last step, in nats per token; infinite if the run diverged."""
+        return self.held_out[-1][1] if self.after else math.inf
+
+    @property
     def stopped_in_time(self) -> EvalPoint:
         """The point at which the loss on the first half of the held-out text was lowest."""
         return best_point(self.result["checkpoints"])
@@ -262,7 +268,7 @@ def several_levers(runs: list[Run]) -> bool:
 
 
 def describe(runs: list[Run]) -> str:
-    """Model, text, size and common levers of the runs in one line, so that no figure is taken for that of others."""
+    """Say in one line what all runs have in common: model, text, size and levers. It stands under every figure."""
     result, seeds = runs[0].result, sorted({run.seed for run in runs})
     settings = result["settings"]
     seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"

@@ -288,7 +288,7 @@ def valleys(runs: list[Run]) -> list[list[str]]:
     ends: dict[tuple[str, float], list[float]] = {}
     for run in runs:
         if run.held_out:
-            ends.setdefault((run.lever, run.lr), []).append(run.held_out[-1][1] if run.after else math.inf)
+            ends.setdefault((run.lever, run.lr), []).append(run.end)
     means = {key: float(np.mean(losses)) for key, losses in ends.items()}
     rows = [["lever", "lowest held-out loss at the end", "its rate", "width of the valley"]]
     for lever in dict.fromkeys(lever for lever, _ in means):

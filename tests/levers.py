@@ -16,18 +16,13 @@ import numpy as np
 
 from evaluate.results import LEVERS_FILE, PLAIN, Run, describe, find_runs, lr_label
 from evaluate.table import markdown
-from evaluate.verdicts import valleys
+from evaluate.verdicts import VALLEYS, valleys
 from tests.map import between, spread
 
 FOLDER = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "levers"
 WARM = "cosine warm-up 20"
 
 Order = dict[tuple[str, float], Run]  # the runs of one seed and precision by lever and learning rate
-
-
-def end(run: Run) -> float:
-    """The held-out loss after the last step, in nats per token."""
-    return run.held_out[-1][1]
 
 
 def kl(run: Run) -> float:
@@ -51,19 +46,19 @@ def sentences(orders: list[Order]) -> list[str]:
         plain, decayed = ([order[lever, lr] for order in orders] for lever in ("", "linear"))
         as_far = [at_sum(a, sum(b.result["rates"])) for a, b in zip(plain, decayed)]
         lines.append(
-            f"Linear decay at {lr_label(lr)}: {spread(map(end, decayed))} at the end; the constant rate where its sum "
-            f"of rates is the same: {spread(as_far)}, at its own end {spread(map(end, plain))}."
+            f"Linear decay at {lr_label(lr)}: {spread(run.end for run in decayed)} at the end; the constant rate where "
+            f"its sum of rates is the same: {spread(as_far)}, at its own end {spread(run.end for run in plain)}."
         )
-    apart = [abs(end(order["clip 1", lr]) - end(order["", lr])) for order in orders for lr in (3e-5, 1e-4, 3e-4, 1e-3)]
+    apart = [abs(order["clip 1", lr].end - order["", lr].end) for order in orders for lr in (3e-5, 1e-4, 3e-4, 1e-3)]
     lines.append(f"Clipping changes the loss at the end by {between(apart, '.3f')} nats.")
     for lr in (1e-4, 3e-4, 1e-3):
         lows = {lever: [order[lever, lr].lowest_held_out[1] for order in orders] for lever in ("", WARM)}
         lines.append(f"Lowest at {lr_label(lr)}: {spread(lows[''])} with nothing, {spread(lows[WARM])} with a warm-up.")
     for lr in (3e-4, 1e-3):
-        best = count(lambda order: end(order["leash 1", lr]) < min(end(order["", lr]), end(order["linear", lr])))
+        best = count(lambda order: order["leash 1", lr].end < min(order["", lr].end, order["linear", lr].end))
         lines.append(f"The leash ends below nothing and below the linear decay at {lr_label(lr)} in {best}.")
     small = [min(order["", lr].lowest_held_out[1] for lr in (3e-5, 1e-4)) for order in orders]
-    any_end = [min(end(run) for (lever, _), run in order.items() if lever) for order in orders]
+    any_end = [min(run.end for (lever, _), run in order.items() if lever) for order in orders]
     gained = [a - b for a, b in zip(small, any_end)]
     lines.append(
         f"The best end with any lever lies {between(gained, '+.3f')} nats below the best of constant 3e-5 and 1e-4 "
@@ -82,7 +77,7 @@ def page(folders: list[str]) -> str:
         cells = []
         for lr in lrs:
             of_lr = [order[lever, lr] for order in orders if (lever, lr) in order]
-            cells.append(f"{spread(map(end, of_lr))}, KL {np.mean(list(map(kl, of_lr))):.2f}" if of_lr else "")
+            cells.append(f"{spread(run.end for run in of_lr)}, KL {np.mean(list(map(kl, of_lr))):.2f}" if of_lr else "")
         factors = [width[lever or PLAIN] for width in widths]
         often = sorted(set(factors), key=factors.count, reverse=True)
         wide = ", ".join(f"{factor} ({factors.count(factor)})" for factor in often)
@@ -94,8 +89,7 @@ def page(folders: list[str]) -> str:
         [
             f"By `python -m tests.levers`: {describe(groups[0][:1])}. {len(groups)} orders: seeds "
             f"{', '.join(map(str, sorted(seeds)))}, {' and '.join(sorted(dtypes))}; {machine}. Held-out loss at the "
-            "end, mean (lowest to highest), and KL from the base model. Valley: the factor between the smallest and the "
-            "largest rate within 0.03 nats of the best end of all, and in how many orders.",
+            f"end, mean (lowest to highest), and KL from the base model. {VALLEYS}; in brackets: in how many orders.",
             "",
             *markdown(["lever", *map(lr_label, lrs), "valley (orders)"], rows),
             "",

@@ -34,7 +34,7 @@ def test_the_map_counts_where_rates_turn(tmp_path):
 
 
 def test_what_levers_do_is_counted_over_orders(tmp_path):
-    """Two orders. At a constant 1e-3 the loss is 4.2 at step 50, where its rates sum to those of 100 steps of decay."""
+    """Two orders. At a constant 1e-3 the loss is 4.2 at step 50, where the sum of its rates is that of 100 steps of decay."""
     levers = {
         "": {},
         "linear": {"schedule": "linear"},

@@ -13,7 +13,7 @@ from outside, the optimizer gets only the parameters that are trained, and the l
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from data.settings import Training
 from model.gpt2 import GPT2
 from train.adamw import AdamW
-
-Gradients = Callable[[GPT2, Tensor, Tensor], float]  # as `plain_gradients` of loop.py
+from train.loop import Gradients
 
 
 def rate_of_step(step: int, peak: float, settings: Training) -> float:

@@ -12,6 +12,8 @@ from data.settings import Training
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 
+Gradients = Callable[[GPT2, Tensor, Tensor], float]  # a way to compute a loss and add its gradients to every `.grad`
+
 
 class Diverged(ArithmeticError):
     """The loss or a gradient is no longer a finite number; `what` says which of the two."""
@@ -35,11 +37,7 @@ def plain_gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
 
 
 def finetune(
-    model: GPT2,
-    tokens: Tensor,
-    optimizer: AdamW,
-    settings: Training,
-    gradients: Callable[[GPT2, Tensor, Tensor], float] = plain_gradients,
+    model: GPT2, tokens: Tensor, optimizer: AdamW, settings: Training, gradients: Gradients = plain_gradients
 ) -> Iterator[float]:
     """Train `model` in place on random windows of `tokens`; yields the loss of each step when it is done.
 

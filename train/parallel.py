@@ -16,7 +16,7 @@ from torch import Tensor
 from data.generators import DROPOUT, generator
 from model.gpt2 import GPT2
 from train.adamw import AdamW
-from train.levers import Gradients
+from train.loop import Gradients
 
 TIMEOUT = timedelta(hours=12)  # the other processes wait while the first one measures the base model
 POLL = 1.0  # seconds

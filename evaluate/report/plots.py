@@ -77,7 +77,9 @@ def looks_of(runs: list[Run]) -> dict[str, dict]:
 def styles_of(runs: list[Run]) -> dict[str, dict]:
     """How each run is drawn, by its name. With several levers no run has a place in the legend (see `key`)."""
     rates, looks = style_of([run.lr for run in runs]), looks_of(runs)
-    return {run.name: rates[run.lr] | looks.get(run.lever, {}) | {"label": "_" * len(looks) + run.name} for run in runs}
+    return {
+        run.name: rates[run.lr] | looks.get(run.lever, {}) | {"label": "_" * bool(looks) + run.name} for run in runs
+    }
 
 
 def key(runs: list[Run], styles: dict[str, dict]) -> tuple[list[Artist], list[Artist]]:
@@ -301,7 +303,7 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     for lever, dark in zip(dict.fromkeys(run.lever for run in runs), cycle(DARK)):
         own = [run for run in runs if run.lever == lever]
         turns = [(run, run.lowest_held_out[1]) for run in own]
-        ends = [(run, run.held_out[-1][1] if run.after else math.inf) for run in own if run.after or looks]
+        ends = [(run, run.end) for run in own if run.after or looks]
         for points, line, face, label in ((turns, "-", "white", "stopped in time"), (ends, "--", None, "at the end")):
             lrs = sorted({run.lr for run, _ in points})
             means = [np.mean([loss for run, loss in points if run.lr == lr]) for lr in lrs]
@@ -318,7 +320,8 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     if looks:
         ax.plot([], [], color=GREY, linewidth=0.8, label="thin: stopped in time")
     for lr, what in gone.items():
-        cross = {"color": style_of([run.lr for run in runs])[lr]["color"], "markersize": 11, "markeredgewidth": 2.5}
+        colour = next(styles[run.name]["color"] for run in runs if run.lr == lr)
+        cross = {"color": colour, "markersize": 11, "markeredgewidth": 2.5}
         ax.plot([lr], [0.96], "x", **cross, transform=ax.get_xaxis_transform())
         ax.annotate(what, (lr, 0.91), xycoords=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
     lrs = sorted({run.lr for run in runs})

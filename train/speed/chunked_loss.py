@@ -20,7 +20,7 @@ from torch import Tensor
 from model.gpt2 import GPT2
 from model.speed.centred import centred_head
 
-Leash = tuple[Tensor, Tensor, float] | None  # the base model's hidden states (B, T, C), its head (V, C), and beta
+Leash = tuple[Tensor, Tensor, float] | None  # the base model's hidden states (N, C), its head (V, C), and beta
 
 CHUNK_ROWS = 512  # R
 # Small enough for the cache:
@@ -67,7 +67,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         for start in range(0, N, CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             gradient = x[rows] @ w.T  # (R, V), still the logits
-            base_logits = (base_x.flatten(0, 1)[rows] @ base_w.T).split(EXACT_ROWS) if leash else repeat(None)
+            base_logits = (base_x[rows] @ base_w.T).split(EXACT_ROWS) if leash else repeat(None)
             pieces = gradient.split(EXACT_ROWS), targets[rows, None].split(EXACT_ROWS), base_logits
             for logits, target, base in zip(*pieces):
                 loss, logits[:] = _loss_and_gradient(logits.to(exact), target, N, base, beta)

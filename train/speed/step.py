@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.gpt2 import GPT2, Attend
 from model.speed.centred import centred_head
-from train.levers import Gradients
+from train.loop import Gradients
 from train.speed.chunked_loss import Leash, chunked_next_token_loss, head_cross_entropy
 
 
@@ -98,7 +98,6 @@ def fast_gradients(
             are in `dtype`.
     """
     loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
-
     head = centred_head(base.wte.weight, base.wte.weight.dtype) if beta else None
 
     def leash_on(inputs: Tensor) -> Leash:
@@ -106,7 +105,7 @@ def fast_gradients(
             return None
         attend = fastest_attention(base) if dtype == torch.bfloat16 else base.attend
         with torch.no_grad():
-            return _Transform(base, attend)(base.embed(inputs)), head, beta
+            return _Transform(base, attend)(base.embed(inputs)).flatten(0, 1), head, beta
 
     def gradients(model: GPT2, inputs: Tensor, targets: Tensor) -> float:
         B = len(inputs)

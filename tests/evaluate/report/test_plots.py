@@ -13,15 +13,7 @@ from matplotlib.figure import Figure
 
 from evaluate import plot as plot_command
 from evaluate.report import plots
-from evaluate.results import (
-    COPYING_FILE,
-    FIGURE_FILE,
-    FORGETTING_FILE,
-    HELD_OUT_FILE,
-    LEVERS_FILE,
-    TITLES,
-    runs_of,
-)
+from evaluate.results import COPYING_FILE, FIGURE_FILE, FORGETTING_FILE, HELD_OUT_FILE, LEVERS_FILE, TITLES, runs_of
 from tests.evaluate.handmade import (
     diverged,
     evaluation,
