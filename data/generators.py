@@ -8,7 +8,6 @@ import numpy as np
 BATCHES = 1  # where the windows of a batch begin
 SAMPLING = 2  # which token is drawn; model/sampling.py repeats the number
 START_TOKENS = 3  # the first token of each text
-BOOTSTRAP = 4  # which texts are resampled, for an interval
 HELD_OUT_TEXTS = 5  # which texts a pretraining holds out
 EXTRACTION = 6  # where the prompts begin in a text
 RATING = 7  # which texts are compared, and in which order

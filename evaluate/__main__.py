@@ -46,7 +46,8 @@ def main() -> None:
         from evaluate.baseline import open_baseline  # only now, see data/flags.py
         from evaluate.loss import text_loss
         from evaluate.measures.forgetting import logits_of
-        from evaluate.results import BEST_FOLDER, RESULT_FILE, read_result
+        from evaluate.results import BEST_FOLDER, EXPECTED, RESULT_FILE, read_result
+        from evaluate.table import between
         from evaluate.verdicts import perplexity
 
         opened = []
@@ -79,8 +80,9 @@ def main() -> None:
                     f"{part} of the {total} tokens of {settings.text} are too few to predict; use a longer text"
                 )
             opened.append(dataclasses.replace(baseline, settings=settings, held_out=part))
-        print("| model | text | written | ratio (95 %) | without top-k at temperature 1 | the book itself |")
-        print("|---|---|---|---|---|---|")
+        expected = " | ".join(f"expected {words}" for _, words in EXPECTED.values())
+        print(f"| model | text | written | ratio (95 %) | {expected} | the book itself |")
+        print("|---|---|---|---|---|---|---|")
         for baseline in opened:
             found, sampling, book = baseline.base_ratio, baseline.sampling, baseline.book
             cells = [
@@ -88,8 +90,8 @@ def main() -> None:
                 book.name + (" (as served)" if book.raw else ""),
                 f"{sampling.sequences} x {sampling.new_tokens} tokens, temperature {sampling.temperature:g}, "
                 f"top-k {sampling.top_k or 'off'}, seed {sampling.seed}, {baseline.machine.dtype_name}",
-                f"{found.ratio:.3f} ({found.ratio_ci[0]:.3f} to {found.ratio_ci[1]:.3f})",
-                f"{found.untruncated.mean():.3f}",
+                f"{found.ratio:.3f}" + (f" ({between(found.ratio_ci, 1, 3)})" if found.ratio_ci else ""),
+                *(f"{getattr(found, name).mean():.3f}" for name in EXPECTED),
                 f"{baseline.book_ratio:.3f}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
@@ -98,7 +100,7 @@ def main() -> None:
         for baseline in opened:
             tokens, training = baseline.held_out_tokens.to(baseline.machine.device), baseline.settings.training
             if training.holdout:
-                which, loss = "last", baseline.held_out_losses(baseline.base)["loss"]
+                which, loss = "last", baseline.losses(baseline.base)["held_out_loss"]
             else:
                 which, loss = "all", text_loss(partial(logits_of, baseline.base), tokens, training.seq_len)
             predicted = tokens[1:].tolist()

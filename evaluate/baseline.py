@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from data.book import Book, load_book
 from data.settings import Sampling, Settings
-from evaluate.loss import text_loss
+from evaluate.intervals import Interval, t_interval
+from evaluate.loss import text_loss, window_losses
 from evaluate.measures.continuations import PROMPTS, SHOWN_TEMPERATURE, SHOWN_TOP_K, decode_pieces, pick_prompts
 from evaluate.measures.copying import (
     SourceIndex,
@@ -31,21 +32,21 @@ from evaluate.measures.copying import (
     min_copy_length,
 )
 from evaluate.measures.forgetting import divergence_from_base, logits_of
-from evaluate.ratio import Ratio, bootstrap_interval, frequent_token_ratio, most_frequent_tokens, share_among
-from evaluate.results import EvalPoint, Evaluation
+from evaluate.ratio import Ratio, frequent_token_ratio, most_frequent_tokens, share_among
+from evaluate.results import LOSSES, EvalPoint, Evaluation
 from model.device import Machine
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import file_sha256, source_of, weight_files
 from model.pretrained import load_pretrained, never_drawn, open_model, parameter_count
 from model.sampling import cast_copy, complete, evaluating
 
-BOOK_TEXTS = 256  # pieces of the held-out text that are measured as the models' texts are
 GENERAL_TEXTS = 64  # windows of `--general-text` that are read
 TEXTS_KEPT = 8  # texts written for the ratio that go into the result
 CONTEXT_SHOWN = 12  # tokens of the book on both sides of a copied run
 # During training, only a part is measured: reading all of a long held-out text at 20 points, for example, would take
 # longer than the training.
 POINT_HELD_OUT = 8192  # the first tokens of the held-out text, two batches' worth; Gulliver's tenth has 14,369
+POINT_TEXTS = 32  # the first of the texts, which stand for all
 POINT_PROMPTS = 2  # prompts that are continued
 
 
@@ -62,7 +63,6 @@ class Baseline:
     book: Book
     tokens: Tensor  # (M,) the book's token ids
     held_out: int  # the last tokens of the book, this many, are never trained on
-    frequent: list[int]  # the 100 most frequent ids of the whole book, as in the exercise
     general: Tensor | None  # (G, T) windows of another text, on which forgetting is measured too
     general_sha256: str | None  # of that text
 
@@ -82,10 +82,21 @@ class Baseline:
     def banned(self) -> list[int]:
         return never_drawn(self.tokenizer, self.config)
 
+    @cached_property
+    def frequent(self) -> list[int]:
+        """The 100 most frequent ids of the text that is trained on; of the whole book if all of it is held out."""
+        return most_frequent_tokens(self.training_tokens if len(self.training_tokens) else self.tokens)
+
     @property
     def book_ratio(self) -> float:
-        """Share of the book's own tokens among its 100 most frequent: what a perfect imitator would reach."""
-        return share_among(self.tokens, self.frequent).item()
+        """The share of the held-out tokens that are frequent: what a perfect imitator would reach."""
+        return share_among(self.held_out_tokens, self.frequent).item()
+
+    @property
+    def in_sample_ratio(self) -> float:
+        """The exercise's number for the book itself: the share of its tokens among its own 100 most frequent. It is
+        too high for a yardstick, as the list is picked from the text that it then counts."""
+        return share_among(self.tokens, most_frequent_tokens(self.tokens)).item()
 
     @cached_property
     def model_identity(self) -> dict:
@@ -143,16 +154,16 @@ class Baseline:
     @cached_property
     def book_texts(self) -> Tensor:
         """(S', N) the held-out text in pieces as long as what the models write; S' is 0 if it is too short for one."""
-        return pieces(self.held_out_tokens, self.sampling.new_tokens)[:BOOK_TEXTS]
+        return pieces(self.held_out_tokens, self.sampling.new_tokens)
 
     @cached_property
     def book_evaluation(self) -> dict:
         """The measures of the book's held-out text: a model that imitated the book perfectly would reach them."""
         found = {"continuations": [self.continuation(row) for row in self.passages[1]]}
         if len(self.book_texts):
-            found |= self.measures_of_texts(self.book_texts)
-            found["ratio"] = share_among(self.book_texts, self.frequent).mean().item()
-            found["texts"] = len(self.book_texts)
+            found |= self.measures_of_texts(self.book_texts[: self.sampling.sequences])
+            found["ratio"] = self.book_ratio
+            found["ratio_ci"] = t_interval(share_among(self.book_texts, self.frequent).numpy())
         return found
 
     def write(self, model: GPT2, title: str, sampling: Sampling | None = None) -> Ratio:
@@ -184,18 +195,13 @@ class Baseline:
             "ratio": ratio.ratio,
             "ratio_ci": ratio.ratio_ci,
             "shares": ratio.shares,
-            "untruncated_ratio": float(ratio.untruncated.mean()),
-            "untruncated_ratio_ci": bootstrap_interval(ratio.untruncated),
+            **mean("without_top_k", ratio.without_top_k),
+            **mean("with_top_k", ratio.with_top_k),
             "texts": [self.tokenizer.decode(row) for row in ratio.tokens[:TEXTS_KEPT].tolist()],
         } | self.measures_of_texts(ratio.tokens[:, 1:])
-        measures = {
-            "extraction": self.extraction_of,
-            "held_out": self.held_out_losses,
-            "forgetting": self.forgetting_of,
-            "continuations": self.continuations,
-        }
-        for name, measure in tqdm(measures.items(), title, unit="measure", leave=False, disable=None):
-            found[name] = measure(rounded)
+        measures = (self.losses, self.extraction, self.moved, self.continuations)
+        for measure in tqdm(measures, title, unit="measure", leave=False, disable=None):
+            found |= measure(rounded)
         return found | {"seconds": time.monotonic() - began}
 
     def measures_of_texts(self, texts: Tensor) -> dict:
@@ -207,35 +213,39 @@ class Baseline:
         passage = self.tokenizer.decode(self.training_tokens[position : position + length].tolist())
         return {
             "copied": float(copied.mean()),
-            "copied_ci": bootstrap_interval(copied),
+            "copied_shares": copied.tolist(),
             "longest_copy": {"tokens": length, "passage": passage, "position": position},
             "distinct_2": distinct(texts[:count], 2),
             "distinct_texts": count,
         }
 
-    def extraction_of(self, model: GPT2) -> dict:
+    def extraction(self, model: GPT2) -> dict:
         """`extraction` on the text that is trained on and on what is held out; None if it is too short."""
         found = {}
         for name, tokens in (("training", self.training_tokens), ("held_out", self.held_out_tokens)):
             shares = extraction(model, tokens.to(self.machine.device), seed=self.sampling.seed, banned=self.banned)
-            found[name] = float(shares.mean()) if len(shares) else None
-            found[f"{name}_ci"] = bootstrap_interval(shares) if len(shares) else None
-        return found
+            found |= mean(name, shares) if len(shares) else {name: None, f"{name}_ci": None}
+        return {"extraction": found}
 
-    def held_out_losses(self, model: GPT2, most: int | None = None) -> dict | None:
-        """`text_loss` of the held-out text or its first `most` tokens, and of two parts of it, in nats per token. The
-        first part is half of the text that is measured during training. None if nothing is held out."""
+    def losses(self, model: GPT2, most: int | None = None) -> dict:
+        """LOSSES on the held-out text or its first `most` tokens, and on as much at the end of the training text. The
+        first list of windows is of half of the text that is measured during training. {} if nothing is held out."""
         if not self.held_out:
-            return None
+            return {}
         tokens, seq_len = self.held_out_tokens[:most].to(self.machine.device), self.settings.training.seq_len
         half = min(self.held_out, POINT_HELD_OUT) // 2
         half = half // seq_len * seq_len or half  # at the end of a window: the windows of the whole text are the same
         counts = (half, len(tokens) - 1 - half)  # of predicted tokens
-        parts = (tokens[: half + 1], tokens[half:])
-        halves = [text_loss(partial(logits_of, model), part, seq_len) for part in parts]
-        return {"loss": sum(n * loss for n, loss in zip(counts, halves)) / sum(counts), "halves": halves}
+        forward = partial(logits_of, model)
+        windows = [window_losses(forward, part, seq_len) for part in (tokens[: half + 1], tokens[half:])]
+        trained = self.training_tokens[-len(tokens) :].to(self.machine.device)
+        return {
+            "held_out_loss": float(sum(n * part.mean() for n, part in zip(counts, windows)) / sum(counts)),
+            "held_out_windows": [part.tolist() for part in windows],
+            "training_text_loss": text_loss(forward, trained, seq_len),
+        }
 
-    def forgetting_of(self, model: GPT2) -> dict:
+    def moved(self, model: GPT2) -> dict:
         """KL from the base model and increase of the loss, in nats per token, on each kind of text there is."""
         found = {}
         for kind, texts in (("base_texts", self.base_ratio.tokens), ("general", self.general)):
@@ -243,12 +253,10 @@ class Baseline:
                 kl = increase = np.zeros(len(texts))  # of the base model itself
                 if model is not self.base:
                     kl, increase = divergence_from_base(self.base, model, texts.to(self.machine.device))  # (S,) each
-                found[kind] = {"kl": float(kl.mean()), "kl_ci": bootstrap_interval(kl)}
-                found[kind] |= {"loss_increase": float(increase.mean())}
-                found[kind] |= {"loss_increase_ci": bootstrap_interval(increase)}
-        return found
+                found[kind] = mean("kl", kl) | mean("loss_increase", increase)
+        return {"forgetting": found}
 
-    def continuations(self, model: GPT2, count: int = PROMPTS) -> list[dict]:
+    def continuations(self, model: GPT2, count: int = PROMPTS) -> dict:
         """How `model` continues the first `count` prompts, with the same random numbers as every other model."""
         prompts, following = self.passages
         prompts = prompts[:count].to(self.machine.device)
@@ -261,7 +269,7 @@ class Baseline:
             seed=self.sampling.seed,
             banned=self.banned,
         )
-        return [self.continuation(row) for row in rows[:, prompts.shape[1] :].cpu()]
+        return {"continuations": [self.continuation(row) for row in rows[:, prompts.shape[1] :].cpu()]}
 
     def continuation(self, tokens: Tensor) -> dict:
         """`tokens` (N,) as the report shows them: piece by piece, the frequent ones and the copied runs marked."""
@@ -276,44 +284,39 @@ class Baseline:
             "copies": copies,
         }
 
-    def point(self, model: GPT2, step: int, texts: int) -> EvalPoint:
+    def point(self, model: GPT2, step: int, texts: int, measured: Evaluation | None = None) -> EvalPoint:
         """What is measured of `model` during its training. It changes no training number.
 
         Args:
             step: training steps so far.
-            texts: this many stand for all of them; 0: only the held-out loss.
+            texts: this many stand for all of them; 0: only the losses.
+            measured: the whole evaluation of this model, before or after its training: what it has is not repeated.
         """
-        found = {"sample": step}
         with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
             rounded = cast_copy(model, self.machine.dtype)
-            found |= self.point_losses(self.held_out_losses(rounded, POINT_HELD_OUT))
+            if measured and self.held_out <= POINT_HELD_OUT:
+                found = {name: measured[name] for name in LOSSES if name in measured}
+            else:
+                found = self.losses(rounded, POINT_HELD_OUT)
             if texts:
-                base_texts = self.base_ratio.tokens[:texts].to(self.machine.device)
-                kl, _ = divergence_from_base(self.base, rounded, base_texts)
-                few = dataclasses.replace(self.sampling, sequences=min(texts, self.sampling.sequences))
-                written = self.write(rounded, "writing", few)
-                copied = copied_share(written.tokens[:, 1:], self.index, self.min_copy_length)
-                found |= {"kl": float(kl.mean()), "copied": float(copied.mean())}
-                found["continuations"] = self.continuations(rounded, POINT_PROMPTS)
-        return found
-
-    def point_of(self, model: GPT2, step: int, measured: Evaluation) -> EvalPoint:
-        """`point` of a model that was `measured` as a whole, before training or after it, by all its texts."""
-        found = {"sample": step, "kl": measured["forgetting"]["base_texts"]["kl"], "copied": measured["copied"]}
-        found["continuations"] = measured["continuations"][:POINT_PROMPTS]
-        if self.held_out > POINT_HELD_OUT:
-            found |= self.point(model, step, 0)
-        else:
-            found |= self.point_losses(measured["held_out"])
-        return found
-
-    def point_losses(self, losses: dict | None) -> dict:
-        return {"held_out_loss": losses["loss"], "held_out_halves": losses["halves"]} if losses else {}
+                found["kl"] = 0.0
+                if model is not self.base:
+                    base_texts = self.base_ratio.tokens[:texts].to(self.machine.device)
+                    found["kl"] = float(divergence_from_base(self.base, rounded, base_texts)[0].mean())
+                if measured:
+                    copied, shown = measured["copied_shares"][:texts], measured["continuations"][:POINT_PROMPTS]
+                    found |= {"copied": float(np.mean(copied)), "continuations": shown}
+                else:
+                    few = dataclasses.replace(self.sampling, sequences=min(texts, self.sampling.sequences))
+                    written = self.write(rounded, "writing", few).tokens[:, 1:]
+                    found["copied"] = float(copied_share(written, self.index, self.min_copy_length).mean())
+                    found |= self.continuations(rounded, POINT_PROMPTS)
+        return {"sample": step} | found
 
     @cached_property
     def first_point(self) -> EvalPoint:
         """The point of the base model at step 0, the same for every run."""
-        return self.point_of(self.base, 0, self.before)
+        return self.point(self.base, 0, POINT_TEXTS, self.before)
 
     def is_finite(self, model: GPT2) -> bool:
         """Whether the loss is finite after the last step."""
@@ -371,10 +374,14 @@ def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
         book=book,
         tokens=tokens,
         held_out=held_out,
-        frequent=most_frequent_tokens(tokens),
         general=general,
         general_sha256=general_book.sha256 if general_book else None,
     )
+
+
+def mean(name: str, values: np.ndarray) -> dict[str, float | Interval | None]:
+    """The mean of `values` (n,) under `name`, and its interval."""
+    return {name: float(values.mean()), f"{name}_ci": t_interval(values)}
 
 
 def pieces(tokens: Tensor, length: int) -> Tensor:

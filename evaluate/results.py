@@ -10,21 +10,24 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from data.files import write_whole
-from data.settings import LEVERS, Training
-from evaluate.ratio import bootstrap_interval
+from data.settings import LEVERS, Sampling, Training
+from evaluate.intervals import Interval, t_interval
+
+# Ratios that are expected from a model's probabilities, whatever its texts were drawn with: top-k, and words for it.
+EXPECTED = {"without_top_k": (0, "without top-k"), "with_top_k": (Sampling.top_k, f"with top-k {Sampling.top_k}")}
 
 # What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
 BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
 FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
-LEVERS_FILE, FORGETTING_FILE, COPYING_FILE = "levers.png", "learning_and_forgetting.png", "copying.png"
+LEVERS_FILE, PRICE_FILE, COPYING_FILE = "levers.png", "learning_and_moving.png", "copying.png"
 TITLES = {  # of the figures, the four main ones first
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
     CLOCK_FILE: "The learning rate as a clock",
     LEVERS_FILE: "What makes the rate matter less",
-    FORGETTING_FILE: "Learning against forgetting",
+    PRICE_FILE: "What learning costs",
     COPYING_FILE: "Copying from the book",
 }
 
@@ -41,36 +44,42 @@ VARIED = {
 OFF = {name: getattr(Training, name) for name in LEVERS}  # values that are not named
 PLAIN = "plain"  # what a run without a lever is called
 
-Interval = tuple[float, float]  # 95 %, low and high
+# What is measured of a model on the held-out text and on the end of the training text; missing if nothing is held out.
+LOSSES = ("held_out_loss", "held_out_windows", "training_text_loss")
 
 
 class Evaluation(TypedDict):
     """What was measured of a model; every share is from 0 to 1. evaluate/measures says how."""
 
     ratio: float  # share of the written tokens that are among the book's 100 most frequent
-    ratio_ci: Interval
+    ratio_ci: Interval | None
     shares: list[float]  # the same, text by text
-    untruncated_ratio: float  # the probability of those tokens at temperature 1 without top-k, mean over the steps
-    untruncated_ratio_ci: Interval
+    without_top_k: float  # the ratio expected at temperature 1 without top-k, from the model's probabilities
+    without_top_k_ci: Interval | None
+    with_top_k: float  # the same with the exercise's top-k
+    with_top_k_ci: Interval | None
     texts: list[str]  # the first of them, start token included
     copied: float  # share of the written tokens in copied runs
-    copied_ci: Interval
+    copied_shares: list[float]  # the same, text by text
     longest_copy: dict  # tokens; passage; position in the text, in tokens
     distinct_2: float  # different 2-grams as a share of all, over `distinct_texts` texts
     distinct_texts: int
     extraction: dict  # training, held_out: share of the text's own tokens, or None; each with its _ci
-    held_out: dict | None  # loss (nats per token); halves: the same of its two halves
+    held_out_loss: NotRequired[float]  # nats per token
+    held_out_windows: NotRequired[list[list[float]]]  # of each window: of the half that chooses, of the rest
+    training_text_loss: NotRequired[float]  # on as many tokens of the training text
     forgetting: dict  # base_texts, general: kl, loss_increase (nats per token), each with its _ci
     continuations: list[dict]  # of each prompt: pieces, frequent (bool for each piece), copies
     seconds: float  # writing and measuring
 
 
 class EvalPoint(TypedDict):
-    """What was measured of a model during its training."""
+    """What was measured of a model during its training, LOSSES too; all texts are the first of the evaluation's."""
 
     sample: int  # training steps so far
-    held_out_loss: NotRequired[float]  # nats per token
-    held_out_halves: NotRequired[tuple[float, float]]  # of its two halves: the first chooses, the second reports
+    held_out_loss: NotRequired[float]
+    held_out_windows: NotRequired[list[list[float]]]
+    training_text_loss: NotRequired[float]
     kl: NotRequired[float]  # from the base model on its own texts, nats per token
     copied: NotRequired[float]  # share
     continuations: NotRequired[list[dict]]  # of the first prompts
@@ -84,21 +93,20 @@ class Result(TypedDict):
     seed: int  # of batches and dropout
     train_loss: list[float]  # of each step, before its update, nats per token
     rates: list[float]  # the learning rate of each step
-    held_out_loss: list[tuple[int, float]]  # step, nats per token; empty if nothing was held out
     checkpoints: list[EvalPoint]
     diverged: dict | None  # sample, what ("loss" or "gradient"), lr, dtype, device
     before: Evaluation  # of the base model
     after: Evaluation | None  # of the last weights; None: diverged
     best_step: int | None  # where the loss on the first half of the held-out text was lowest; 0: the base model's is
     best: Evaluation | None  # of the weights in best/; None: the last are the best, or no others were kept
-    book: dict  # of the held-out text: the measures that a text has by itself
+    book: dict  # of the held-out text: ratio, ratio_ci, and the other measures that a text has by itself
     prompts: list[str]  # pieces of the book whose `continuations` are shown side by side
     shown: dict  # temperature and top_k of the continuations
     least_copy: int  # a run of this many tokens or more that stands in the training text counts as copied
-    book_ratio: float  # share of the book's own tokens among its 100 most frequent
+    in_sample_ratio: float  # share of the whole book's tokens among its own 100 most frequent
     book_tokens: int
     held_out_tokens: int
-    held_out_on_the_way: NotRequired[int]  # `held_out_loss` is of the first of the held-out tokens, this many
+    held_out_on_the_way: NotRequired[int]  # the losses of `checkpoints` are of the first of the held-out tokens
     settings: dict  # by the names of the flags; with model and text as they were found
     identity: dict  # what tells this run from others; see train/run/folder.py
     environment: dict  # versions, machine, and `seconds`: before, training, checkpoints (measuring in between), after
@@ -171,13 +179,14 @@ class Run:
         self.name = run_label(self.lr, self.seed, False, lever)  # the same for all seeds
         self.before, self.after = result["before"], result["after"]
         self.best_step = result["best_step"]
-        self.train_loss, self.held_out = result["train_loss"], result["held_out_loss"]
+        self.train_loss, self.held_out = result["train_loss"], self.path("sample", "held_out_loss")
         self.minutes = sum(result["environment"]["seconds"].values()) / 60
         settings = result["settings"]
-        # How the texts differ from the model's own probabilities. If they do, their ratio cannot be compared with the
-        # book's: top-k never draws the rare tokens, so a model that had learned the book perfectly would exceed it.
-        temperature = "" if settings["temperature"] == 1 else f"temperature {settings['temperature']:g}"
-        self.truncated = f"top-k {settings['top_k']}" if settings["top_k"] else temperature
+        # Those that differ from how the texts were drawn, in words.
+        drawn = settings["top_k"] if settings["temperature"] == 1 else None
+        self.expected = {name: f"expected {words}" for name, (top_k, words) in EXPECTED.items() if top_k != drawn}
+        # Measured by other text than the model was trained on, unless nothing was held out.
+        self.book_ratio = result["book"].get("ratio", result["in_sample_ratio"])
 
     @property
     def last_loss(self) -> float:
@@ -216,7 +225,19 @@ def last_tenth(losses: list[float]) -> float:
 def best_point(points: list[EvalPoint]) -> EvalPoint | None:
     """The point with the lowest loss on the first half of the held-out text, or None. What chooses must not report: the
     lowest of twenty numbers is too low by its own noise. The second half had no part in the choice."""
-    return min((p for p in points if "held_out_halves" in p), key=lambda p: p["held_out_halves"][0], default=None)
+    return min((p for p in points if "held_out_windows" in p), key=lambda p: halves(p)[0], default=None)
+
+
+def halves(point: EvalPoint) -> tuple[float, float]:
+    """The loss on the half of the held-out text that chooses and on the one that reports, in nats per token."""
+    return tuple(float(np.mean(windows)) for windows in point["held_out_windows"])
+
+
+def loss_change(first: EvalPoint | Evaluation, second: EvalPoint | Evaluation, half: int = 0) -> Interval | None:
+    """95 % interval of the change of the held-out loss from one measurement to another, over the windows from `half`
+    on: 1 leaves out those that choose. All models read the same windows, and what they have in common cancels."""
+    pairs = zip(first["held_out_windows"][half:], second["held_out_windows"][half:])
+    return t_interval([b - a for one, other in pairs for a, b in zip(one, other)])
 
 
 def runs_of(results: list[Result], folders: list[Path | None] | None = None) -> list[Run]:
@@ -285,11 +306,15 @@ def describe(runs: list[Run]) -> str:
     )
 
 
-def paired_difference(first: Evaluation, second: Evaluation) -> tuple[float, Interval]:
-    """Mean of second - first of the ratio over the texts, with its 95 % interval.
+def ratio_change(first: Evaluation, second: Evaluation) -> np.ndarray:
+    """By how much the share of each text changed from `first` to `second`: (S,).
 
     Text i of both began with the same token and was drawn with the same random numbers: what the two have in common
-    cancels, and the interval is that of the difference itself.
+    cancels.
     """
-    difference = np.array(second["shares"]) - np.array(first["shares"])
-    return float(difference.mean()), bootstrap_interval(difference)
+    return np.array(second["shares"]) - np.array(first["shares"])
+
+
+def copied_texts(measured: Evaluation) -> tuple[int, int]:
+    """How many texts have a copied run, and how many there are."""
+    return int(np.count_nonzero(measured["copied_shares"])), len(measured["copied_shares"])

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluate.results import Interval, Run, describe, last_tenth, settings_that_differ
+from evaluate.intervals import Interval, wilson_interval
+from evaluate.results import EXPECTED, Run, copied_texts, describe, last_tenth, loss_change, settings_that_differ
 from evaluate.verdicts import VALLEYS, conclusion, judge, valleys
 
 WIDTH = 80  # columns of a terminal
@@ -22,7 +23,7 @@ class Row:
     measured: dict | None  # an `Evaluation`; for the book only what a text has by itself; None: diverged
     kind: str = "baseline"  # or "run"
     training: float | None = None  # loss in nats per token
-    held_out: float | None = None
+    change: Interval | None = None  # of the held-out loss, from the base model's
     lowest: tuple[int, float] | None = None  # step, held-out loss
     minutes: float | None = None
     verdicts: list[str] = field(default_factory=list)
@@ -41,7 +42,7 @@ class Column:
 
     title: str
     value: Callable[[Row], float | None]
-    interval: Callable[[Row], Interval | None] = lambda row: None
+    beside: Callable[[Row], str] = lambda row: ""  # its interval, in words
     digits: int = 3
     short: str = ""  # title in a terminal; "": the column is left out there
     over_seeds: bool = False  # stands in the table over the seeds
@@ -49,9 +50,9 @@ class Column:
 
     def cell(self, row: Row) -> list[str]:
         """The number, and its interval if there is one."""
-        value, interval, step = self.value(row), self.interval(row), self.step(row)
+        value, beside, step = self.value(row), self.beside(row), self.step(row)
         written = number(value, self.digits) + ("" if step is None else f" ({step})")
-        return [written, " to ".join(number(end, self.digits) for end in interval)] if interval else [written]
+        return [written, beside] if beside else [written]
 
 
 def measured(title: str, *keys: str, scale: float = 1, **options) -> Column:
@@ -61,16 +62,39 @@ def measured(title: str, *keys: str, scale: float = 1, **options) -> Column:
         found = look_up(row.measured, *keys)
         return None if found is None else scale * found
 
-    def interval(row: Row) -> Interval | None:
-        found = look_up(row.measured, *keys[:-1], f"{keys[-1]}_ci")
-        return None if found is None else tuple(scale * end for end in found)
+    def beside(row: Row) -> str:
+        interval = look_up(row.measured, *keys[:-1], f"{keys[-1]}_ci")
+        return between(interval, scale, options.get("digits", 3)) if interval else ""
 
-    return Column(title, value, interval, **options)
+    return Column(title, value, **{"beside": beside} | options)
+
+
+def between(interval: Interval, scale: float, digits: int) -> str:
+    return " to ".join(number(scale * end, digits) for end in interval)
+
+
+def change_of_loss(row: Row) -> str:
+    """The interval of the change from the base model's held-out loss, put around the loss."""
+    if not row.change:
+        return ""
+    loss, half = row.measured["held_out_loss"], (row.change[1] - row.change[0]) / 2
+    return between((loss - half, loss + half), 1, 3)
+
+
+def in_texts(row: Row) -> str:
+    """In how many of the texts something is copied, with the interval of that share (Wilson 1927)."""
+    if not row.measured or "copied_shares" not in row.measured:
+        return ""
+    count, texts = copied_texts(row.measured)
+    low, high = wilson_interval(count / texts, texts)
+    return (
+        f"{count} of {texts} texts, " + (between((low, high), 100, 1) if count else f"at most {100 * high:.1f}") + " %"
+    )
 
 
 COLUMNS = (
     Column("training loss", lambda row: row.training, short="training", over_seeds=True),
-    Column("held-out loss", lambda row: row.held_out, short="held-out", over_seeds=True),
+    measured("held-out loss", "held_out_loss", beside=change_of_loss, short="held-out", over_seeds=True),
     Column(
         "lowest held-out loss (step)",
         lambda row: row.lowest and row.lowest[1],
@@ -79,9 +103,9 @@ COLUMNS = (
         over_seeds=True,
     ),
     measured("ratio", "ratio", short="ratio", over_seeds=True),
-    measured("ratio without top-k", "untruncated_ratio", short="no top-k"),
+    *(measured(f"expected {words}", name, short=words[-8:]) for name, (_, words) in EXPECTED.items()),
     measured("distinct-2", "distinct_2", short="dist-2"),
-    measured("copied (%)", "copied", scale=100, digits=1, short="copied %", over_seeds=True),
+    measured("copied (%)", "copied", beside=in_texts, scale=100, digits=1, short="copied %", over_seeds=True),
     measured("longest copy (tokens)", "longest_copy", "tokens", digits=0),
     measured("extraction (%)", "extraction", "training", scale=100, digits=1),
     measured("extraction, held-out (%)", "extraction", "held_out", scale=100, digits=1),
@@ -97,24 +121,20 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def columns_of(runs: list[Run]) -> list[Column]:
-    """The columns that are not empty for `runs`; without top-k one column would repeat the ratio."""
+    """The columns that are not empty for `runs`, without the one that would repeat the ratio."""
     filled = rows_of(runs)
     columns = [c for c in COLUMNS if any(c.value(row) is not None for row in filled)]
-    return [c for c in columns if c.title != "ratio without top-k" or any(run.truncated for run in runs)]
+    return [c for c in columns if c.title[:8] != "expected" or c.title in runs[0].expected.values()]
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
     """The base model, every run at its end and, where its weights were kept, stopped in time, the book."""
     first, verdicts = runs[0], judge(runs)[0]
-    base = first.before
-    rows = [
-        Row(
-            "base model",
-            base,
-            training=first.train_loss[0] if first.train_loss else None,
-            held_out=look_up(base, "held_out", "loss"),
-        )
-    ]
+    rows = [Row("base model", first.before, training=first.train_loss[0] if first.train_loss else None)]
+
+    def change(measured: dict | None) -> Interval | None:
+        return loss_change(first.before, measured) if look_up(measured, "held_out_windows") else None
+
     for run in runs:
         best, step = run.result["best"], run.result["best_step"]
         said = [f"{v.name} {v.when}".strip() for v in verdicts if (v.run, v.seed) == (run.name, run.seed)]
@@ -125,19 +145,18 @@ def rows_of(runs: list[Run]) -> list[Row]:
                 run.after,
                 "run",
                 training=run.last_loss if run.after else None,
-                held_out=look_up(run.after, "held_out", "loss"),
+                change=change(run.after),
                 lowest=run.lowest_held_out if run.held_out else None,
                 minutes=run.minutes,
                 verdicts=(fits if run.after and not best else []) + said,
             )
         )
         if best:
-            losses = last_tenth(run.train_loss[:step]), best["held_out"]["loss"]
-            rows.append(Row(f"{run.label}, step {step}", best, "run", *losses, verdicts=fits))
-    # Without a held-out part only the ratio of the whole book is known.
+            training = last_tenth(run.train_loss[:step])
+            rows.append(Row(f"{run.label}, step {step}", best, "run", training, change(best), verdicts=fits))
     book = first.result["book"]
-    label = "held-out book" if "ratio" in book else "the book"
-    return [*rows, Row(label, {"ratio": first.result["book_ratio"]} | book)]
+    label = "held-out book" if "ratio" in book else "the book, in-sample"
+    return [*rows, Row(label, {"ratio": first.book_ratio} | book)]
 
 
 def markdown(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
@@ -177,24 +196,22 @@ def gone(row: Row) -> str:
 
 def notes(runs: list[Run]) -> str:
     """What a reader of the table must know."""
-    first, truncated, part, stopped, read = runs[0].result, "", "", "", ""
+    first, part, stopped, read = runs[0].result, "", "", ""
     if any(run.result["best"] for run in runs):
         stopped = "A row with a step is of the weights in best/: the run stopped in time. "
     if (measured := first.get("held_out_on_the_way", whole := first["held_out_tokens"])) < whole:
         part = (
-            f"During training the held-out loss is that of the first {measured:,} of {whole:,} tokens, before and "
+            f" During training the held-out loss is that of the first {measured:,} of {whole:,} tokens, before and "
             "after training that of all."
-        )
-    if runs[0].truncated:
-        truncated = (
-            f"The texts were drawn with {runs[0].truncated}, so their ratio cannot be compared with the book's; the "
-            "one without top-k, at temperature 1, can. "
         )
     if not {"samples", "batch_size"} & set(settings_that_differ(run.result for run in runs)):
         read = f"{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
-        f"{stopped}{read}The whole book's own ratio is {first['book_ratio']:.3f}. {truncated}{part}".strip()
+        f"{stopped}{read}The interval of a held-out loss is that of its change from the base model's. Only the ratio "
+        "drawn or expected without top-k, at temperature 1, can be compared with the book's. The exercise's own number "
+        f"for the book, {first['in_sample_ratio']:.3f}, is in-sample: its list is picked from the text that it counts."
+        f"{part}"
     )
 
 
@@ -225,8 +242,9 @@ def seed_rows(runs: list[Run]) -> list[list[str]]:
         seeds = [run for run in runs if run.name == name]
         ended = [rows_by_label[run.label] for run in seeds if run.after]
         found = [spread([column.value(row) for row in ended], column.digits) for column in columns]
-        # A 95 % interval is 2 x 1.96 standard deviations wide.
-        writing = [(row.measured["ratio_ci"][1] - row.measured["ratio_ci"][0]) / (2 * 1.96) for row in ended]
+        writing = [
+            np.std(shares, ddof=1) / len(shares) ** 0.5 for row in ended if len(shares := row.measured["shares"]) > 1
+        ]
         said = [v.name for v in verdicts if v.run == name and v.seed is not None]
         counts = "; ".join(f"{rule} {said.count(rule)}/{len(seeds)}" for rule in dict.fromkeys(said))
         rows.append([name, str(len(seeds)), *found, f"{np.mean(writing):.3f}" if writing else "–", counts])

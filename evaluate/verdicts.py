@@ -12,17 +12,28 @@ from typing import NamedTuple
 import numpy as np
 
 from data.settings import TRIAL
-from evaluate.results import PLAIN, EvalPoint, Interval, Run, lr_label, paired_difference, run_label, several_levers
+from evaluate.intervals import Interval, t_interval, wilson_interval
+from evaluate.results import (
+    PLAIN,
+    EvalPoint,
+    Run,
+    best_point,
+    copied_texts,
+    halves,
+    loss_change,
+    lr_label,
+    ratio_change,
+    run_label,
+    several_levers,
+)
 
-LOSS_CHANGE = 0.01  # relative: a held-out loss that changed by less is called unchanged
-STANDARD_ERRORS = 2.0  # between the means of two learning rates, if both were run with several seeds
+SEEDS = 3  # with fewer, chance and learning rate cannot be told apart, and no rate is called better than another
 VALLEY = 0.03  # nats per token
 AS_GOOD = 5  # runs that are named as good within the noise, at most
 VALLEYS = (
     "The width of the valley is the factor between the smallest and the largest rate whose held-out loss at the end "
     f"lies within {VALLEY:g} nats of the best of all"
 )
-SPIKE, IN_A_ROW = 0.2, 5  # nats per token, the mean training loss over five steps
 
 
 class NotMeasured(Exception):
@@ -48,17 +59,19 @@ class Verdict:
     when: str = ""
 
 
-def held_out_loss(run: Run, when: str) -> float:
-    """The loss on the held-out text "before" or "after" training, in nats per token."""
-    if run.result[when]["held_out"] is None:
-        raise NotMeasured("nothing was held out")
-    return run.result[when]["held_out"]["loss"]
-
-
-def during_training(run: Run) -> list[tuple[int, float]]:
-    if len(run.held_out) < 2:
+def measured_losses(run: Run) -> list[EvalPoint]:
+    """The points at which the losses were measured, the base model's first."""
+    points = [point for point in run.result["checkpoints"] if "held_out_windows" in point]
+    if len(points) < 2:
         raise NotMeasured("no held-out loss during training")
-    return run.held_out
+    if not loss_change(*points[:2], half=1):
+        raise NotMeasured("too few windows are held out")
+    return points
+
+
+def rises(first: EvalPoint, second: EvalPoint) -> bool:
+    """Whether the held-out loss rises from `first` to `second` by more than its windows differ."""
+    return loss_change(first, second, half=1)[0] > 0
 
 
 def percent_with_interval(share: float, interval: Interval) -> str:
@@ -71,67 +84,59 @@ def diverged(run: Run) -> Found:
     return (f"after step {len(run.train_loss)}", "the loss is not a finite number from there on")
 
 
-def loss_spike(run: Run) -> tuple[int, int] | None:
-    """Where the training loss rose above its first value: (the last of the five steps whose mean is highest, the step
-    at which it was back, one beyond the last if never); None if it did not rise."""
-    losses = np.array(run.train_loss)
-    if len(losses) < IN_A_ROW:
-        return None
-    means = np.convolve(losses, np.full(IN_A_ROW, 1 / IN_A_ROW), "valid")  # the i-th: of steps i + 1 to i + 5
-    highest = int(np.argmax(means))
-    if means[highest] <= losses[0] + SPIKE:
-        return None
-    back = np.flatnonzero(means[highest:] <= losses[0])
-    return highest + IN_A_ROW, highest + int(back[0]) + IN_A_ROW if len(back) else len(losses) + 1
+def spoiled(points: list[EvalPoint]) -> list[EvalPoint]:
+    """Those at which the model predicts the held-out text and the training text worse than the base model does."""
+    base = points[0]
+    return [p for p in points if p["training_text_loss"] > base["training_text_loss"] and rises(base, p)]
 
 
 def too_large_a_step(run: Run) -> Found:
-    if (found := loss_spike(run)) is None:
+    points = measured_losses(run)
+    if not (found := spoiled(points)):
         return None
-    highest, back = found
-    losses = run.train_loss
-    rise = (
-        f"training loss {losses[0]:.3f} at the first step, {np.mean(losses[highest - IN_A_ROW : highest]):.3f} over "
-        f"steps {highest - IN_A_ROW + 1} to {highest}"
+    worst, base = max(found, key=lambda point: point["training_text_loss"]), points[0]
+    return "", (
+        f"at step {worst['sample']} the loss on the training text is {worst['training_text_loss']:.3f}, "
+        f"{base['training_text_loss']:.3f} before, and the held-out loss {worst['held_out_loss']:.3f}, "
+        f"{base['held_out_loss']:.3f} before"
     )
-    return ("", rise + (f", back at the first's by step {back}" if back <= len(losses) else ", and never back"))
 
 
 def over_fits(run: Run) -> Found:
-    # A spike raises the held-out loss too, and that is no over-fitting: only what follows its recovery counts.
-    recovered = (loss_spike(run) or (0, 0))[1]
-    measured = [pair for pair in during_training(run) if pair[0] >= recovered]
-    if not measured:
+    # A step that is too large raises the held-out loss too, and that is no over-fitting: only what follows counts.
+    points = measured_losses(run)
+    points = points[points.index(found[-1]) + 1 if (found := spoiled(points)) else 0 :]
+    if not points:
         return None
-    steps, losses = zip(*measured)
-    lowest = int(np.argmin(losses))
-    since = steps[lowest]
-    # The ten batches around it; before the first step there is one training loss to compare with, the first batch's.
-    around = slice(since - 5, since + 5) if since > 5 else slice(0, since + 1)
-    if losses[-1] <= (1 + LOSS_CHANGE) * losses[lowest] or run.last_loss >= np.mean(run.train_loss[around]):
+    lowest, last = best_point(points), points[-1]
+    if not rises(lowest, last) or last["training_text_loss"] >= lowest["training_text_loss"]:
         return None
-    rise = f"held-out loss {losses[lowest]:.3f} there, {losses[-1]:.3f} at the end"
-    return (f"from step {since} on", f"{rise}, while the training loss goes on falling")
+    losses = (
+        f"{lowest[name]:.3f} there, {last[name]:.3f} at the end" for name in ("held_out_loss", "training_text_loss")
+    )
+    return f"from step {lowest['sample']} on", "held-out loss {}, on the training text {}".format(*losses)
 
 
 def ends_worse(run: Run) -> Found:
-    first, last = held_out_loss(run, "before"), held_out_loss(run, "after")
-    if last <= (1 + LOSS_CHANGE) * first:
+    if "held_out_windows" not in run.before:
+        raise NotMeasured("nothing was held out")
+    change = loss_change(run.before, run.after)
+    if not change or change[0] <= 0:
         return None
-    return "", f"held-out loss {first:.3f} before, {last:.3f} after"
+    return "", f"held-out loss {run.before['held_out_loss']:.3f} before, {run.after['held_out_loss']:.3f} after"
 
 
 def copies(run: Run) -> Found:
-    mine, base = ((measured["copied"], measured["copied_ci"]) for measured in (run.after, run.before))
-    if mine[1][0] <= base[1][1]:
+    (mine, texts), (base, of_base) = copied_texts(run.after), copied_texts(run.before)
+    if wilson_interval(mine / texts, texts)[0] <= wilson_interval(base / of_base, of_base)[1]:
         return None
-    shares = percent_with_interval(*mine), percent_with_interval(*base)
-    return ("", f"{shares[0]} of its tokens lie in copied runs; base model: {shares[1]}")
+    share = f"{100 * run.after['copied']:.1f} % of its tokens lie in copied runs"
+    return "", f"{share}, in {mine} of {texts} texts; of the base model's in {base} of {of_base}"
 
 
 def memorised(run: Run) -> Found:
     mine, base = run.after["extraction"], run.before["extraction"]
-    if mine["training_ci"] is None or mine["held_out_ci"] is None:
+    if not (mine["training_ci"] and mine["held_out_ci"]):
         raise NotMeasured("too little text for extraction was trained on or held out")
     if mine["training_ci"][0] <= max(mine["held_out_ci"][1], base["training_ci"][1]):
         return None
@@ -152,31 +157,26 @@ def ended_early(run: Run) -> Found:
     return (f"after step {steps}, as {reason}", f"{run.result['samples']} steps were asked for")
 
 
-ONE_PERCENT = f"{100 * LOSS_CHANGE:g} %"
 RULES = (
     Rule(  # the only one for a run without a model
         "diverged", "The training loss was no longer a finite number. Such a run has no model.", diverged
     ),
     Rule(
         "takes too large a step",
-        f"The mean training loss of some {IN_A_ROW} steps in a row is more than {SPIKE:g} nats above that of the first "
-        "step.",
+        "At some measurement the model predicts both texts, held-out and training text, worse than the base model.",
         too_large_a_step,
     ),
     Rule(
         "over-fits",
-        f"At the end the held-out loss is more than {ONE_PERCENT} above its lowest value, and the training loss is "
-        "lower than it was there. After too large a step, only what follows its recovery counts.",
+        "At the end the held-out loss is higher than at its lowest, and the loss on the training text is lower. After "
+        "too large a step, only what follows its recovery counts.",
         over_fits,
     ),
-    Rule(
-        "ends worse than it began",
-        f"The held-out loss at the end is more than {ONE_PERCENT} above that of the base model.",
-        ends_worse,
-    ),
+    Rule("ends worse than it began", "The held-out loss at the end is above that of the base model.", ends_worse),
     Rule(
         "copies",
-        "The interval of the copied share lies wholly above that of the base model, which was not trained on the text.",
+        "The share of its texts with a copied run is above the base model's, which was not trained on the text: its "
+        "95 % interval (Wilson 1927) lies wholly above the other.",
         copies,
     ),
     Rule(
@@ -187,54 +187,77 @@ RULES = (
     ),
     Rule("ended early", "As many measurements of the held-out loss as --patience says did not lower it.", ended_early),
 )
+RISES = (
+    "A loss is higher or worse",
+    "The same windows of text are read by both models. The 95 % interval of the mean change (Student's t over the "
+    "windows) lies above 0. Where the lowest loss is chosen, only the half that did not choose counts.",
+)
 FITS_BEST = (
     "fits best",
     "The lowest held-out loss, stopped in time. The first half of the held-out text chooses the step of each run, and "
-    "by the mean over seeds the rate; the second half reports. There another one, or the base model, is as good within "
-    f"the noise if its mean is less than {STANDARD_ERRORS:g} standard errors of the gap higher (a rough rule with two "
-    f"or three seeds); with one seed, if its loss is less than {ONE_PERCENT} higher.",
+    "by the mean over seeds the rate; the second half reports. With three seeds or more, another rate or the base "
+    "model is as good within the noise if the 95 % interval of its difference, paired by seed (Student's t), reaches "
+    "0. With fewer, the lowest loss is named, and no rate is said to fit best.",
 )
 
 
 def fits_best(runs: list[Run]) -> Verdict:
-    """Which learning rate fits best if it is stopped in time, which are as good within the noise, and what to try."""
-    points: dict[str, list[EvalPoint]] = {}
+    """Which learning rate has the lowest loss if it is stopped in time, which are as good, and what to try."""
+    points: dict[str, dict[int, EvalPoint]] = {}  # by the seed
     for run in runs:
         if run.stopped_in_time is None:
             raise NotMeasured("nothing was held out")
-        points.setdefault(run.name, []).append(run.stopped_in_time)
-    best = min(points, key=lambda name: np.mean([point["held_out_halves"][0] for point in points[name]]))
-    steps = {name: [point["sample"] for point in stopped] for name, stopped in points.items()}
+        points.setdefault(run.name, {})[run.seed] = run.stopped_in_time
+    chosen = {name: np.mean([halves(point)[0] for point in stopped.values()]) for name, stopped in points.items()}
+    best, *others = sorted(points, key=chosen.get)
+    steps = {name: [point["sample"] for point in stopped.values()] for name, stopped in points.items()}
     if not any(steps[best]):
         nothing = "No rate gains anything on this text: the base model fits best."
         return Verdict(None, None, "the base model fits best", nothing)
 
-    losses = {name: [point["held_out_halves"][1] for point in stopped] for name, stopped in points.items()}
-    loss, base = float(np.mean(losses[best])), runs[0].result["checkpoints"][0]["held_out_halves"][1]
+    losses = {name: {seed: halves(p)[1] for seed, p in stopped.items()} for name, stopped in points.items()}
+    first = runs[0].result["checkpoints"][0]
+    losses["the base model"] = base = dict.fromkeys(losses[best], halves(first)[1])
+    mean = {name: float(np.mean([*by_seed.values()])) for name, by_seed in losses.items()}
+    loss, seeds = mean[best], len(losses[best])
+    change = difference(base, losses[best]) or loss_change(first, *points[best].values(), half=1)
+    change = f"a change of {signed(loss - mean['the base model'], change)} from the base model"
     own = [run for run in runs if run.name == best]
     lr, lever, trained = own[0].lr, own[0].lever, [len(run.train_loss) for run in own]
     several, levers = len(points) > 1, several_levers(runs)
     lrs = {run.lr for run in runs if run.lever == lever or not levers}
-    chosen = in_words(["the lever"] * levers + ["the rate"] * (len({run.lr for run in runs}) > 1) + ["the step"])
-    seeds = f", mean of {len(losses[best])} seeds" if len(losses[best]) > 1 else ""
+    what = in_words(["the lever"] * levers + ["the rate"] * (len({run.lr for run in runs}) > 1) + ["the step"])
+    verdict = "fits best" if seeds >= SEEDS else "lowest loss"
+    says = "reaches a loss of" if not several else "fits best, with" if seeds >= SEEDS else "has the lowest loss:"
     sentences = [
-        f"Stopped in time, {best} {'fits best: it ' * several}reaches a loss of {loss:.3f} (perplexity "
-        f"{perplexity(loss)}{seeds}) at {place(steps[best])} ({own[0].readings(np.mean(steps[best])):.1f} readings of "
-        f"the training text), {'down from' if loss < base else 'the base model has'} {base:.3f}.",
-        f"The first half of the held-out text chose {chosen}, the second half reports.",
+        f"Stopped in time, {best} {says} {loss:.3f} (perplexity {perplexity(loss)}"
+        f"{f', mean of {seeds} seeds' * (seeds > 1)}) at {place(steps[best])} "
+        f"({own[0].readings(np.mean(steps[best])):.1f} readings of the training text), {change}.",
+        f"The first half of the held-out text chose {what}, the second half reports.",
     ]
-    as_good = []
-    for name in points:
-        if name != best and any(steps[name]) and within_noise(losses[best], losses[name]):
-            times = float(np.mean(steps[name]) / np.mean(steps[best]))
-            when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
-            as_good.append(f"{name} at {place(steps[name])}, {'as soon' if times == 1 else when}")
-    if within_noise(losses[best], [base] * len(losses[best])):
-        as_good.append("the base model")
-    as_good[AS_GOOD:] = [f"and {len(as_good) - AS_GOOD} more"] if len(as_good) > AS_GOOD else []
-    if as_good:
-        sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
-    if useless := [name for name in points if not any(steps[name])]:
+
+    def described(name: str) -> str:
+        if not any(steps.get(name, [])):
+            return name
+        times = float(np.mean(steps[name]) / np.mean(steps[best]))
+        when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
+        return f"{name} with {mean[name]:.3f} at {place(steps[name])}, {'as soon' if times == 1 else when}"
+
+    gaining = [name for name in others if any(steps[name])]
+    if seeds >= SEEDS:
+        gaps = {name: difference(losses[best], losses[name]) for name in (*gaining, "the base model")}
+        as_good = [described(name) for name, gap in gaps.items() if gap and gap[0] <= 0]
+        as_good[AS_GOOD:] = [f"and {len(as_good) - AS_GOOD} more"] if len(as_good) > AS_GOOD else []
+        if as_good:
+            verdict += ", but within the noise"
+            sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
+    elif several:
+        sentences += [f"Next comes {described(gaining[0])}."] if gaining else []
+        sentences.append(
+            f"{'One seed was' if seeds == 1 else 'Two seeds were'} run: train.sweep --seeds 3 tells whether another "
+            "order of the batches changes this."
+        )
+    if useless := [name for name in others if not any(steps[name])]:
         sentences.append(f"Nothing is gained at {in_words(useless)}.")
     for word, end, way in (("largest", max(lrs), 1), ("smallest", min(lrs), -1)):
         if len(lrs) > 1 and lr == end:
@@ -243,20 +266,16 @@ def fits_best(runs: list[Run]) -> Verdict:
             sentences.append(f"{best} is the {word} rate: try {further} too.")
     if steps[best] == trained:
         sentences.append(f"The loss was still falling at the end: try more than {max(trained)} steps.")
-    verdict = f"fits best{', but within the noise' if as_good else ''}"
     return Verdict(best if several else None, None, verdict, " ".join(sentences))
 
 
-def within_noise(best: list[float], other: list[float]) -> bool:
-    """Whether `other` losses, one for each seed, are higher than the `best` ones by no more than chance explains."""
-    several = min(len(best), len(other)) > 1
-    noise = STANDARD_ERRORS * error_of_gap(best, other) if several else LOSS_CHANGE * np.mean(best)
-    return bool(np.mean(other) - np.mean(best) < noise)
+def difference(first: dict[int, float], second: dict[int, float]) -> Interval | None:
+    """95 % interval of second - first, losses by the seed. Equal seeds share their batches: they are paired."""
+    return t_interval([second[seed] - first[seed] for seed in first.keys() & second.keys()])
 
 
-def error_of_gap(a: list[float], b: list[float]) -> float:
-    """Standard error of the difference of two means, whose variances may differ (Welch 1947)."""
-    return float((np.var(a, ddof=1) / len(a) + np.var(b, ddof=1) / len(b)) ** 0.5)
+def signed(change: float, interval: Interval | None) -> str:
+    return f"{change:+.3f}" + (f" ({interval[0]:+.3f} to {interval[1]:+.3f})" if interval else "")
 
 
 def place(steps: list[int]) -> str:
@@ -265,20 +284,23 @@ def place(steps: list[int]) -> str:
 
 
 def what_the_exercise_sees(runs: list[Run]) -> list[str]:
-    """Which learning rates the exercise's own numbers would choose; nothing if fewer than two finished."""
-    book, kind = runs[0].result["book_ratio"], " without top-k" if runs[0].truncated else ""
-    seen: dict[str, list[tuple[float, float]]] = {}
-    for run in runs:
-        if run.after:
-            seen.setdefault(run.name, []).append((run.last_loss, run.after["untruncated_ratio" if kind else "ratio"]))
-    if len(seen) < 2:
+    """Where the exercise's own numbers are best; nothing if fewer than two learning rates finished."""
+    ended = [run for run in runs if run.after]
+    names, first = dict.fromkeys(run.name for run in ended), runs[0]
+    if len(names) < 2:
         return []
-    means = [(name, *np.mean(numbers, axis=0)) for name, numbers in seen.items()]
-    by_loss, loss, _ = min(means, key=lambda mean: mean[1])
-    by_ratio, _, ratio = min(means, key=lambda mean: abs(mean[2] - book))
+
+    def best(number: Callable[[Run], float], choose: Callable) -> str:
+        means = {name: np.mean([number(run) for run in ended if run.name == name]) for name in names}
+        name = choose(means, key=means.get)
+        return f"{name} ({means[name]:.3f})"
+
+    ratios = [best(lambda run: run.after["ratio"], max)]
+    ratios += [f"{words} at {best(lambda run: run.after[key], max)}" for key, words in first.expected.items()]
     return [
-        f"The exercise's own numbers, at the end, would choose {by_loss} by training loss ({loss:.3f}) and "
-        f"{by_ratio} by ratio{kind} ({ratio:.3f}, the book's own is {book:.3f})."
+        "The exercise's own numbers, at the end: the training loss is lowest at "
+        f"{best(lambda run: run.last_loss, min)}, the ratio highest at {'; '.join(ratios)}. The book's own ratio is "
+        f"{first.book_ratio:.3f}."
     ]
 
 
@@ -353,14 +375,16 @@ def conclusion(runs: list[Run]) -> list[str]:
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
     if rows := valleys(runs)[1:]:
         sentences.append(f"{VALLEYS}: {'; '.join(f'{row[0]}, {row[-1]}' for row in rows)}.")
-    for run in runs:
-        if run.after and not rows:  # of all levers there would be too many; the table has their ratios
-            change, (low, high) = paired_difference(run.before, run.after)
-            noise = "" if low > 0 or high < 0 else ", within the noise of the writing"
-            sentences.append(
-                f"Ratio at {run.label}: {run.before['ratio']:.3f} before, {run.after['ratio']:.3f} after, a change of "
-                f"{change:+.3f} ({low:+.3f} to {high:+.3f}){noise}."
-            )
+    for name in dict.fromkeys(run.name for run in runs if run.after and not rows):  # for levers the table is enough
+        seeds = [run for run in runs if run.name == name and run.after]
+        changes = [ratio_change(run.before, run.after) for run in seeds]
+        # Of one seed the interval is over its texts, of several over the seeds.
+        change = changes[0] if len(changes) == 1 else np.mean(changes, axis=1)
+        after = np.mean([run.after["ratio"] for run in seeds])
+        sentences.append(
+            f"Ratio at {name}: {seeds[0].before['ratio']:.3f} before, {after:.3f} after, a change of "
+            f"{signed(change.mean(), t_interval(change))}{f', over {len(seeds)} seeds' * (len(seeds) > 1)}."
+        )
     if max(run.result["samples"] for run in runs) < TRIAL:
         sentences.append(f"Only a trial, with fewer than {TRIAL} steps: too few for an outcome.")
     return sentences

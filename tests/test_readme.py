@@ -108,7 +108,10 @@ def test_the_clocks_numbers_are_those_of_the_map():
 
 
 def test_the_levers_numbers_are_those_of_their_table():
-    text, written = section("What makes the rate matter less"), (DEMO.parent / "levers" / "levers.md").read_text("utf-8")
+    text, written = (
+        section("What makes the rate matter less"),
+        (DEMO.parent / "levers" / "levers.md").read_text("utf-8"),
+    )
     shown, found = rows(text), rows(written)
     assert list(shown) == list(found)
     for name, cells in list(shown.items())[2:]:

@@ -1,7 +1,6 @@
 """The share of comparisons that each participant won, with its interval."""
 
-import math
-
+from evaluate.intervals import wilson_interval
 from evaluate.rate.contest import POINTS, QUESTIONS, compared, open_contest, sha256, shortage
 from evaluate.results import Run
 from evaluate.table import markdown
@@ -58,17 +57,6 @@ def cell(points: list[float], different: int) -> str:
     low, high = wilson_interval(share, different)
     counts = " / ".join(str(points.count(value)) for value in (1.0, 0.5, 0.0))
     return f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f} %); {counts}"
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a share seen in `n` independent trials (Wilson 1927).
-
-    It does not shrink to a point when all trials end alike. Ties make it a little too wide: half points vary less
-    than wins and losses with the same mean.
-    """
-    z = 1.959964  # the normal distribution's 97.5 % quantile
-    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, (middle - half) / (1 + z**2 / n)), min(1.0, (middle + half) / (1 + z**2 / n))
 
 
 def as_markdown(found: dict) -> str:

@@ -16,7 +16,7 @@ from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label, settings_that_differ
 from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
-from evaluate.verdicts import FITS_BEST, RULES, VALLEYS, conclusion, in_words, judge, valleys
+from evaluate.verdicts import FITS_BEST, RISES, RULES, VALLEYS, conclusion, in_words, judge, valleys
 from model.hub import file_sha256
 
 
@@ -61,7 +61,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         valleys_lead=f"{VALLEYS}.",
         verdicts=verdicts,
         not_judged=[f"{name} ({in_words(labels or ['all runs'])}): {why}" for (name, why), labels in not_made.items()],
-        rules=[FITS_BEST, *((rule.name, rule.words) for rule in RULES)],
+        rules=[FITS_BEST, RISES, *((rule.name, rule.words) for rule in RULES)],
         main_figures=[figure for figure in shown if figure[0] in main],
         other_figures=[figure for figure in shown if figure[0] not in main],
         gone=[run.label for run in runs if not run.after],

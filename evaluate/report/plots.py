@@ -6,7 +6,7 @@ differ in the shape of lines and marks (`looks_of`).
 
 import math
 from collections.abc import Iterable
-from itertools import cycle
+from itertools import chain, count, cycle
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,10 @@ from evaluate.results import (
     CLOCK_FILE,
     COPYING_FILE,
     FIGURE_FILE,
-    FORGETTING_FILE,
     HELD_OUT_FILE,
     LEVERS_FILE,
     PLAIN,
+    PRICE_FILE,
     TITLES,
     Run,
     describe,
@@ -44,7 +44,7 @@ MANY = 12  # runs of several levers: of more, curves and bars cannot be read
 DASHES = ("-", "--", ":", "-.", (0, (7, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 4)))
 DARK = ("#000000", "#222288", "#115511", "#661166", "#661111", "#115566", "#555511")
 GREY = "#555555"
-UNTRUNCATED = {"linestyle": "", "marker": "d", "markersize": 8, "markerfacecolor": "white", "color": "black"}
+EXPECTED_MARK = {"linestyle": "", "markersize": 8, "markerfacecolor": "white", "color": "black"}
 RING = {"linestyle": "", "marker": "o", "markersize": 10, "markerfacecolor": "none", "color": "black", "zorder": 4}
 BASE, BOOK = "#777777", "black"
 SCALE = 2.0  # times the base model's loss: what is above is off the scale
@@ -59,11 +59,13 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
     """
     places: dict[float, int] = {}
     for lr in sorted(set(lrs), reverse=True):  # several seeds of one are one
-        place = round(2 * math.log10(lr)) % len(COLOURS)
-        while place in places.values() and len(places) < len(COLOURS):
-            place = (place + 1) % len(COLOURS)
-        places[lr] = place
-    return {lr: {"color": COLOURS[place], "marker": MARKERS[place]} for lr, place in places.items()}
+        wanted, n = round(2 * math.log10(lr)), len(COLOURS)
+        wanted_first = chain(((wanted + i) % n for i in range(n)), count(n))
+        places[lr] = next(place for place in wanted_first if place not in places.values())
+    # From the eighth on the colours come again, each with another marker.
+    return {
+        lr: {"color": COLOURS[place % n], "marker": MARKERS[(place + place // n) % n]} for lr, place in places.items()
+    }
 
 
 def looks_of(runs: list[Run]) -> dict[str, dict]:
@@ -191,69 +193,67 @@ def limit_losses(ax: Axes, runs: list[Run]) -> None:
 
 
 def plot_ratio(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
-    """Bars of the ratio before and after each fine-tune, with 95 % intervals and the book's own share.
+    """Bars of the ratio before and after each fine-tune, with 95 % intervals over the texts, and the book's own share.
 
-    Of several seeds the bar is the mean, each seed a dot, and the interval that of the first.
+    Of several seeds the bar is the mean and each seed a dot: the interval of one would say nothing of the others.
     """
-    names, truncated = list(dict.fromkeys(run.name for run in runs)), any(run.truncated for run in runs)
+    names, expected = list(dict.fromkeys(run.name for run in runs)), runs[0].expected
+    small, tops = len(names) > SEVERAL, []
     for i, name in enumerate(names):
         seeds, colour = [run for run in runs if run.name == name], styles[name]["color"]
-        for offset, when in ((-0.2, "before"), (0.2, "after")):
+        for x, when in ((i - 0.2, "before"), (i + 0.2, "after")):
             measured = [m for run in seeds if (m := run.result[when])]
-            if measured:
-                draw_bar(ax, i + offset, measured, colour, before=when == "before", small=len(names) > SEVERAL)
-                if truncated:  # only this mark can be compared with the book's line
-                    ax.plot(i + offset, np.mean([m["untruncated_ratio"] for m in measured]), **UNTRUNCATED)
+            if not measured:
+                ax.text(x, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
+                continue
+            ratios, bar = [m["ratio"] for m in measured], {"edgecolor": colour, "hatch": "///" * (when == "before")}
+            ratio = float(np.mean(ratios))
+            ax.bar(x, ratio, 0.36, facecolor="white" if when == "before" else colour, **bar)
+            interval = measured[0]["ratio_ci"] if when == "before" or len(seeds) == 1 else None
+            low, high = interval or (min(ratios), max(ratios))
+            if interval:
+                ax.errorbar(x, ratio, [[ratio - low], [high - ratio]], color="#333333", capsize=4)
             else:
-                ax.text(i + offset, 0.01, "diverged", rotation=90, ha="center", va="bottom", color=colour)
-    book = runs[0].result["book_ratio"]
-    ax.axhline(book, color=BOOK, linestyle="--", linewidth=1.2, label=f"the book: {book:.3f}")
-    measured = [m for run in runs for m in (run.before, run.after) if m]
-    tops = [max(m["ratio_ci"][1], m["untruncated_ratio"] if truncated else 0) for m in measured]
+                ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
+            for key, mark in zip(expected, "dp"):
+                ax.plot(x, np.mean([m[key] for m in measured]), marker=mark, **EXPECTED_MARK)
+            tops.append(max(high, *(m[key] for m in measured for key in expected)))
+            # The book's line must not cross the number.
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            place = {"ha": "center", "va": "bottom", "rotation": 90 if small else 0, "fontsize": 8 if small else 10}
+            ax.text(x, tops[-1] + (0.022 if expected else 0.008), f"{ratio:.3f}", bbox=behind, **place)
+    book, band = runs[0].book_ratio, runs[0].result["book"].get("ratio_ci")
+    own = {"color": BOOK, "linestyle": "--", "linewidth": 1.2, "zorder": 1}
+    ax.axhline(book, **own, label=f"the book{', held out' if band else ''}: {book:.3f}")
+    if band:
+        ax.axhspan(*band, color=BOOK, alpha=0.15, linewidth=0)
     ax.set(
         xlabel="learning rate",
         ylabel="ratio",
         xlim=(-0.6, len(names) - 0.4),
-        ylim=(0, (1.3 if len(names) > SEVERAL else 1.15) * max([*tops, book])),  # room for the numbers
+        ylim=(0, (1.3 if small else 1.15) * max([*tops, book])),  # room for the numbers
     )
-    ax.set_xticks(range(len(names)), names, rotation=90 if looks_of(runs) else 0)
+    ax.set_xticks(range(len(names)), names, rotation=90 if looks_of(runs) or small else 0)
     keys = [
         Patch(facecolor="white", hatch="///", edgecolor=GREY, label="before"),
         Patch(facecolor="#999999", edgecolor=GREY, label="after"),
-        *([Line2D([], [], label="without top-k", **UNTRUNCATED)] if truncated else []),
+        *(Line2D([], [], label=words, marker=mark, **EXPECTED_MARK) for words, mark in zip(expected.values(), "dp")),
     ]
     legend_above(ax, "Share of new tokens among\nthe book's 100 most frequent", keys)
 
 
-def draw_bar(ax: Axes, x: float, measured: list[dict], colour: str, before: bool, small: bool) -> None:
-    """One bar of `plot_ratio`: of `measured`, an evaluation for each seed, all of them before training or after."""
-    ratios, (low, high) = [m["ratio"] for m in measured], measured[0]["ratio_ci"]
-    ratio = float(np.mean(ratios))
-    ax.bar(x, ratio, 0.36, facecolor="white" if before else colour, edgecolor=colour, hatch="///" if before else "")
-    error = [[max(0.0, ratios[0] - low)], [max(0.0, high - ratios[0])]]
-    ax.errorbar(x, ratios[0], error, color="#333333", capsize=4)
-    if not before and len(ratios) > 1:
-        ax.plot(x + np.linspace(-0.1, 0.1, len(ratios)), ratios, "o", color="black", markersize=3)
-    # The book's line must not cross the number.
-    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    place = {"ha": "center", "va": "bottom", "rotation": 90 if small else 0, "fontsize": 8 if small else 10}
-    ax.text(x, max(high, *ratios) + 0.008, f"{ratio:.3f}", bbox=behind, **place)
-
-
 def plot_held_out(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
-    """Training loss (thin) and held-out loss (thick, with markers): where they part, memorising begins."""
-    width = smoothing(runs)
+    """Loss on the held-out text (thick) and on the training text (thin): where they part, memorising begins."""
     for run in runs:
-        style, losses = curve_style(run, styles), run.train_loss
-        ax.plot(range(1, len(losses) + 1), smooth(losses, width), color=style["color"], linewidth=1.2, linestyle="--")
+        style, thin = curve_style(run, styles), {"color": styles[run.name]["color"], "linewidth": 1.2}
+        ax.plot(*zip(*run.path("sample", "training_text_loss")), **thin, linestyle="--")
         ax.plot(*zip(*run.held_out), **style, linewidth=2, markersize=6)
     ax.set(xlabel="training step (sample)", ylabel="nats per token")
     ticks_on(ax, (step for run in runs for step, _ in run.held_out))
     limit_losses(ax, runs)
     thick = Line2D([], [], linewidth=2, marker="o", label="held-out text", color=GREY)
-    mean = f", mean of {width}" if width > 1 else ""
-    thin = Line2D([], [], linewidth=1.2, linestyle="--", label=f"training{mean}", color=GREY)
-    legend_above(ax, "Loss on held-out text and in training", [thick, thin])
+    thin = Line2D([], [], linewidth=1.2, linestyle="--", label="training text", color=GREY)
+    legend_above(ax, "Loss on held-out and on training text", [thick, thin])
 
 
 def near_base(ax: Axes, runs: list[Run]) -> None:
@@ -326,14 +326,14 @@ def plot_valleys(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
         ax.annotate(what, (lr, 0.91), xycoords=ax.get_xaxis_transform(), ha="center", va="top", fontsize=9)
     lrs = sorted({run.lr for run in runs})
     ax.set(xscale="log", xlabel="learning rate")
-    ax.set_xticks(lrs, list(map(lr_label, lrs)))
+    ax.set_xticks(lrs, list(map(lr_label, lrs)), rotation=90 if len(lrs) > 7 else 0)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.margins(x=0.15)
     legend_above(ax, "The valley of each lever" if looks else "Two valleys")
 
 
 def plot_price(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
-    """What was learned against what was forgotten, as paths from the base model: down and to the left is better."""
+    """What was learned against how far the model moved, as paths from the base model: to the lower left is better."""
     near_base(ax, runs)
     paths = {run: run.path("kl", "held_out_loss") for run in runs}
     for run, path in paths.items():
@@ -391,7 +391,7 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
         (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0 and not levers),
         (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and not levers),
         (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(moved) > 1 and levers),
-        (FORGETTING_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and not levers),
+        (PRICE_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and not levers),
         (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying) and not levers),
     ):
         (folder / file).unlink(missing_ok=True)  # of other runs in the same folder

@@ -17,7 +17,7 @@ import numpy as np
 from data.files import write_whole
 from data.settings import Settings
 from evaluate.baseline import Baseline
-from evaluate.results import BEST_FOLDER, Run, lr_label, read_result
+from evaluate.results import BEST_FOLDER, Run, halves, lr_label, read_result
 from evaluate.verdicts import fits_best
 from model.hub import MODEL_FILES
 from train.loop import finetune
@@ -124,8 +124,10 @@ class Search:
     def loss(self, rate: int, until: float = math.inf) -> float:
         """The lowest loss on the first half of the held-out text at RATES[rate] up to the step `until`, in nats per
         token: the mean over the seeds."""
-        paths = [run.path("sample", "held_out_halves") for (other, _), run in self.runs.items() if other == rate]
-        return float(np.mean([min(halves[0] for step, halves in path if step <= until) for path in paths]))
+        runs = [run for (other, _), run in self.runs.items() if other == rate]
+        return float(
+            np.mean([min(halves(p)[0] for p in run.result["checkpoints"] if p["sample"] <= until) for run in runs])
+        )
 
     def ranked(self, until: float = math.inf) -> list[int]:
         """The rates that were tried, the lowest loss up to the step `until` first; of equals the smaller rate."""
@@ -179,7 +181,7 @@ def say(search: Search) -> None:
         fastest = max(whole, key=lambda rate: search.loss(rate, search.budget / 2) - search.loss(rate))
         print(f"At the end the loss falls fastest at {lr_label(RATES[fastest])}: with more steps it may win.")
     of_best = [run for (rate, _), run in runs.items() if rate == best]
-    chosen = min(of_best, key=lambda run: run.stopped_in_time["held_out_halves"][0])
+    chosen = min(of_best, key=lambda run: halves(run.stopped_in_time)[0])
     source = chosen.folder / BEST_FOLDER if chosen.result["best"] else chosen.folder
     target = search.folder / BEST_FOLDER
     drop_best(target)

@@ -17,7 +17,7 @@ def model_card(result: Result, best: bool = False) -> str:
     """The card of the last weights of a finished run that has not diverged, or of its `best` ones, in Markdown."""
     from huggingface_hub import ModelCardData  # only here: a run needs it only at its end
 
-    settings = result["settings"]
+    (run,), settings = runs_of([result]), result["settings"]
     identity = settings["model_identity"]
     repository = identity.get("repository")
     of_openai = repository in [source.repository for source in HUB.values()]
@@ -35,14 +35,14 @@ def model_card(result: Result, best: bool = False) -> str:
     base += f"`{repository}` on the hub, revision `{identity['revision']}`, " if repository else ""
     base += "OpenAI's modified MIT licence" if of_openai else "its licence is not known here: look at its own card"
     source = TEXTS.get(settings["text"], "whose it is, and what its licence allows, is not known here")
-    shown = [line for line in table(runs_of([result])).splitlines() if line.startswith("|")][:-1]  # without the book
+    shown = [line for line in table([run]).splitlines() if line.startswith("|")][:-1]  # without the book
     return f"""---
 {head.to_yaml()}
 ---
 
 # {settings["model_name"]} on {text} at a learning rate of {rate}
 
-One run of an experiment: what does the learning rate do to a fine-tune? {describe(runs_of([result]))}. These are its
+One run of an experiment: what does the learning rate do to a fine-tune? {describe([run])}. These are its
 weights after step {step}{", where the held-out loss was lowest" * best}.
 
 | | |
@@ -54,7 +54,7 @@ weights after step {step}{", where the held-out loss was lowest" * best}.
 {chr(10).join(shown)}
 
 Losses are in nats per token. The ratio is the share of the written tokens that are among the text's 100 most frequent
-tokens; the text's own ratio is {result["book_ratio"]:.3f}. `result.json` has every loss, setting and version.
+tokens; the text's own ratio is {run.book_ratio:.3f}. `result.json` has every loss, setting and version.
 
 {sample(result, measured)}
 ## How to open it

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from data.settings import TRIAL, Sampling, Settings, Training
-from evaluate.baseline import POINT_HELD_OUT, Baseline, open_baseline
+from evaluate.baseline import POINT_HELD_OUT, POINT_TEXTS, Baseline, open_baseline
 from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, best_point, write_json
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
@@ -42,7 +42,6 @@ from train.verify.device_check import compare_with_cpu
 MIN_STEPS = 5  # between two measurements of the held-out loss: one costs as much as one or two steps
 DENSE = 6  # as many measurements come before the distance between them doubles
 FULL_EVERY = 4  # a point whose step is a multiple of four distances also measures KL and copying, which take more time
-POINT_TEXTS = 32  # the texts of such a point stand for all texts
 MANY_TOKENS, REPEATED = 2.0, 0.01  # a word; share of the held-out part: from there on a note is printed
 KEPT_FROM = 0.01  # share of the steps from which on the best weights are kept: at most 20 writes
 
@@ -98,7 +97,7 @@ def begin(baseline: Baseline, jobs: list[Job]) -> None:
         flush=True,
     )
     before = baseline.before
-    held_out = f", held-out loss {before['held_out']['loss']:.3f}" if before["held_out"] else ""
+    held_out = f", held-out loss {before['held_out_loss']:.3f}" if baseline.held_out else ""
     print(f"before training: ratio {before['ratio']:.3f}{held_out}, in {duration(before['seconds'])}", flush=True)
 
 
@@ -171,7 +170,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
         diverged = "loss"
     after = None if diverged else baseline.evaluate(model, f"after {job.label}")
     if after:
-        recorder.keep(baseline.point_of(model, optimizer.steps, after))
+        recorder.keep(baseline.point(model, optimizer.steps, POINT_TEXTS, after))
     else:
         print(
             f"at {job.label} ({baseline.machine.dtype_name} on {baseline.machine.device}) the {diverged} after step "
@@ -201,7 +200,6 @@ class Recorder:
         if self.history is None:
             self.history = {"train_loss": [], "points": [baseline.first_point], "seconds": 0.0, "measuring": 0.0}
         else:
-            self.history["points"][0] = baseline.first_point  # a shorter run may have measured it by fewer texts
             print(f"continuing from step {optimizer.steps} of {self.steps} in {self.checkpointer.file}", flush=True)
         self.progress = Progress(job.label, self.steps, optimizer.steps)
         self.began = time.monotonic() - self.history["seconds"]
@@ -211,7 +209,7 @@ class Recorder:
     @property
     def out_of_patience(self) -> bool:
         """Whether the last `--patience` measurements were all above the lowest one."""
-        points = [point for point in self.history["points"] if "held_out_halves" in point]
+        points = [point for point in self.history["points"] if "held_out_windows" in point]
         return bool(self.patience) and len(points) - 1 - points.index(best_point(points)) >= self.patience
 
     def add(self, loss: float) -> None:
