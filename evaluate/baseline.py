@@ -5,7 +5,6 @@ Each measure is a function of its own, in ratio.py, loss.py and measures/; here 
 Shape legend: S texts, N tokens in each (the start token not counted), V vocabulary, P prompts, M tokens of a text.
 """
 
-import dataclasses
 import math
 import time
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ CONTEXT_SHOWN = 12  # tokens of the book on both sides of a copied run
 # During training, only a part is measured: reading all of a long held-out text at 20 points, for example, would take
 # longer than the training.
 POINT_HELD_OUT = 8192  # the first tokens of the held-out text, two batches' worth; Gulliver's tenth has 14,369
-POINT_TEXTS = 32  # the first of the texts, which stand for all
+POINT_TEXTS = 32  # the first of the base model's texts, for KL
 POINT_PROMPTS = 2  # prompts that are continued
 
 
@@ -166,12 +165,12 @@ class Baseline:
             found["ratio_ci"] = t_interval(share_among(self.book_texts, self.frequent).numpy())
         return found
 
-    def write(self, model: GPT2, title: str, sampling: Sampling | None = None) -> Ratio:
+    def write(self, model: GPT2, title: str) -> Ratio:
         """Let `model`, cast to the machine's dtype, write from random tokens."""
         return frequent_token_ratio(
             cast_copy(model, self.machine.dtype),
             self.frequent,
-            sampling or self.sampling,
+            self.sampling,
             vocab_size=self.tokenizer.n_vocab,
             banned=self.banned,
             device=self.machine.device,
@@ -216,7 +215,6 @@ class Baseline:
             "copied_shares": copied.tolist(),
             "longest_copy": {"tokens": length, "passage": passage, "position": position},
             "distinct_2": distinct(texts[:count], 2),
-            "distinct_texts": count,
         }
 
     def extraction(self, model: GPT2) -> dict:
@@ -284,12 +282,12 @@ class Baseline:
             "copies": copies,
         }
 
-    def point(self, model: GPT2, step: int, texts: int, measured: Evaluation | None = None) -> EvalPoint:
+    def point(self, model: GPT2, step: int, texts: bool, measured: Evaluation | None = None) -> EvalPoint:
         """What is measured of `model` during its training. It changes no training number.
 
         Args:
             step: training steps so far.
-            texts: this many stand for all of them; 0: only the losses.
+            texts: measure not only the losses, but KL and continuations too.
             measured: the whole evaluation of this model, before or after its training: what it has is not repeated.
         """
         with evaluating(model):  # in float32 `rounded` is the model itself, in the middle of its training
@@ -299,24 +297,16 @@ class Baseline:
             else:
                 found = self.losses(rounded, POINT_HELD_OUT)
             if texts:
-                found["kl"] = 0.0
-                if model is not self.base:
-                    base_texts = self.base_ratio.tokens[:texts].to(self.machine.device)
-                    found["kl"] = float(divergence_from_base(self.base, rounded, base_texts)[0].mean())
-                if measured:
-                    copied, shown = measured["copied_shares"][:texts], measured["continuations"][:POINT_PROMPTS]
-                    found |= {"copied": float(np.mean(copied)), "continuations": shown}
-                else:
-                    few = dataclasses.replace(self.sampling, sequences=min(texts, self.sampling.sequences))
-                    written = self.write(rounded, "writing", few).tokens[:, 1:]
-                    found["copied"] = float(copied_share(written, self.index, self.min_copy_length).mean())
-                    found |= self.continuations(rounded, POINT_PROMPTS)
+                base_texts = self.base_ratio.tokens[:POINT_TEXTS].to(self.machine.device)
+                found["kl"] = float(divergence_from_base(self.base, rounded, base_texts)[0].mean())
+                shown = measured or self.continuations(rounded, POINT_PROMPTS)
+                found["continuations"] = shown["continuations"][:POINT_PROMPTS]
         return {"sample": step} | found
 
     @cached_property
     def first_point(self) -> EvalPoint:
         """The point of the base model at step 0, the same for every run."""
-        return self.point(self.base, 0, POINT_TEXTS, self.before)
+        return self.point(self.base, 0, True, self.before)
 
     def is_finite(self, model: GPT2) -> bool:
         """Whether the loss is finite after the last step."""

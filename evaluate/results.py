@@ -21,14 +21,13 @@ RESULT_FILE = "result.json"
 BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
 FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
-LEVERS_FILE, PRICE_FILE, COPYING_FILE = "levers.png", "learning_and_moving.png", "copying.png"
-TITLES = {  # of the figures, the four main ones first
+LEVERS_FILE, PRICE_FILE = "levers.png", "learning_and_moving.png"
+TITLES = {  # of the figures
     FIGURE_FILE: "What the exercise sees",
     HELD_OUT_FILE: "What it hides",
     CLOCK_FILE: "The learning rate as a clock",
     LEVERS_FILE: "What makes the rate matter less",
     PRICE_FILE: "What learning costs",
-    COPYING_FILE: "Copying from the book",
 }
 
 # Runs may differ in these settings and share a table. The name of a run says those that are not the same in all.
@@ -62,8 +61,7 @@ class Evaluation(TypedDict):
     copied: float  # share of the written tokens in copied runs
     copied_shares: list[float]  # the same, text by text
     longest_copy: dict  # tokens; passage; position in the text, in tokens
-    distinct_2: float  # different 2-grams as a share of all, over `distinct_texts` texts
-    distinct_texts: int
+    distinct_2: float  # different 2-grams as a share of all, over as many texts as the book's
     extraction: dict  # training, held_out: share of the text's own tokens, or None; each with its _ci
     held_out_loss: NotRequired[float]  # nats per token
     held_out_windows: NotRequired[list[list[float]]]  # of each window: of the half that chooses, of the rest
@@ -74,14 +72,10 @@ class Evaluation(TypedDict):
 
 
 class EvalPoint(TypedDict):
-    """What was measured of a model during its training, LOSSES too; all texts are the first of the evaluation's."""
+    """What was measured of a model during its training, with LOSSES as in `Evaluation`."""
 
     sample: int  # training steps so far
-    held_out_loss: NotRequired[float]
-    held_out_windows: NotRequired[list[list[float]]]
-    training_text_loss: NotRequired[float]
-    kl: NotRequired[float]  # from the base model on its own texts, nats per token
-    copied: NotRequired[float]  # share
+    kl: NotRequired[float]  # from the base model on the first of its own texts, nats per token
     continuations: NotRequired[list[dict]]  # of the first prompts
 
 
@@ -178,7 +172,7 @@ class Run:
         self.lr, self.seed = result["lr"], result["seed"]
         self.name = run_label(self.lr, self.seed, False, lever)  # the same for all seeds
         self.before, self.after = result["before"], result["after"]
-        self.best_step = result["best_step"]
+        self.best_step, self.points = result["best_step"], result["checkpoints"]
         self.train_loss, self.held_out = result["train_loss"], self.path("sample", "held_out_loss")
         self.minutes = sum(result["environment"]["seconds"].values()) / 60
         settings = result["settings"]
@@ -200,7 +194,7 @@ class Run:
     @property
     def stopped_in_time(self) -> EvalPoint:
         """The point at which the loss on the first half of the held-out text was lowest."""
-        return best_point(self.result["checkpoints"])
+        return best_point(self.points)
 
     @property
     def lowest_held_out(self) -> tuple[int, float]:
@@ -214,7 +208,7 @@ class Run:
 
     def path(self, *names: str) -> list[tuple[float, ...]]:
         """The figures called `names` at every point of the training where all were measured."""
-        return [tuple(point[n] for n in names) for point in self.result["checkpoints"] if point.keys() >= set(names)]
+        return [tuple(point[n] for n in names) for point in self.points if point.keys() >= set(names)]
 
 
 def last_tenth(losses: list[float]) -> float:
@@ -299,20 +293,13 @@ def describe(runs: list[Run]) -> str:
     steps = "steps" if "samples" in differ else f"{result['samples']} steps"
     windows = "windows of" if "batch_size" in differ else f"{settings['batch_size']} x"
     levers = lever_words(settings, [name for name in OFF if name not in differ])
+    unlike = [name for name in ("device", "dtype") if len({run.result["settings"].get(name) for run in runs}) > 1]
+    unlike = [f"not all on the same {name}" for name in unlike]
     levers = [word + " schedule" * (word == settings["schedule"]) for word in levers]
     return (
         f"{settings['model_name']} ({parameters:.3g} million parameters) on {settings['text_name']}{raw}; "
-        f"{steps} of {windows} {settings['seq_len']} tokens, {', '.join([*levers, seed])}"
+        f"{steps} of {windows} {settings['seq_len']} tokens, {', '.join([*levers, seed, *unlike])}"
     )
-
-
-def ratio_change(first: Evaluation, second: Evaluation) -> np.ndarray:
-    """By how much the share of each text changed from `first` to `second`: (S,).
-
-    Text i of both began with the same token and was drawn with the same random numbers: what the two have in common
-    cancels.
-    """
-    return np.array(second["shares"]) - np.array(first["shares"])
 
 
 def copied_texts(measured: Evaluation) -> tuple[int, int]:

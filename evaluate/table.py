@@ -21,7 +21,6 @@ class Row:
 
     label: str
     measured: dict | None  # an `Evaluation`; for the book only what a text has by itself; None: diverged
-    kind: str = "baseline"  # or "run"
     training: float | None = None  # loss in nats per token
     change: Interval | None = None  # of the held-out loss, from the base model's
     lowest: tuple[int, float] | None = None  # step, held-out loss
@@ -143,7 +142,6 @@ def rows_of(runs: list[Run]) -> list[Row]:
             Row(
                 run.label,
                 run.after,
-                "run",
                 training=run.last_loss if run.after else None,
                 change=change(run.after),
                 lowest=run.lowest_held_out if run.held_out else None,
@@ -153,7 +151,7 @@ def rows_of(runs: list[Run]) -> list[Row]:
         )
         if best:
             training = last_tenth(run.train_loss[:step])
-            rows.append(Row(f"{run.label}, step {step}", best, "run", training, change(best), verdicts=fits))
+            rows.append(Row(f"{run.label}, step {step}", best, training, change(best), verdicts=fits))
     book = first.result["book"]
     label = "held-out book" if "ratio" in book else "the book, in-sample"
     return [*rows, Row(label, {"ratio": first.book_ratio} | book)]

@@ -22,14 +22,12 @@ from evaluate.results import (
     halves,
     loss_change,
     lr_label,
-    ratio_change,
     run_label,
     several_levers,
 )
 
 SEEDS = 3  # with fewer, chance and learning rate cannot be told apart, and no rate is called better than another
 VALLEY = 0.03  # nats per token
-AS_GOOD = 5  # runs that are named as good within the noise, at most
 VALLEYS = (
     "The width of the valley is the factor between the smallest and the largest rate whose held-out loss at the end "
     f"lies within {VALLEY:g} nats of the best of all"
@@ -61,7 +59,7 @@ class Verdict:
 
 def measured_losses(run: Run) -> list[EvalPoint]:
     """The points at which the losses were measured, the base model's first."""
-    points = [point for point in run.result["checkpoints"] if "held_out_windows" in point]
+    points = [point for point in run.points if "held_out_windows" in point]
     if len(points) < 2:
         raise NotMeasured("no held-out loss during training")
     if not loss_change(*points[:2], half=1):
@@ -74,14 +72,14 @@ def rises(first: EvalPoint, second: EvalPoint) -> bool:
     return loss_change(first, second, half=1)[0] > 0
 
 
-def percent_with_interval(share: float, interval: Interval) -> str:
-    return f"{100 * share:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
-
-
 def diverged(run: Run) -> Found:
     if run.after:
         return None
     return (f"after step {len(run.train_loss)}", "the loss is not a finite number from there on")
+
+
+def both_losses(point: EvalPoint) -> str:
+    return f"held-out loss {point['held_out_loss']:.3f} (training text: {point['training_text_loss']:.3f})"
 
 
 def spoiled(points: list[EvalPoint]) -> list[EvalPoint]:
@@ -94,12 +92,8 @@ def too_large_a_step(run: Run) -> Found:
     points = measured_losses(run)
     if not (found := spoiled(points)):
         return None
-    worst, base = max(found, key=lambda point: point["training_text_loss"]), points[0]
-    return "", (
-        f"at step {worst['sample']} the loss on the training text is {worst['training_text_loss']:.3f}, "
-        f"{base['training_text_loss']:.3f} before, and the held-out loss {worst['held_out_loss']:.3f}, "
-        f"{base['held_out_loss']:.3f} before"
-    )
+    worst = max(found, key=lambda point: point["training_text_loss"])
+    return "", f"{both_losses(points[0])} before, {both_losses(worst)} at step {worst['sample']}"
 
 
 def over_fits(run: Run) -> Found:
@@ -111,19 +105,7 @@ def over_fits(run: Run) -> Found:
     lowest, last = best_point(points), points[-1]
     if not rises(lowest, last) or last["training_text_loss"] >= lowest["training_text_loss"]:
         return None
-    losses = (
-        f"{lowest[name]:.3f} there, {last[name]:.3f} at the end" for name in ("held_out_loss", "training_text_loss")
-    )
-    return f"from step {lowest['sample']} on", "held-out loss {}, on the training text {}".format(*losses)
-
-
-def ends_worse(run: Run) -> Found:
-    if "held_out_windows" not in run.before:
-        raise NotMeasured("nothing was held out")
-    change = loss_change(run.before, run.after)
-    if not change or change[0] <= 0:
-        return None
-    return "", f"held-out loss {run.before['held_out_loss']:.3f} before, {run.after['held_out_loss']:.3f} after"
+    return f"from step {lowest['sample']} on", f"{both_losses(lowest)} there, {both_losses(last)} at the end"
 
 
 def copies(run: Run) -> Found:
@@ -140,13 +122,9 @@ def memorised(run: Run) -> Found:
         raise NotMeasured("too little text for extraction was trained on or held out")
     if mine["training_ci"][0] <= max(mine["held_out_ci"][1], base["training_ci"][1]):
         return None
-    return (
-        "",
-        f"after prompts from the training text {percent_with_interval(mine['training'], mine['training_ci'])} of its "
-        "tokens are the book's own next ones, after held-out prompts "
-        f"{percent_with_interval(mine['held_out'], mine['held_out_ci'])}; base model, training text: "
-        f"{percent_with_interval(base['training'], base['training_ci'])}",
-    )
+    of = {"training text": mine["training"], "held-out text": mine["held_out"], "base model": base["training"]}
+    shares = ", ".join(f"{100 * share:.1f} % ({name})" for name, share in of.items())
+    return "", f"of its tokens after prompts from the text these are the book's own next ones: {shares}"
 
 
 def ended_early(run: Run) -> Found:
@@ -172,7 +150,6 @@ RULES = (
         "too large a step, only what follows its recovery counts.",
         over_fits,
     ),
-    Rule("ends worse than it began", "The held-out loss at the end is above that of the base model.", ends_worse),
     Rule(
         "copies",
         "The share of its texts with a copied run is above the base model's, which was not trained on the text: its "
@@ -188,9 +165,9 @@ RULES = (
     Rule("ended early", "As many measurements of the held-out loss as --patience says did not lower it.", ended_early),
 )
 RISES = (
-    "A loss is higher or worse",
-    "The same windows of text are read by both models. The 95 % interval of the mean change (Student's t over the "
-    "windows) lies above 0. Where the lowest loss is chosen, only the half that did not choose counts.",
+    "a loss is higher",
+    "Both models read the same windows of the half of the held-out text that did not choose. The 95 % interval of the "
+    "mean change (Student's t over the windows) lies above 0.",
 )
 FITS_BEST = (
     "fits best",
@@ -216,7 +193,7 @@ def fits_best(runs: list[Run]) -> Verdict:
         return Verdict(None, None, "the base model fits best", nothing)
 
     losses = {name: {seed: halves(p)[1] for seed, p in stopped.items()} for name, stopped in points.items()}
-    first = runs[0].result["checkpoints"][0]
+    first = runs[0].points[0]
     losses["the base model"] = base = dict.fromkeys(losses[best], halves(first)[1])
     mean = {name: float(np.mean([*by_seed.values()])) for name, by_seed in losses.items()}
     loss, seeds = mean[best], len(losses[best])
@@ -247,7 +224,6 @@ def fits_best(runs: list[Run]) -> Verdict:
     if seeds >= SEEDS:
         gaps = {name: difference(losses[best], losses[name]) for name in (*gaining, "the base model")}
         as_good = [described(name) for name, gap in gaps.items() if gap and gap[0] <= 0]
-        as_good[AS_GOOD:] = [f"and {len(as_good) - AS_GOOD} more"] if len(as_good) > AS_GOOD else []
         if as_good:
             verdict += ", but within the noise"
             sentences.append(f"As good within the noise: {'; '.join(as_good)}.")
@@ -373,12 +349,11 @@ def conclusion(runs: list[Run]) -> list[str]:
     parts += [f"no other rule applies to {in_words(unmarked)}"] if unmarked else []
     # Not str.capitalize: it would make the rest of the sentence small.
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
-    if rows := valleys(runs)[1:]:
-        sentences.append(f"{VALLEYS}: {'; '.join(f'{row[0]}, {row[-1]}' for row in rows)}.")
-    for name in dict.fromkeys(run.name for run in runs if run.after and not rows):  # for levers the table is enough
+    for name in dict.fromkeys(run.name for run in runs if run.after and not several_levers(runs)):
         seeds = [run for run in runs if run.name == name and run.after]
-        changes = [ratio_change(run.before, run.after) for run in seeds]
-        # Of one seed the interval is over its texts, of several over the seeds.
+        # Text i of both began with the same token and was drawn with the same random numbers: they are paired. Of one
+        # seed the interval is over the texts, of several over the seeds.
+        changes = [np.subtract(run.after["shares"], run.before["shares"]) for run in seeds]
         change = changes[0] if len(changes) == 1 else np.mean(changes, axis=1)
         after = np.mean([run.after["ratio"] for run in seeds])
         sentences.append(

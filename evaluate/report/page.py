@@ -47,7 +47,6 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
     verdicts, not_made = judge(runs)
     columns = columns_of(runs)
     shown = [(Path(name).stem, TITLES[name], f"data:image/png;base64,{data}") for name, data in figures.items()]
-    main = [Path(name).stem for name in list(TITLES)[:4]]
     return fill(
         Path(__file__).with_name("report.html"),
         subject=describe(runs),
@@ -62,8 +61,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         verdicts=verdicts,
         not_judged=[f"{name} ({in_words(labels or ['all runs'])}): {why}" for (name, why), labels in not_made.items()],
         rules=[FITS_BEST, RISES, *((rule.name, rule.words) for rule in RULES)],
-        main_figures=[figure for figure in shown if figure[0] in main],
-        other_figures=[figure for figure in shown if figure[0] not in main],
+        figures=shown,
         gone=[run.label for run in runs if not run.after],
         learning=as_it_learns(runs),
         texts=texts(runs),

@@ -20,7 +20,6 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from evaluate.results import (
     CLOCK_FILE,
-    COPYING_FILE,
     FIGURE_FILE,
     HELD_OUT_FILE,
     LEVERS_FILE,
@@ -146,11 +145,9 @@ def loss_limit(runs: list[Run]) -> float:
 
 def curve_style(run: Run, styles: dict[str, dict]) -> dict:
     """How the curve of a run is drawn; its label says why little of it may be seen."""
-    name, held_out = styles[run.name]["label"], run.held_out[-1][1] if run.held_out else 0.0
-    if not run.after:
-        return styles[run.name] | {"label": f"{name} (diverged)"}
-    off = max(run.last_loss, held_out) > loss_limit([run])
-    return styles[run.name] | {"label": f"{name} (off the scale)" if off else name}
+    label, held_out = styles[run.name]["label"], run.held_out[-1][1] if run.held_out else 0.0
+    off = " (off the scale)" * (run.after is not None and max(run.last_loss, held_out) > loss_limit([run]))
+    return styles[run.name] | {"label": label + (off if run.after else " (diverged)")}
 
 
 def smooth(values: list[float], width: int) -> np.ndarray:
@@ -163,14 +160,9 @@ def smooth(values: list[float], width: int) -> np.ndarray:
     return np.array([np.mean(values[i - half : i + half + 1]) for i, half in enumerate(halves)])
 
 
-def smoothing(runs: list[Run]) -> int:
-    """Over how many steps the training losses of `runs` are smoothed: a twentieth of them, an odd number."""
-    return max(len(run.train_loss) for run in runs) // 20 | 1
-
-
 def plot_loss(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
-    """Training loss against step: the raw values faint, a running mean on top."""
-    width, trained = smoothing(runs), [run for run in runs if run.train_loss]
+    """Training loss against step: the raw values faint, a running mean over a twentieth of the steps on top."""
+    width, trained = max(len(run.train_loss) for run in runs) // 20 | 1, [run for run in runs if run.train_loss]
     for run in trained:
         losses, style = run.train_loss, curve_style(run, styles)
         steps = np.arange(1, len(losses) + 1)
@@ -344,22 +336,6 @@ def plot_price(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
     legend_above(ax, "Held-out loss, and its price (mark: the end)")
 
 
-def plot_copying(ax: Axes, runs: list[Run], styles: dict[str, dict]) -> None:
-    """Share of the written tokens that lie in runs copied from the training text, against step."""
-    for run in runs:
-        points = [(step, 100 * share) for step, share in run.path("sample", "copied")]
-        # What lies on the axis is drawn whole.
-        ax.plot(*zip(*points), **styles[run.name], linewidth=1.8, markersize=6, clip_on=False, zorder=3)
-    ax.axhline(100 * runs[0].before["copied"], color=BASE, linewidth=1.6, linestyle=":", label="base model")
-    if "copied" in runs[0].result["book"]:
-        dashed = {"color": BOOK, "linewidth": 1.2, "linestyle": "--"}
-        ax.axhline(100 * runs[0].result["book"]["copied"], **dashed, label="the book, held out")
-    ax.set(xlabel="training step (sample)", ylabel="%", ylim=(0, max(5.0, 1.05 * ax.get_ylim()[1])))
-    ticks_on(ax, (step for run in runs for step, _ in run.path("sample", "copied")))
-    length = max(run.result["least_copy"] for run in runs)
-    legend_above(ax, f"Written tokens in copied runs of {length} or more")
-
-
 def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[Axes]]:
     height = (LOW, TALL, TALL + LOW)[panels - 1] + 0.3 * len(looks_of(runs))  # its legend is long
     figure = Figure(figsize=(WIDTH, height), dpi=200, layout="constrained")
@@ -384,7 +360,6 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     moved = {run.name for run in held_out if len(run.held_out) > 1}
     levers, few = several_levers(runs), len({run.name for run in runs}) <= MANY
     priced = [run for run in held_out if run.path("held_out_loss", "kl")]
-    copying = [run for run in runs if run.path("copied")]
     files = []
     for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), runs, few or not levers),
@@ -392,7 +367,6 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
         (CLOCK_FILE, (plot_clock, plot_valleys), held_out, len(moved) > 1 and not levers),
         (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(moved) > 1 and levers),
         (PRICE_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and not levers),
-        (COPYING_FILE, (plot_copying,), copying, any(len(run.path("copied")) > 1 for run in copying) and not levers),
     ):
         (folder / file).unlink(missing_ok=True)  # of other runs in the same folder
         if enough:

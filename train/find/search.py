@@ -125,9 +125,7 @@ class Search:
         """The lowest loss on the first half of the held-out text at RATES[rate] up to the step `until`, in nats per
         token: the mean over the seeds."""
         runs = [run for (other, _), run in self.runs.items() if other == rate]
-        return float(
-            np.mean([min(halves(p)[0] for p in run.result["checkpoints"] if p["sample"] <= until) for run in runs])
-        )
+        return float(np.mean([min(halves(p)[0] for p in run.points if p["sample"] <= until) for run in runs]))
 
     def ranked(self, until: float = math.inf) -> list[int]:
         """The rates that were tried, the lowest loss up to the step `until` first; of equals the smaller rate."""

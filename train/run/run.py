@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from data.settings import TRIAL, Sampling, Settings, Training
-from evaluate.baseline import POINT_HELD_OUT, POINT_TEXTS, Baseline, open_baseline
+from data.settings import Settings, Training
+from evaluate.baseline import Baseline, open_baseline
 from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, best_point, write_json
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
@@ -41,7 +41,7 @@ from train.verify.device_check import compare_with_cpu
 
 MIN_STEPS = 5  # between two measurements of the held-out loss: one costs as much as one or two steps
 DENSE = 6  # as many measurements come before the distance between them doubles
-FULL_EVERY = 4  # a point whose step is a multiple of four distances also measures KL and copying, which take more time
+FULL_EVERY = 4  # a point whose step is a multiple of four distances also measures KL and continues prompts
 MANY_TOKENS, REPEATED = 2.0, 0.01  # a word; share of the held-out part: from there on a note is printed
 KEPT_FROM = 0.01  # share of the steps from which on the best weights are kept: at most 20 writes
 
@@ -103,15 +103,10 @@ def begin(baseline: Baseline, jobs: list[Job]) -> None:
 
 def notes_on(baseline: Baseline) -> list[str]:
     """What a reader of the numbers should know."""
-    machine, notes, steps = baseline.machine, list(baseline.book.notes), baseline.settings.training.samples
+    machine, notes = baseline.machine, list(baseline.book.notes)
     imitated = machine.dtype == torch.bfloat16 and fastest_dtype(machine.device) != machine.dtype
     if machine.device.type == "cpu" and imitated:
         notes.append("this CPU has no bfloat16 and imitates it, many times slower; use --dtype float32")
-    if baseline.held_out > POINT_HELD_OUT:
-        notes.append(
-            f"of the {baseline.held_out:,} tokens held out the first {POINT_HELD_OUT:,} are measured during training, "
-            "all of them before and after"
-        )
     if spare := baseline.config.vocab_size - baseline.tokenizer.n_vocab:
         notes.append(
             f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or padding to a "
@@ -130,11 +125,6 @@ def notes_on(baseline: Baseline) -> list[str]:
     if baseline.name == "lilliput":
         notes.append(
             "lilliput is the small model that is shipped, not GPT-2: its figures say nothing about OpenAI's weights"
-        )
-    if steps < TRIAL:
-        notes.append(
-            f"fewer than {TRIAL} steps are a trial: it is measured by {baseline.sampling.sequences} texts "
-            f"(--eval-sequences N for more; a full run has {Sampling.sequences})"
         )
     return notes
 
@@ -170,7 +160,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
         diverged = "loss"
     after = None if diverged else baseline.evaluate(model, f"after {job.label}")
     if after:
-        recorder.keep(baseline.point(model, optimizer.steps, POINT_TEXTS, after))
+        recorder.keep(baseline.point(model, optimizer.steps, True, after))
     else:
         print(
             f"at {job.label} ({baseline.machine.dtype_name} on {baseline.machine.device}) the {diverged} after step "
@@ -263,8 +253,8 @@ class Recorder:
         return None
 
 
-def texts_due(step: int) -> int | None:
-    """The texts by which a run is measured after `step`; 0: only the held-out loss is; None: nothing is.
+def texts_due(step: int) -> bool | None:
+    """Whether not only the losses are measured after `step`; None: nothing is.
 
     Measurements come after 5, 10, ..., 30 steps, then three for each doubling: large rates turn early, small ones late.
     They do not depend on the length of the run, so a run that goes on has the same ones as a run that was never ended.
@@ -272,9 +262,7 @@ def texts_due(step: int) -> int | None:
     distance = MIN_STEPS
     while step > DENSE * distance:
         distance *= 2
-    if step % distance:
-        return None
-    return POINT_TEXTS if step % (FULL_EVERY * distance) == 0 else 0
+    return None if step % distance else step % (FULL_EVERY * distance) == 0
 
 
 def follow(settings: Settings, lr: float, signals: Signals) -> None:
