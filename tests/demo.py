@@ -3,7 +3,6 @@
 make demo
 python -m train.sweep DEMO_FLAGS --no-save-model --seeds 5 --dtype bfloat16 --out runs/bfloat16   # and float32
 python -m tests.demo runs/demo runs/bfloat16 runs/float32
-python -m evaluate runs/demo/lr-3e-4 --top-k 50 > model/lilliput/demo/top_k.md
 make mine TEXT=voyage MODEL=lilliput | tail -2 > model/lilliput/demo/mine.txt
 """
 
@@ -16,14 +15,19 @@ from evaluate.table import over_seeds
 DEMO = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "demo"
 
 
-def nearer(runs: list[Run]) -> str:
-    """In how many seeds the ratio of the largest rate ends nearer to the book's than that of the smallest."""
-    off = {(run.lr, run.seed): abs(run.after["ratio"] - run.result["book_ratio"]) for run in runs}
-    large, small = (choose(run.lr for run in runs) for choose in (max, min))
-    seeds = [seed for lr, seed in off if lr == large]
-    count = sum(off[large, seed] < off[small, seed] for seed in seeds)
-    lead = f"Nearer to the book's ratio than {lr_label(small)} with the same seed"
-    return f"{lead}: {lr_label(large)} in {count} of {len(seeds)}."
+def orders(runs: list[Run]) -> list[str]:
+    """In how many seeds the ratio of the largest rate is the highest and the lowest of all rates, and below the base
+    model's, by each kind of ratio."""
+    largest, seeds, lines = max(run.lr for run in runs), sorted({run.seed for run in runs}), []
+    for key, words in (("ratio", "drawn without top-k"), *runs[0].expected.items()):
+        of_seed = [{run.lr: run.after[key] for run in runs if run.seed == seed} for seed in seeds]
+        highest, lowest = (sum(choose(of, key=of.get) == largest for of in of_seed) for choose in (max, min))
+        below = sum(of[largest] < runs[0].before[key] for of in of_seed)
+        lines.append(
+            f"Ratio {words}: that of {lr_label(largest)} is the highest of the three in {highest} of {len(seeds)}, the "
+            f"lowest in {lowest}, below the base model's in {below}."
+        )
+    return lines
 
 
 def seeds_page(folders: list[Path]) -> str:
@@ -32,7 +36,7 @@ def seeds_page(folders: list[Path]) -> str:
         runs = find_runs([folder])
         environment = runs[0].result["environment"]
         lines += ["", f"## {environment['dtype']}", "", f"{describe(runs)}; {environment['device_name']}.", ""]
-        lines += [*over_seeds(runs), nearer(runs)]
+        lines += [*over_seeds(runs), *(f"- {line}" for line in orders(runs))]
     return "\n".join(lines) + "\n"
 
 

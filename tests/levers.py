@@ -102,8 +102,7 @@ def main() -> None:
     whole, *study = sys.argv[1:]
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "levers.md").write_text(page(study) + "\n", encoding="utf-8")
-    for name in (LEVERS_FILE, "table.md"):
-        (FOLDER / name).write_bytes((Path(whole) / name).read_bytes())
+    (FOLDER / LEVERS_FILE).write_bytes((Path(whole) / LEVERS_FILE).read_bytes())
 
 
 if __name__ == "__main__":

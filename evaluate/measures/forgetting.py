@@ -1,4 +1,4 @@
-"""Did it forget? How far the predictions of a tuned model have moved from those of its base model.
+"""How far have the predictions of a tuned model moved from those of its base model? And did it forget another text?
 
 Shape legend: S texts, N tokens in each, B texts computed together, T inputs of each, V vocabulary.
 """

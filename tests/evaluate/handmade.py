@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evaluate.results import lr_label, write_result
+from evaluate.results import LOSSES, lr_label, write_result
 
 STEPS = 100
 WORDS = ["My", " father", " was", " a", " mercer", "\n", "at", " Bideford", ".", "\n", "\n", "I", " sailed"]
@@ -12,22 +12,33 @@ def continuation(copies=()) -> dict:
     return {"pieces": WORDS, "frequent": [word in (" was", " a", ".") for word in WORDS], "copies": list(copies)}
 
 
+def losses_of(held_out: float, trained: float = 4.0, halves: tuple | None = None) -> dict:
+    """The losses of a model: three windows in each half of the held-out text, equal but for `halves`."""
+    first, second = halves or (held_out, held_out)
+    return {
+        "held_out_loss": held_out,
+        "held_out_windows": [[first] * 3, [second] * 3],
+        "training_text_loss": trained,
+    }
+
+
 def evaluation(ratio=0.5, **changes) -> dict:
     kl = {"kl": 0.05, "kl_ci": [0.04, 0.06], "loss_increase": 0.05, "loss_increase_ci": [0.03, 0.07]}
     return {
         "ratio": ratio,
         "ratio_ci": [ratio - 0.02, ratio + 0.02],
         "shares": [ratio - 0.1, ratio + 0.1] * 50,
-        "untruncated_ratio": ratio - 0.03,
-        "untruncated_ratio_ci": [ratio - 0.05, ratio - 0.01],
+        "without_top_k": ratio - 0.03,
+        "without_top_k_ci": [ratio - 0.05, ratio - 0.01],
+        "with_top_k": ratio + 0.05,
+        "with_top_k_ci": [ratio + 0.03, ratio + 0.07],
         "texts": ["a text", "a second text"],
         "copied": 0.001,
-        "copied_ci": [0.0, 0.002],
+        "copied_shares": [0.1] + [0.0] * 99,
         "longest_copy": {"tokens": 41, "passage": "the longest", "position": 7},
         "distinct_2": 0.7,
-        "distinct_texts": 9,
         "extraction": {"training": 0.06, "training_ci": [0.05, 0.07], "held_out": 0.06, "held_out_ci": [0.05, 0.07]},
-        "held_out": {"loss": 4.0, "halves": [4.0, 4.0]},
+        **losses_of(4.0),
         "forgetting": {"base_texts": kl},
         "continuations": [continuation(), continuation()],
         "seconds": 30.0,
@@ -36,19 +47,19 @@ def evaluation(ratio=0.5, **changes) -> dict:
 
 def held_out_at(points: list, halves: dict | None = None) -> dict:
     """What a result keeps of the held-out losses `points`, pairs of step and loss; both halves of the text have the
-    same loss but for `halves`, {step: (first, second)}."""
+    same loss but for `halves`, {step: (first, second)}. The loss on the training text falls."""
     checkpoints = [
-        {"sample": step, "held_out_loss": loss, "held_out_halves": (halves or {}).get(step, [loss, loss])}
-        | {"kl": loss / 10, "copied": 0.0}
+        {"sample": step, "kl": loss / 10} | losses_of(loss, 4.0 - 0.001 * step, (halves or {}).get(step))
         for step, loss in points
     ]
-    best = min(checkpoints, key=lambda point: point["held_out_halves"][0])["sample"]
-    return {"held_out_loss": points, "checkpoints": checkpoints, "best_step": best}
+    best = min(checkpoints, key=lambda point: point["held_out_windows"][0][0])["sample"]
+    return {"checkpoints": checkpoints, "best_step": best}
 
 
 def result_of(lr=1e-4, seed=0, **changes) -> dict:
     """A run on which no rule has anything to say; `changes` are of the result."""
-    book = {"ratio": 0.531, "copied": 0.0, "copied_ci": [0.0, 0.0], "longest_copy": {"tokens": 14}, "distinct_2": 0.77}
+    book = {"ratio": 0.531, "ratio_ci": [0.522, 0.54], "copied": 0.0, "copied_shares": [0.0] * 96, "distinct_2": 0.77}
+    book["longest_copy"] = {"tokens": 14}
     result = {
         "lr": lr,
         "samples": STEPS,
@@ -63,7 +74,7 @@ def result_of(lr=1e-4, seed=0, **changes) -> dict:
         "prompts": ["I had\nupon", "another prompt"],
         "shown": {"temperature": 0.8, "top_k": 40},
         "least_copy": 13,
-        "book_ratio": 0.558,
+        "in_sample_ratio": 0.558,
         "book_tokens": 10_000,
         "held_out_tokens": 1000,
         "settings": {
@@ -106,16 +117,16 @@ def with_losses(result: dict, losses: list[float]) -> dict:
     """`result` with these losses on held-out text, one every ten steps; KL is a tenth of them."""
     changes = held_out_at([[10 * i, loss] for i, loss in enumerate(losses)])
     for when, loss in (("before", losses[0]), ("after", losses[-1])):
-        changes[when] = result[when] and result[when] | {"held_out": {"loss": loss, "halves": [loss, loss]}}
+        changes[when] = result[when] and result[when] | losses_of(loss)
     return result | changes
 
 
 def nothing_held_out(result: dict) -> dict:
-    changes = {"held_out_loss": [], "held_out_tokens": 0, "book": {"continuations": result["book"]["continuations"]}}
-    changes |= {"checkpoints": [{"sample": 0, "kl": 0.0, "copied": 0.0}], "best_step": None}
+    changes = {"held_out_tokens": 0, "book": {"continuations": result["book"]["continuations"]}}
+    changes |= {"checkpoints": [{"sample": 0, "kl": 0.0}], "best_step": None}
     for when in ("before", "after"):
-        none = {"held_out": None, "extraction": result[when]["extraction"] | {"held_out": None, "held_out_ci": None}}
-        changes[when] = result[when] | none
+        none = {"extraction": result[when]["extraction"] | {"held_out": None, "held_out_ci": None}}
+        changes[when] = {key: value for key, value in (result[when] | none).items() if key not in LOSSES}
     return result | changes
 
 

@@ -14,8 +14,16 @@ import pytest
 
 from data.settings import RATINGS_FILE
 from evaluate.rate.__main__ import main
-from evaluate.rate.contest import FEW, QUESTIONS, Comparison, draw_comparisons, open_contest, pairs_for_a_verdict
-from evaluate.rate.contest import read_ratings, sha256
+from evaluate.rate.contest import (
+    FEW,
+    QUESTIONS,
+    Comparison,
+    draw_comparisons,
+    open_contest,
+    pairs_for_a_verdict,
+    read_ratings,
+    sha256,
+)
 from evaluate.rate.preferences import cell, preferences, wilson_interval
 from evaluate.results import find_runs, runs_of
 from evaluate.table import readable
