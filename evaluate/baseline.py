@@ -240,7 +240,7 @@ class Baseline:
         return {
             "held_out_loss": float(sum(n * part.mean() for n, part in zip(counts, windows)) / sum(counts)),
             "held_out_windows": [part.tolist() for part in windows],
-            "training_text_loss": text_loss(forward, trained, seq_len),
+            "training_text_loss": text_loss(forward, trained, seq_len) if len(trained) > 1 else None,
         }
 
     def moved(self, model: GPT2) -> dict:

@@ -15,11 +15,7 @@ def continuation(copies=()) -> dict:
 def losses_of(held_out: float, trained: float = 4.0, halves: tuple | None = None) -> dict:
     """The losses of a model: three windows in each half of the held-out text, equal but for `halves`."""
     first, second = halves or (held_out, held_out)
-    return {
-        "held_out_loss": held_out,
-        "held_out_windows": [[first] * 3, [second] * 3],
-        "training_text_loss": trained,
-    }
+    return {"held_out_loss": held_out, "held_out_windows": [[first] * 3, [second] * 3], "training_text_loss": trained}
 
 
 def evaluation(ratio=0.5, **changes) -> dict:

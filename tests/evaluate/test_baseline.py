@@ -14,9 +14,10 @@ from data.settings import Sampling, Settings, Training
 from data.tokenizer import load_tokenizer
 from evaluate import baseline as module
 from evaluate.baseline import Baseline, distinct, open_baseline
+from evaluate.intervals import t_interval
 from evaluate.loss import text_loss
 from evaluate.measures.continuations import decode_pieces, pick_prompts
-from evaluate.results import Evaluation
+from evaluate.results import LOSSES, Evaluation
 from model.gpt2 import GPT2
 from model.pretrained import load_pretrained
 from model.sampling import complete
@@ -68,8 +69,18 @@ def test_the_frequent_tokens_are_a_hundred(settings, tmp_path):
     (tmp_path / "many.txt").write_text(text, encoding="utf-8")
     baseline = open_baseline(dataclasses.replace(settings, text=str(tmp_path / "many.txt")))
     counts = np.bincount(baseline.tokens.numpy(), minlength=VOCAB)
-    assert (counts > 0).sum() > 101 and len(baseline.frequent) == 100
-    assert 1 > baseline.book_ratio == pytest.approx(np.sort(counts)[-100:].sum() / counts.sum(), abs=1e-12)
+    assert (counts > 0).sum() > 101
+    assert 1 > baseline.in_sample_ratio == pytest.approx(np.sort(counts)[-100:].sum() / counts.sum(), abs=1e-12)
+    for holdout in (0.0, 1.0):  # nothing to train on either: `python -m evaluate` reads a whole text so
+        whole = dataclasses.replace(baseline, held_out=round(holdout * len(baseline.tokens)))
+        assert len(whole.frequent) == 100 and counts[whole.frequent].sum() == np.sort(counts)[-100:].sum()
+
+
+def test_the_frequent_tokens_are_those_of_the_training_text(settings, tmp_path):
+    """The held-out end has letters of its own: a list of the whole text would have them too."""
+    (tmp_path / "two.txt").write_text("".join(map(chr, [*range(0x100, 0x180)] * 5)) + "xyz" * 250, encoding="utf-8")
+    two = open_baseline(changed(dataclasses.replace(settings, text=str(tmp_path / "two.txt")), holdout=0.375))
+    assert set(two.frequent) <= set(two.training_tokens.tolist()) and two.book_ratio < 0.05 and two.in_sample_ratio > 0.5
 
 
 # What is measured
@@ -80,7 +91,7 @@ def test_the_base_model_has_forgotten_nothing(settings, text_file, tmp_path):
     before = open_baseline(dataclasses.replace(settings, general_text=str(tmp_path / "other.txt"))).before
     zero = {"kl": 0.0, "kl_ci": (0.0, 0.0), "loss_increase": 0.0, "loss_increase_ci": (0.0, 0.0)}
     assert before["forgetting"] == {"base_texts": zero, "general": zero}
-    assert before.keys() == Evaluation.__required_keys__
+    assert before.keys() == Evaluation.__required_keys__ | set(LOSSES)
     json.dumps(before, allow_nan=False)
 
 
@@ -95,12 +106,12 @@ def test_every_number_of_another_model(settings, tmp_path):
     assert found["ratio"] == pytest.approx(np.mean(found["shares"]))
     assert found["texts"] == [baseline.tokenizer.decode(row) for row in written[:8].tolist()]
     pairs = [pair for row in new.tolist() for pair in zip(row, row[1:])]
-    assert found["distinct_2"] == len(set(pairs)) / len(pairs) and found["distinct_texts"] == 20
+    assert found["distinct_2"] == len(set(pairs)) / len(pairs)
     with torch.no_grad():
         base, other = base.double(), other.double()
         logits = other(written[:, :-1]).index_fill(2, torch.tensor(baseline.banned), -torch.inf)
         own = logits.softmax(-1)[..., baseline.frequent].sum(-1)
-        assert found["untruncated_ratio"] == pytest.approx(own.mean().item(), rel=1e-4)
+        assert found["without_top_k"] == pytest.approx(own.mean().item(), rel=1e-4)
         general = baseline.tokens.new_tensor(baseline.tokenizer.encode_ordinary(make_text(300, seed=9)))
         general = general[: len(general) // 16 * 16].view(-1, 16)[:64]
         for name, texts in (("base_texts", baseline.base_ratio.tokens), ("general", general)):
@@ -111,12 +122,14 @@ def test_every_number_of_another_model(settings, tmp_path):
             assert found["forgetting"][name]["loss_increase"] == pytest.approx(increase, rel=1e-3)
         windows = baseline.held_out_tokens[: (len(baseline.held_out_tokens) - 1) // 16 * 16 + 1]
         losses = [-other(w[None, :-1]).log_softmax(-1)[0].gather(1, w[1:, None]) for w in windows.unfold(0, 17, 16)]
-    held_out, half = baseline.held_out_losses(moved(baseline), len(windows)), baseline.held_out // 2 // 16
-    assert held_out["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
-    halves = [torch.cat(part).mean().item() for part in (losses[:half], losses[half:])]
-    assert held_out["halves"] == pytest.approx(halves, rel=1e-5)
-    assert found["held_out"]["halves"][0] == held_out["halves"][0]
-    assert found["held_out"]["loss"] == pytest.approx(held_out["loss"], abs=0.1)  # with the last, shorter window
+    held_out, half = baseline.losses(moved(baseline), len(windows)), baseline.held_out // 2 // 16
+    assert held_out["held_out_loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+    for part, own in zip(held_out["held_out_windows"], (losses[:half], losses[half:]), strict=True):
+        assert part == pytest.approx([window.mean().item() for window in own], rel=1e-5)
+    end = baseline.training_tokens[-len(windows) :]  # as much of the training text, next to the held-out text
+    assert held_out["training_text_loss"] == pytest.approx(text_loss(moved(baseline), end, 16), rel=1e-6)
+    assert found["held_out_windows"][0] == held_out["held_out_windows"][0]
+    assert found["held_out_loss"] == pytest.approx(held_out["held_out_loss"], abs=0.1)  # with the last, shorter window
 
 
 def test_a_parrot_is_caught(baseline):
@@ -125,7 +138,7 @@ def test_a_parrot_is_caught(baseline):
     baseline.__dict__["min_copy_length"] = 13
     parrot = baseline.training_tokens[: 40 * 30].view(40, 30)
     found = baseline.measures_of_texts(parrot)
-    assert found["copied"] == 1.0 and found["copied_ci"] == (1.0, 1.0)
+    assert found["copied"] == 1.0 and found["copied_shares"] == [1.0] * 40
     passage = baseline.tokenizer.decode(parrot[0].tolist())
     assert found["longest_copy"] == {"tokens": 30, "passage": passage, "position": 0}
     jumble = baseline.training_tokens[torch.randperm(1200, generator=torch.Generator().manual_seed(1))].view(40, 30)
@@ -141,19 +154,21 @@ def test_extraction_is_asked_of_both_parts(baseline, monkeypatch):
 
     monkeypatch.setattr(module, "extraction", extraction)
     expected = {"training": 1.0, "training_ci": (1.0, 1.0), "held_out": 0.0, "held_out_ci": (0.0, 0.0)}
-    assert baseline.extraction_of(baseline.base) == expected
+    assert baseline.extraction(baseline.base) == {"extraction": expected}
     monkeypatch.undo()
     baseline = open_baseline(changed(baseline.settings, holdout=0.01))  # too short for a prompt and what follows it
-    found = baseline.extraction_of(baseline.base)
+    found = baseline.extraction(baseline.base)["extraction"]
     assert found["held_out"] is found["held_out_ci"] is None and 0 <= found["training"] <= 1
 
 
 def test_the_book_is_measured_on_what_was_held_out(baseline):
     book = baseline.book_evaluation
     texts = baseline.held_out_tokens[: len(baseline.held_out_tokens) // 9 * 9].view(-1, 9)
-    assert book["texts"] == len(texts) > 20
-    assert book["ratio"] == pytest.approx(np.isin(texts.numpy(), baseline.frequent).mean())
+    shares = np.isin(texts.numpy(), baseline.frequent).mean(1)
+    assert len(texts) > 20 and book["ratio_ci"] == pytest.approx(t_interval(shares))
+    assert book["ratio"] == pytest.approx(np.isin(baseline.held_out_tokens.numpy(), baseline.frequent).mean())
     assert book["distinct_2"] == distinct(texts[:20], 2)  # as many texts as a model writes
+    assert len(book["copied_shares"]) == 20
     prompts, following = baseline.passages
     passages = torch.cat([prompts, following], 1)
     windows = baseline.held_out_tokens.unfold(0, passages.shape[1], 1)
@@ -165,9 +180,9 @@ def test_the_book_is_measured_on_what_was_held_out(baseline):
 
 def test_without_a_held_out_part(settings):
     baseline = open_baseline(changed(settings, holdout=0.0))
-    assert baseline.before["held_out"] is baseline.before["extraction"]["held_out"] is None
+    assert baseline.before["extraction"]["held_out"] is None and not baseline.before.keys() & set(LOSSES)
     assert baseline.book_evaluation.keys() == {"continuations"} and baseline.min_copy_length == 13
-    assert "held_out_loss" not in baseline.first_point and baseline.before["distinct_texts"] == 20
+    assert set(baseline.first_point) == {"sample", "kl", "continuations"}
 
 
 def test_distinct_against_plain_counting():
@@ -206,45 +221,47 @@ def test_a_loss_that_is_not_finite(baseline):
     assert not baseline.is_finite(model)
 
 
+def test_one_text_alone_has_no_interval(settings):
+    baseline = open_baseline(dataclasses.replace(settings, sampling=Sampling(sequences=1, new_tokens=9, seed=3)))
+    found = baseline.evaluate(moved(baseline), "")
+    assert found["ratio_ci"] is found["with_top_k_ci"] is found["forgetting"]["base_texts"]["kl_ci"] is None
+    json.dumps(found, allow_nan=False)
+
+
 # During training
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.2])
 def test_before_and_after_are_points_too(settings, holdout):
-    """By all the texts; the base model's has no distance from itself."""
+    """Of the same texts as the others; the base model's has no distance from itself. What is measured is not repeated."""
     baseline = open_baseline(changed(settings, holdout=holdout))
-    assert baseline.first_point == baseline.point(baseline.base, 0, 20) and baseline.first_point["kl"] == 0.0
+    assert baseline.first_point == baseline.point(baseline.base, 0, True) and baseline.first_point["kl"] == 0.0
     tuned = moved(baseline)
     after = baseline.evaluate(tuned, "")
-    assert baseline.point_of(tuned, 7, after) == (found := baseline.point(tuned, 7, 20))
-    assert found["kl"] > 0.01 and baseline.point_of(tuned, 7, after | {"copied": 0.5})["copied"] == 0.5
+    assert baseline.point(tuned, 7, True, after) == (found := baseline.point(tuned, 7, True)) and found["kl"] > 0.01
+    if holdout:
+        assert baseline.point(tuned, 7, True, after | {"held_out_loss": 9.0})["held_out_loss"] == 9.0
 
 
 def test_of_a_long_text_a_part_is_measured_during_training_and_all_before_and_after(baseline, monkeypatch):
     monkeypatch.setattr(module, "POINT_HELD_OUT", 100)
-    monkeypatch.setattr(module, "BOOK_TEXTS", 3)
     part, whole = (text_loss(baseline.base, baseline.held_out_tokens[:most], 16) for most in (100, None))
-    assert part != whole and baseline.before["held_out"]["loss"] == pytest.approx(whole, abs=1e-6)
-    assert baseline.first_point == (first := baseline.point(baseline.base, 0, 20))
+    assert part != whole and baseline.before["held_out_loss"] == pytest.approx(whole, abs=1e-6)
+    assert baseline.first_point == (first := baseline.point(baseline.base, 0, True))
     assert first["held_out_loss"] == pytest.approx(part, abs=1e-6)
-    assert baseline.book_evaluation["texts"] == 3 == baseline.before["distinct_texts"]
 
 
 def test_a_point_measures_the_first_of_the_same_texts(baseline, monkeypatch):
+    monkeypatch.setattr(module, "POINT_TEXTS", 4)
     tuned = moved(baseline)
-    found = baseline.point(tuned, 5, 4)
-    losses = {"sample", "held_out_loss", "held_out_halves"}
-    assert set(found) == {*losses, "kl", "copied", "continuations"} and found["sample"] == 5
+    found = baseline.point(tuned, 5, True)
+    assert set(found) == {"sample", *LOSSES, "kl", "continuations"} and found["sample"] == 5
     with torch.no_grad():
         log_p, log_q = (m(baseline.base_ratio.tokens[:4, :-1]).log_softmax(-1) for m in (baseline.base, tuned))
     assert found["kl"] == pytest.approx((log_p.exp() * (log_p - log_q)).sum(-1).mean().item(), rel=1e-4)
     # Two of the prompts, with the random numbers that they have after training as well.
-    assert found["continuations"] == baseline.continuations(tuned)[:2]
-    assert set(baseline.point(tuned, 5, 0)) == losses
-    seen = []
-    monkeypatch.setattr(module, "copied_share", lambda texts, *_: seen.append(texts) or np.zeros(4))
-    baseline.point(tuned, 5, 4)
-    assert torch.equal(seen[0], baseline.write(tuned, "").tokens[:4, 1:])  # the first that it would write in the end
+    assert found["continuations"] == baseline.continuations(tuned)["continuations"][:2]
+    assert set(baseline.point(tuned, 5, False)) == {"sample", *LOSSES}
 
 
 def test_a_point_changes_no_training_number(settings):
@@ -256,7 +273,7 @@ def test_a_point_changes_no_training_number(settings):
     torch.manual_seed(1)
     expected = model(inputs)
     torch.manual_seed(1)
-    baseline.point(model, 5, 4)
+    baseline.point(model, 5, True)
     assert model.training and torch.equal(model(inputs), expected)
     assert all(torch.equal(p, a) and torch.equal(p.grad, b) for p, (a, b) in zip(model.parameters(), before))
 
@@ -302,7 +319,7 @@ def test_the_shown_texts_have_a_sampling_of_their_own(baseline):
     """Whatever the ratio's texts are drawn with, these are drawn among the 40 likeliest, at temperature 0.8."""
     prompts, following = baseline.passages
     baseline.__dict__["passages"] = prompts[:, :10], following[:, :14]
-    shown = ["".join(found["pieces"]) for found in baseline.continuations(baseline.base)]
+    shown = ["".join(found["pieces"]) for found in baseline.continuations(baseline.base)["continuations"]]
     rows = complete(baseline.base, prompts[:, :10], 14, temperature=0.8, top_k=40, seed=3, banned=[VOCAB - 1])
     assert shown == ["".join(decode_pieces(baseline.tokenizer, row)) for row in rows[:, 10:].tolist()]
 

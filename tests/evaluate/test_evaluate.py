@@ -15,18 +15,13 @@ import evaluate.__main__ as evaluate_command
 from data.book import load_book
 from data.settings import Sampling
 from data.tokenizer import load_tokenizer
-from evaluate.loss import text_loss
-from evaluate.ratio import (
-    bootstrap_interval,
-    frequent_probability,
-    frequent_token_ratio,
-    most_frequent_tokens,
-    share_among,
-)
+from evaluate.intervals import t_interval
+from evaluate.loss import text_loss, window_losses
+from evaluate.ratio import frequent_probability, frequent_token_ratio, most_frequent_tokens, share_among
 from evaluate.results import describe, find_runs, lr_label, read_result, runs_of, write_result
 from evaluate.verdicts import perplexity
 from model.pretrained import load_pretrained
-from tests.evaluate.handmade import result_of, with_levers, with_losses, write_runs
+from tests.evaluate.handmade import losses_of, result_of, with_levers, with_losses, write_runs
 
 
 def test_most_frequent_tokens_and_ties():
@@ -100,24 +95,22 @@ def test_same_questions_for_every_model_and_any_grouping(model_folder, monkeypat
     assert torch.equal(whole.tokens, grouped.tokens)
 
 
-def test_the_interval_is_over_sequences():
-    """Sequences all of one kind: 200 sequences of 0 or 1 have a standard error of 0.5 / sqrt(200)."""
-    shares = np.array([0.0, 1.0] * 100)
-    low, high = bootstrap_interval(shares)
-    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.0354, 0.5 + 1.96 * 0.0354), abs=0.006)
-    assert bootstrap_interval(np.array([0.25, 0.25])) == (0.25, 0.25)
-    assert bootstrap_interval(shares) == (low, high)  # the same every time
-
-
-def test_the_interval_is_made_of_percentiles():
-    """One of 20: a redrawn mean is a binomial's, of which 36 % are 0, 92 % at most 2 / 20 and 98 % at most 3 / 20."""
-    assert bootstrap_interval(np.array([1.0] + 19 * [0.0])) == pytest.approx((0.0, 3 / 20), abs=1e-12)
+def test_the_interval_of_a_mean_is_students():
+    """The quantiles of the tables; three seeds are a case in use. One value has no interval."""
+    for n, quantile in ((2, 12.7062), (3, 4.302653), (5, 2.776445), (32, 2.039513), (256, 1.969311)):
+        values = np.random.default_rng(n).normal(3, 2, n)
+        half = quantile * values.std(ddof=1) / math.sqrt(n)
+        assert t_interval(values) == pytest.approx((values.mean() - half, values.mean() + half), rel=1e-5)
+    assert t_interval([0.25, 0.25]) == (0.25, 0.25) and t_interval([0.25]) is None
 
 
 def test_the_probability_of_the_frequent_tokens():
     """Probabilities 8 : 4 : 2 : 1 : 1, then all equal; frequent are the second and the last."""
     logits = torch.tensor([[8.0, 4.0, 2.0, 1.0, 1.0], [3.0] * 5]).log()
     assert frequent_probability(logits, torch.tensor([1, 4])).tolist() == pytest.approx([5 / 16, 2 / 5], abs=1e-7)
+    # The two likeliest of the first row are 8 and 4; where all are equal all tie.
+    assert frequent_probability(logits, torch.tensor([1, 4]), 2).tolist() == pytest.approx([4 / 12, 2 / 5], abs=1e-7)
+    assert frequent_probability(logits, torch.tensor([1, 4]), 9).tolist() == pytest.approx([5 / 16, 2 / 5], abs=1e-7)
     half = torch.tensor([[-60.0, -60.0, -70.0]], dtype=torch.bfloat16)
     found = frequent_probability(half, torch.tensor([1]))
     assert found.dtype == torch.float64 and found.item() == pytest.approx(1 / (2 + math.exp(-10)), abs=1e-12)
@@ -134,10 +127,13 @@ def test_the_probability_is_of_the_models_own_at_every_step(model_folder, how):
     logits[..., banned] = -np.inf
     p = np.exp(logits - logits.max(-1, keepdims=True))
     expected = (p[..., frequent].sum(-1) / p.sum(-1)).mean(1)  # top-k and temperature change nothing
-    assert found.untruncated.shape == (70,)
-    np.testing.assert_allclose(found.untruncated, expected, atol=1e-5)
+    assert found.without_top_k.shape == (70,)
+    np.testing.assert_allclose(found.without_top_k, expected, atol=1e-5)
+    likeliest = np.sort(p, axis=-1)[..., -50][..., None]
+    p = np.where(p >= likeliest, p, 0.0)
+    np.testing.assert_allclose(found.with_top_k, (p[..., frequent].sum(-1) / p.sum(-1)).mean(1), atol=1e-5)
     if not how["top_k"]:  # the same mean, but for chance
-        assert abs(found.untruncated.mean() - found.ratio) < 0.05
+        assert abs(found.without_top_k.mean() - found.ratio) < 0.05
 
 
 # Loss over a whole text
@@ -157,6 +153,17 @@ def test_text_loss_sums_all_tokens_and_divides_once():
         lengths = []
         assert text_loss(model, tokens, seq_len, batch_size) == pytest.approx(expected, abs=1e-6)
         assert sum(B * T for B, T in lengths) == 10 and max(T for _, T in lengths) <= seq_len
+
+
+def test_the_windows_losses_have_the_texts_as_their_mean():
+    """Ten tokens are predicted in windows of four: 4, 4 and 2. A window's sum is divided by 10 / 3, not by its own 4."""
+    logits = torch.arange(1.0, 9.0).log()
+    tokens = torch.tensor([0, 7, 7, 1, 2, 0, 0, 3, 5, 6, 1])
+    each = -logits.log_softmax(-1)[tokens[1:]]
+    sums = [each[:4].sum(), each[4:8].sum(), each[8:].sum()]
+    found = window_losses(lambda inputs: logits.expand(*inputs.shape, 8), tokens, 4, batch_size=2)
+    np.testing.assert_allclose(found, np.array(sums) / (10 / 3), rtol=1e-6)
+    assert found.mean() == pytest.approx(each.mean().item(), abs=1e-6)
 
 
 def test_text_loss_at_its_ends():
@@ -189,7 +196,8 @@ def test_runs_are_found_and_sorted(sweep):
 def test_the_numbers_of_a_run(tmp_path):
     losses = [5 - 0.1 * i for i in range(40)]
     result = with_losses(result_of(train_loss=losses), [5.0, 4.2, 4.3, 4.2])
-    result["checkpoints"].insert(1, {"sample": 5, "held_out_loss": 4.5})  # only the loss was measured
+    only_losses = losses_of(4.5) | {"sample": 5}
+    result["checkpoints"].insert(1, only_losses)
     [run] = find_runs([write_runs(tmp_path, result)])
     assert run.last_loss == pytest.approx((1.1 + 1.2 + 1.3 + 1.4) / 4) and run.minutes == 2.0
     assert run.lowest_held_out == (10, 4.2)
@@ -268,9 +276,9 @@ def test_older_layouts_and_empty_folders_are_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="result.json is of another version: after, best, .*; delete it and run again"):
         find_runs([tmp_path])
     older = result_of()
-    del older["before"]["distinct_2"], older["before"]["untruncated_ratio_ci"]
+    del older["before"]["distinct_2"], older["before"]["with_top_k_ci"]
     write_result(tmp_path, older)
-    with pytest.raises(ValueError, match="of another version: distinct_2, untruncated_ratio_ci missing"):
+    with pytest.raises(ValueError, match="of another version: distinct_2, with_top_k_ci missing"):
         find_runs([tmp_path])
 
 
@@ -326,25 +334,27 @@ def test_the_command_measures_a_run_as_it_measured_itself(command, refused, mode
         assert code == 0, err
         return [cell.strip() for cell in out.splitlines()[2].split("|")[1:-1]]
 
-    own = row(run)
+    own, tokens = row(run), torch.tensor(load_tokenizer(model_folder).encode_ordinary(book.text))
     assert own[1:3] == ["islands", "5 x 4 tokens, temperature 0.5, top-k 3, seed 2, float32"]
     expected = frequent_token_ratio(
         load_pretrained(model_folder),
-        most_frequent_tokens(torch.tensor(load_tokenizer(model_folder).encode_ordinary(book.text))),
+        most_frequent_tokens(tokens[: len(tokens) - round(0.25 * len(tokens))]),
         Sampling(5, 4, 0.5, 3, 2),
         vocab_size=VOCAB,
         banned=[VOCAB - 1],
     )
     low, high = expected.ratio_ci
-    assert own[3:5] == [f"{expected.ratio:.3f} ({low:.3f} to {high:.3f})", f"{expected.untruncated.mean():.3f}"]
+    ratios = [f"{ratios.mean():.3f}" for ratios in (expected.without_top_k, expected.with_top_k)]
+    assert own[3:6] == [f"{expected.ratio:.3f} ({low:.3f} to {high:.3f})", *ratios]
     assert row(run, "--top-k", 0)[2] == "5 x 4 tokens, temperature 0.5, top-k off, seed 2, float32"
     flags = ("--text", text_file, "--eval-sequences", 5, "--eval-tokens", 4, "--top-k", 3, "--temperature", 0.5)
+    flags += ("--holdout", 0.25)  # the list of frequent tokens is that of the rest
     assert row(model_folder, *flags, "--seed", 2)[1:] == own[1:]
     result["settings"] |= {"text_sha256": "0badcafe" * 8, "raw_text": True}
     write_result(run, result)
     err = refused(evaluate_command.main, run)
     assert re.search(r"is not the one that .*run was trained on .*was 0badcafe\); name the text .* with --text", err)
-    assert row(run, "--text", text_file)[1:] == own[1:]  # and not as served
+    assert row(run, "--text", text_file, "--holdout", 0.25)[1:] == own[1:]  # and not as served
     assert "no model or folder" in refused(evaluate_command.main, run, tmp_path / "none", "--text", text_file)
 
 
@@ -392,7 +402,7 @@ def test_the_command_reads_what_a_run_held_out_and_other_texts_as_a_whole(
 def test_the_command_finds_the_loss_that_the_run_found(command, trained, tmp_path):
     """Also where the held-out text is shorter than two windows: a run reads it in two halves."""
     result = trained("run", "--lr", "1e-3", "--holdout", 0.004)
-    found = f"last {result['held_out_tokens']} tokens, in windows of 16 | {result['after']['held_out']['loss']:.3f} |"
+    found = f"last {result['held_out_tokens']} tokens, in windows of 16 | {result['after']['held_out_loss']:.3f} |"
     assert result["held_out_tokens"] < 32 and found in command(evaluate_command.main, tmp_path / "run")[1]
 
 

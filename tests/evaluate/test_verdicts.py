@@ -6,14 +6,7 @@ import pytest
 from evaluate.intervals import t_interval, wilson_interval
 from evaluate.results import runs_of
 from evaluate.verdicts import RULES, conclusion, judge, perplexity, valleys
-from tests.evaluate.handmade import (
-    diverged,
-    evaluation,
-    held_out_at,
-    nothing_held_out,
-    result_of,
-    with_levers,
-)
+from tests.evaluate.handmade import diverged, evaluation, held_out_at, nothing_held_out, result_of, with_levers
 
 
 def run(lr=1e-4, seed=0, **changes) -> dict:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from evaluate import plot as plot_command
 from evaluate.report import plots
-from evaluate.results import COPYING_FILE, FIGURE_FILE, FORGETTING_FILE, HELD_OUT_FILE, LEVERS_FILE, TITLES, runs_of
+from evaluate.results import FIGURE_FILE, HELD_OUT_FILE, LEVERS_FILE, PRICE_FILE, TITLES, runs_of
 from tests.evaluate.handmade import (
     diverged,
     evaluation,
@@ -27,7 +27,7 @@ from tests.evaluate.handmade import (
 FALLING = [5 - 0.1 * i for i in range(40)]
 TURNS = [5.0, 4.5, 4.2, 4.3, 4.6]
 GONE = with_losses(diverged(1.0, [5.0, 9.0]), [5.0])
-OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, FORGETTING_FILE, COPYING_FILE]  # the valleys would be single dots
+OF_ONE = [FIGURE_FILE, HELD_OUT_FILE, PRICE_FILE]  # the valleys would be single dots
 
 
 def drawn(panel, *results) -> Axes:
@@ -38,6 +38,11 @@ def drawn(panel, *results) -> Axes:
 
 def legend(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def bars(ax: Axes) -> list:
+    """Of the ratio; the book's band is a patch too."""
+    return [patch for patch in ax.patches if not patch.get_alpha()]
 
 
 def run(lr=1e-3, losses=TURNS, training=FALLING, **changes) -> dict:
@@ -54,7 +59,8 @@ def test_every_learning_rate_has_its_colour_in_every_figure():
     styles = plots.style_of([1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6]).values()
     assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 6
     assert plots.style_of([1e-3, 1e-4, 1e-3, 1e-4]) == plots.style_of([1e-3, 1e-4])  # two seeds of each
-    assert len(plots.style_of([10.0**-n for n in range(9)])) == 9  # more than there are colours
+    many = plots.style_of([10.0 ** (-n / 2) for n in range(20)]).values()  # more than there are colours
+    assert len({(style["color"], style["marker"]) for style in many}) == 20
     assert len({style["color"] for style in plots.style_of([1e-4, 1.1e-4, 1.2e-4]).values()}) == 3
 
 
@@ -96,42 +102,55 @@ def test_the_figure_shows_the_numbers():
         assert line.get_xdata().tolist() == list(range(1, 41)) and line.get_color() == colour
         assert any(np.array_equal(raw.get_ydata(), losses) for raw in ax.get_lines())
     ax = drawn(plots.plot_ratio, *results)
-    assert [bar.get_height() for bar in ax.patches] == [0.5, 0.55, 0.5, 0.52, 0.5, 0.501]
-    assert [bar.get_facecolor()[:3] for bar in ax.patches[1::2]] == [to_rgb(colour) for colour in colours]
-    assert any(np.allclose(line.get_ydata(), 0.558) for line in ax.get_lines())
+    assert [bar.get_height() for bar in bars(ax)] == [0.5, 0.55, 0.5, 0.52, 0.5, 0.501]
+    assert [bar.get_facecolor()[:3] for bar in bars(ax)[1::2]] == [to_rgb(colour) for colour in colours]
+    assert any(
+        np.allclose(line.get_ydata(), 0.531) for line in ax.get_lines()
+    ) and "the book, held out: 0.531" in legend(ax)
+    band = next(patch for patch in ax.patches if patch.get_alpha())
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.522, 0.54))
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1e-4", "1e-5", "1e-6"]
 
 
 def test_of_several_seeds_the_bar_is_the_mean():
+    """And each seed a dot; a whisker would be the noise of one seed's writing. Before training there is one model."""
     ax = drawn(plots.plot_ratio, run(after=evaluation(0.5)), run(after=evaluation(0.6), seed=1))
-    assert [bar.get_height() for bar in ax.patches] == [0.5, pytest.approx(0.55)]
+    assert [bar.get_height() for bar in bars(ax)] == [0.5, pytest.approx(0.55)]
     dots = [line.get_ydata().tolist() for line in ax.get_lines() if line.get_marker() == "o"]
     assert dots == [[0.5, 0.6]] and [text.get_text() for text in ax.texts] == ["0.500", "0.550"]
+    assert [lines.get_segments()[0][:, 1].tolist() for lines in ax.collections] == [pytest.approx([0.48, 0.52])]
 
 
 def test_error_bars_reach_from_low_to_high():
     before, after = evaluation(0.4, ratio_ci=[0.3, 0.41]), evaluation(0.5, ratio_ci=[0.45, 0.6])
     ax = drawn(plots.plot_ratio, result_of(before=before, after=after))
-    spans = [bars.get_segments()[0][:, 1].tolist() for bars in ax.collections]
+    spans = [lines.get_segments()[0][:, 1].tolist() for lines in ax.collections]
     assert spans == [pytest.approx([0.3, 0.41]), pytest.approx([0.45, 0.6])]
 
 
-def test_a_ratio_with_top_k_bears_a_mark_that_can_be_compared_with_the_book():
-    result = result_of(before=evaluation(0.5, untruncated_ratio=0.4), after=evaluation(0.65, untruncated_ratio=0.55))
-    ax = drawn(plots.plot_ratio, result)
-    assert not [line for line in ax.get_lines() if line.get_marker() == "d"] and "without top-k" not in legend(ax)
-    result["settings"]["top_k"] = 50
-    ax = drawn(plots.plot_ratio, result)
-    marks = [line.get_xydata()[0].tolist() for line in ax.get_lines() if line.get_marker() == "d"]
-    assert marks == [[-0.2, 0.4], [0.2, 0.55]]
-    assert "without top-k" in legend(ax) and "the book: 0.558" in legend(ax)
+def test_one_text_has_no_whisker():
+    ax = drawn(plots.plot_ratio, result_of(before=evaluation(ratio_ci=None), after=evaluation(ratio_ci=None)))
+    assert not ax.collections and len(bars(ax)) == 2
 
 
-def test_held_out_losses():
+@pytest.mark.parametrize(
+    ("how", "words", "marks"),
+    [
+        ({}, "expected with top-k 50", [[-0.2, 0.55], [0.2, 0.7]]),
+        ({"top_k": 50}, "expected without top-k", [[-0.2, 0.47], [0.2, 0.62]]),
+    ],
+)
+def test_the_ratio_of_the_other_top_k_is_marked(how, words, marks):
+    ax = drawn(plots.plot_ratio, with_levers(result_of(before=evaluation(0.5), after=evaluation(0.65)), **how))
+    found = [line.get_xydata()[0].tolist() for line in ax.get_lines() if line.get_marker() == "d"]
+    assert found == [pytest.approx(mark) for mark in marks] and words in legend(ax)
+
+
+def test_held_out_losses_beside_those_on_the_training_text():
     result = run()
     training, measured = drawn(plots.plot_held_out, result).get_lines()
-    assert measured.get_xydata().tolist() == result["held_out_loss"]
-    np.testing.assert_allclose(training.get_ydata(), plots.smooth(FALLING, 3))
+    assert measured.get_xydata().tolist() == [[10 * i, loss] for i, loss in enumerate(TURNS)]
+    np.testing.assert_allclose(training.get_xydata(), [[10 * i, 4.0 - 0.01 * i] for i in range(5)])
     assert training.get_color() == measured.get_color()
 
 
@@ -204,7 +223,7 @@ def test_by_the_clock_a_schedule_adds_its_own_rates():
     assert [text for text in legend(ax) if text] == ["base model", "1e-2", "1e-3", "1e-4"]
 
 
-def test_the_price_is_what_was_forgotten():
+def test_the_price_is_how_far_the_model_moved():
     ax = drawn(plots.plot_price, *of_levers())
     paths = {line.get_label().strip("_"): line for line in ax.get_lines()}
     np.testing.assert_allclose(paths["1e-3 leash 2"].get_xydata(), [[0.5, 5.0], [0.44, 4.4], [0.4, 4.0]])
@@ -226,7 +245,7 @@ def test_with_levers_the_legend_has_rates_and_levers_not_runs():
 def test_bars_of_levers_have_upright_names_and_too_many_are_left_out(tmp_path, monkeypatch):
     results = [with_levers(run(lr), leash=leash) for leash in (0.0, 1.0, 2.0) for lr in (1e-3, 1e-4, 1e-5)]
     ax = drawn(plots.plot_ratio, *results)
-    assert len(ax.patches) == len(ax.texts) == 18
+    assert len(bars(ax)) == len(ax.texts) == 18
     assert [tick.get_text() for tick in ax.get_xticklabels()][2:4] == ["1e-5", "1e-3 leash 1"]
     assert {tick.get_rotation() for tick in ax.get_xticklabels()} == {90}
     monkeypatch.setattr(Figure, "savefig", lambda *_: None)
@@ -248,26 +267,16 @@ def test_with_levers_the_curves_are_those_of_one_seed(tmp_path, monkeypatch):
     assert len(seen["plot_valleys"]) == len(seen["plot_ratio"]) == 4
 
 
-def test_paths_of_learning_and_forgetting():
+def test_paths_of_learning_and_moving():
     ax = drawn(plots.plot_price, run())
     [path] = [line for line in ax.get_lines() if line.get_label() == "1e-3"]
     np.testing.assert_allclose(path.get_xydata(), [(loss / 10, loss) for loss in TURNS])
     assert legend(ax) == ["base model", "1e-3"]
 
 
-def test_the_share_of_copies_begins_at_zero_and_its_length_is_that_of_the_runs():
-    results = [run(1e-3), run(1e-4, least_copy=17)]
-    for point, share in zip(results[0]["checkpoints"], (0.0, 0.0, 0.1, 0.2, 0.4)):
-        point["copied"] = share
-    ax = drawn(plots.plot_copying, *results)
-    assert ax.get_ylim()[0] == 0 and "runs of 17 or more" in ax.get_legend().get_title().get_text()
-    assert ax.get_lines()[0].get_ydata() == pytest.approx([0, 0, 10, 20, 40])
-    assert {"1e-3", "1e-4", "base model", "the book, held out"} == set(legend(ax))
-
-
 def test_ticks_stand_where_something_was_measured():
     result, ticks = run(losses=[5.0, 4.5, 4.2, 4.3, 4.6, 4.5, 4.4], training=[5.0] * 66), {}
-    for panel in (plots.plot_loss, plots.plot_held_out, plots.plot_copying):
+    for panel in (plots.plot_loss, plots.plot_held_out):
         ticks[panel] = drawn(panel, result).get_xticks().tolist()
     assert ticks.pop(plots.plot_loss) == [1, 20, 40, 60]
     assert all(found == [0, 10, 20, 30, 40, 50, 60] for found in ticks.values())
@@ -277,12 +286,10 @@ def test_ticks_stand_where_something_was_measured():
 
 
 def test_the_legend_says_how_lines_are_smoothed():
-    short = diverged(1e-2, [5.0, 9.0, 7.0, 8.0])  # it ended early and is smoothed as the other is
-    for panel, words in ((plots.plot_loss, "mean of 3 steps"), (plots.plot_held_out, "training, mean of 3")):
-        ax = drawn(panel, short, run())
-        assert words in legend(ax)
-        lines = [line.get_ydata() for line in ax.get_lines() if len(line.get_xdata()) == 4]
-        assert any(np.allclose(line, [5.0, 7.0, 8.0, 7.5]) for line in lines)
+    ax = drawn(plots.plot_loss, diverged(1e-2, [5.0, 9.0, 7.0, 8.0]), run())  # smoothed as the longer one is
+    assert "mean of 3 steps" in legend(ax)
+    lines = [line.get_ydata() for line in ax.get_lines() if len(line.get_xdata()) == 4]
+    assert any(np.allclose(line, [5.0, 7.0, 8.0, 7.5]) for line in lines)
 
 
 # The files
