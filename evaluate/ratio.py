@@ -36,7 +36,8 @@ def frequent_probability(logits: Tensor, frequent: Tensor, top_k: int | None = N
     the ratio to be expected of texts drawn at temperature 1, up to chance. Texts that were drawn with another top-k
     give the same number within about 0.005.
     """
-    logits, frequent = logits.to(exact_on(logits.device)).double(), frequent.to(logits.device)
+    logits = logits.to(exact_on(logits.device)).double()
+    frequent = frequent.to(logits.device)
     if top_k is None or top_k >= logits.shape[-1]:
         return logits.softmax(-1)[:, frequent].sum(-1)
     values, ids = most_likely(logits, top_k)  # (B, K') each
@@ -77,7 +78,7 @@ def frequent_token_ratio(
     """
     starts = generator(START_TOKENS, sampling.seed).integers(vocab_size, size=(sampling.sequences, 1))
     starts, ids = torch.from_numpy(starts).to(device), torch.tensor(frequent)
-    texts, without_top_k, with_top_k = [], [], []
+    texts, probabilities = [], []
     total = sampling.sequences * sampling.new_tokens
     with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:
         for first in range(0, sampling.sequences, GROUP):
@@ -93,12 +94,12 @@ def frequent_token_ratio(
                 banned=banned,
             ):
                 columns.append(drawn)  # (B,)
-                of_steps.append([frequent_probability(logits, ids, top_k) for top_k in (None, Sampling.top_k)])
+                both = [frequent_probability(logits, ids, top_k) for top_k in (None, Sampling.top_k)]
+                of_steps.append(torch.stack(both))  # (2, B)
                 progress.update(len(drawn))
             texts.append(torch.stack(columns, 1).cpu())  # (B, 1 + new_tokens)
-            for kept, steps in zip((without_top_k, with_top_k), zip(*of_steps)):
-                kept.append(torch.stack(steps).mean(0).cpu())  # (B,)
+            probabilities.append(torch.stack(of_steps).mean(0).cpu())  # (2, B)
     tokens = torch.cat(texts)  # (sequences, 1 + new_tokens)
     shares = share_among(tokens[:, 1:], frequent)  # (sequences,)
-    expected = (torch.cat(kept).numpy() for kept in (without_top_k, with_top_k))
+    expected = torch.cat(probabilities, 1).numpy()  # (2, sequences)
     return Ratio(shares.mean().item(), t_interval(shares.numpy()), shares.tolist(), *expected, tokens)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate.results import CLOCK_FILE, Run, find_runs, lr_label, read_result, run_folders, runs_of
+from evaluate.results import CLOCK_FILE, Run, find_runs, halves, lr_label, read_result, run_folders, runs_of
 from evaluate.table import markdown
 
 MAP = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "map"
@@ -62,10 +62,10 @@ def counted(runs: list[Run]) -> list[str]:
     after = [np.ptp([dict(run.held_out)[STEP] for run in decade]) for decade in decades]
     sums = [[run.lr * run.lowest_held_out[0] for run in decade] for decade in decades if all(map(turns, decade))]
     fell = [run for run in runs if run.lowest_held_out[0] > 0]
-    halves = [np.array(run.path("held_out_halves"))[:, 0] for run in fell]  # of each (points, 2), base model first
-    chosen = [points[points[:, 0].argmin()] for points in halves]
-    cost = [best[1] - points[:, 1].min() for best, points in zip(chosen, halves)]
-    falls = [points[0] - best for best, points in zip(chosen, halves)]
+    both = [np.array([halves(p) for p in run.points if "held_out_windows" in p]) for run in fell]  # (points, 2) each
+    chosen = [points[points[:, 0].argmin()] for points in both]
+    cost = [best[1] - points[:, 1].min() for best, points in zip(chosen, both)]
+    falls = [points[0] - best for best, points in zip(chosen, both)]
     return [
         f"Stopped in time, {', '.join(map(lr_label, DECADE))} lie nearer to each other than after {STEP} steps in "
         f"{sum(a < b for a, b in zip(in_time, after))} of {len(decades)}: within {between(in_time, '.3f')} nats, not "

@@ -179,7 +179,8 @@ def test_the_texts_for_the_ratio_wait_for_no_token(model_folder, sampling):
         assert len(gpu.waits) == 4  # the texts of two groups, and their probabilities
         expected = written("cpu")
     assert torch.equal(found.tokens, expected.tokens)
-    np.testing.assert_allclose(found.untruncated, expected.untruncated, rtol=1e-12)
+    np.testing.assert_allclose(found.without_top_k, expected.without_top_k, rtol=1e-12)
+    np.testing.assert_allclose(found.with_top_k, expected.with_top_k, rtol=1e-12)
 
 
 # A run from its first line to its last

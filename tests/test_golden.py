@@ -53,7 +53,7 @@ def result_as_text(run: Path) -> str:
             return None
         if isinstance(value, dict):
             return {key: short(inner, key) for key, inner in value.items()}
-        if name in ("texts", "shares", "continuations", "prompts"):
+        if name in ("texts", "shares", "copied_shares", "continuations", "prompts"):
             return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
         if isinstance(value, list):
             return [short(inner) for inner in value]

@@ -79,7 +79,7 @@ def test_the_demo_with_a_handful_of_samples(command, tmp_path, monkeypatch):
     assert len(runs) == 3
     for run in runs:
         result = json.loads(run.read_text(encoding="utf-8"))
-        assert len(result["train_loss"]) == 2 and [sample for sample, _ in result["held_out_loss"]] == [0, 2]
+        assert len(result["train_loss"]) == 2 and [p["sample"] for p in result["checkpoints"]] == [0, 2]
         assert result["settings"]["model_name"] == "lilliput" and result["settings"]["text_name"] == "voyage"
     for name in ("learning_rates.png", "held_out_loss.png"):
         assert (tmp_path / "demo" / name).stat().st_size > 10_000

@@ -66,7 +66,7 @@ def test_two_processes_train_as_one(command, model_folder, text_file, tmp_path):
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
     assert len(two["train_loss"]) == 10 and two["best_step"] == 5
     assert two["train_loss"][:2] == one["train_loss"][:2] and two["train_loss"][3] != one["train_loss"][3]
-    assert two["after"]["held_out"]["loss"] == pytest.approx(one["after"]["held_out"]["loss"], rel=1e-5)
+    assert two["after"]["held_out_loss"] == pytest.approx(one["after"]["held_out_loss"], rel=1e-5)
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == sorted(p.name for p in (tmp_path / "one").iterdir())
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 import train.find.__main__ as find_command
-from evaluate.results import Run, read_result
+from evaluate.results import Run, halves, read_result
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained
 from tests.evaluate.handmade import evaluation, held_out_at, result_of
@@ -131,7 +131,7 @@ def test_from_a_text_to_a_model(command, mine, monkeypatch):
     code, out, err = command(find_command.main, *flags)
     assert code == 0, err
     assert "a word" in out and "a step takes" in out and f"The model: {folder}/best" in out
-    chosen = min(folder.glob("lr-*"), key=lambda run: Run(read_result(run), "").stopped_in_time["held_out_halves"][0])
+    chosen = min(folder.glob("lr-*"), key=lambda run: halves(Run(read_result(run), "").stopped_in_time)[0])
     best = load_pretrained(folder / "best").state_dict()
     sources = [path for path in (chosen / "best", chosen) if (path / "model.safetensors").is_file()]
     assert all(best[name].equal(tensor) for name, tensor in load_pretrained(sources[0]).state_dict().items())

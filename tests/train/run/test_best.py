@@ -14,7 +14,7 @@ from conftest import without_seconds
 import model.__main__ as model_command
 import train.__main__ as train_command
 from evaluate.baseline import Baseline
-from evaluate.results import RESULT_FILE, read_result
+from evaluate.results import RESULT_FILE, halves, read_result
 from model.hub import MODEL_FILES, WEIGHTS_FILE
 from model.pretrained import load_pretrained
 from train import sweep
@@ -55,7 +55,8 @@ def quick(command, model_folder, text_file, opened, monkeypatch) -> Callable:
 
     # The slowest measure is another number that depends on the weights.
     few = {"training_ci": (0.0, 0.0), "held_out": None, "held_out_ci": None}
-    monkeypatch.setattr(Baseline, "extraction_of", lambda _, model: few | {"training": model.ln_f.bias.mean().item()})
+    measured = lambda _, model: {"extraction": few | {"training": model.ln_f.bias.mean().item()}}  # noqa: E731
+    monkeypatch.setattr(Baseline, "extraction", measured)
     monkeypatch.setattr("train.run.jobs.open_run", open_run)
     monkeypatch.setattr("data.files.fsync", lambda path: None)  # a disk may take its time
     monkeypatch.setattr(running, "MIN_STEPS", 3)
@@ -74,8 +75,8 @@ def test_the_best_are_the_weights_that_the_first_half_chose(quick, command, tmp_
     quick(tmp_path / "run")
     quick(tmp_path / "short", "--samples", 6)
     result, short = without_seconds(tmp_path / "run"), without_seconds(tmp_path / "short")
-    assert min(result["checkpoints"], key=lambda point: point["held_out_halves"][0])["sample"] == 6
-    assert min(result["held_out_loss"], key=lambda point: point[1])[0] == 9
+    assert min(result["checkpoints"], key=lambda point: halves(point)[0])["sample"] == 6
+    assert min(result["checkpoints"], key=lambda point: point["held_out_loss"])["sample"] == 9
     assert result["best_step"] == short["best_step"] == 6 and result["best"] == short["after"] != result["after"]
     models = (load_pretrained(folder) for folder in (tmp_path / "run" / "best", tmp_path / "short"))
     assert all(torch.equal(p, q) for p, q in zip(*(model.parameters() for model in models), strict=True))
@@ -104,7 +105,7 @@ def test_a_loss_that_always_falls_is_written_twenty_times_at_most(steps, monkeyp
     monkeypatch.setattr(running, "keep_best", lambda *_: kept.append(recorder.optimizer.steps))
     recorder = Mock(steps=steps, history={"points": [], "measuring": 0.0})
     recorder.keep = recorder.history["points"].append
-    recorder.baseline.point = lambda _, step, texts: {"sample": step, "held_out_halves": (-step, 0)}
+    recorder.baseline.point = lambda _, step, texts: {"sample": step, "held_out_windows": [[-step], [0]]}
     for recorder.optimizer.steps in range(1, steps + 1):
         running.Recorder.measure(recorder)
     assert 10 <= len(kept) <= 20 and kept[0] >= steps / 100 and kept[-1] >= 0.75 * steps

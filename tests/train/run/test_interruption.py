@@ -307,7 +307,7 @@ def test_what_a_folder_may_hold(tmp_path):
         with pytest.raises(ValueError, match=rf"already in use \({foreign}\); .*--overwrite"):
             new_folder(folder, sweep=sweep_)
         (folder / foreign).unlink()
-    fill(run, "report.html", "copying.png", "ratings.jsonl")  # from the commands that read a run
+    fill(run, "report.html", "clock.png", "ratings.jsonl")  # from the commands that read a run
     assert new_folder(run) == run
     assert new_folder(run, overwrite=True) == run and [path.name for path in run.iterdir()] == ["ratings.jsonl"]
 
