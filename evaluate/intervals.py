@@ -28,8 +28,7 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 def wilson_interval(share: float, n: int) -> Interval:
     """95 % interval of a share seen in `n` independent trials (Wilson 1927).
 
-    It does not shrink to a point when all trials end alike. Ties make it a little too wide: half points vary less
-    than wins and losses with the same mean.
+    It does not shrink to a point when all trials end alike. Ties, as half wins, make it a little too wide.
     """
     z = 1.959964  # the normal distribution's 97.5 % quantile
     middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

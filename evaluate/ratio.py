@@ -33,8 +33,7 @@ def frequent_probability(logits: Tensor, frequent: Tensor, top_k: int | None = N
     """The probability that the model gives to the `frequent` ids (K,), from its `logits` (B, V): (B,) float64.
 
     With `top_k` it is that of a draw from the `top_k` most likely tokens. Averaged over all steps of all texts it is
-    the ratio to be expected of texts drawn at temperature 1, up to chance. Texts that were drawn with another top-k
-    give the same number within about 0.005.
+    the ratio to be expected of texts drawn at temperature 1, up to chance.
     """
     logits = logits.to(exact_on(logits.device)).double()
     frequent = frequent.to(logits.device)

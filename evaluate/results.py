@@ -179,7 +179,6 @@ class Run:
         # Those that differ from how the texts were drawn, in words.
         drawn = settings["top_k"] if settings["temperature"] == 1 else None
         self.expected = {name: f"expected {words}" for name, (top_k, words) in EXPECTED.items() if top_k != drawn}
-        # Measured by other text than the model was trained on, unless nothing was held out.
         self.book_ratio = result["book"].get("ratio", result["in_sample_ratio"])
 
     @property
@@ -230,7 +229,7 @@ def halves(point: EvalPoint) -> tuple[float, float]:
 def loss_change(first: EvalPoint | Evaluation, second: EvalPoint | Evaluation, half: int = 0) -> Interval | None:
     """95 % interval of the change of the held-out loss from one measurement to another, over the windows from `half`
     on: 1 leaves out those that choose. All models read the same windows, and what they have in common cancels."""
-    pairs = zip(first["held_out_windows"][half:], second["held_out_windows"][half:])
+    pairs = zip(*(measured.get("held_out_windows", [])[half:] for measured in (first, second)))
     return t_interval([b - a for one, other in pairs for a, b in zip(one, other)])
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from evaluate.intervals import Interval, wilson_interval
 from evaluate.results import EXPECTED, Run, copied_texts, describe, last_tenth, loss_change, settings_that_differ
-from evaluate.verdicts import VALLEYS, conclusion, judge, valleys
+from evaluate.valleys import VALLEYS, valleys
+from evaluate.verdicts import conclusion, judge
 
 WIDTH = 80  # columns of a terminal
 LINES = 3  # of each text in a terminal
@@ -131,9 +132,6 @@ def rows_of(runs: list[Run]) -> list[Row]:
     first, verdicts = runs[0], judge(runs)[0]
     rows = [Row("base model", first.before, training=first.train_loss[0] if first.train_loss else None)]
 
-    def change(measured: dict | None) -> Interval | None:
-        return loss_change(first.before, measured) if look_up(measured, "held_out_windows") else None
-
     for run in runs:
         best, step = run.result["best"], run.result["best_step"]
         said = [f"{v.name} {v.when}".strip() for v in verdicts if (v.run, v.seed) == (run.name, run.seed)]
@@ -143,7 +141,7 @@ def rows_of(runs: list[Run]) -> list[Row]:
                 run.label,
                 run.after,
                 training=run.last_loss if run.after else None,
-                change=change(run.after),
+                change=run.after and loss_change(first.before, run.after),
                 lowest=run.lowest_held_out if run.held_out else None,
                 minutes=run.minutes,
                 verdicts=(fits if run.after and not best else []) + said,
@@ -151,7 +149,9 @@ def rows_of(runs: list[Run]) -> list[Row]:
         )
         if best:
             training = last_tenth(run.train_loss[:step])
-            rows.append(Row(f"{run.label}, step {step}", best, training, change(best), verdicts=fits))
+            rows.append(
+                Row(f"{run.label}, step {step}", best, training, loss_change(first.before, best), verdicts=fits)
+            )
     book = first.result["book"]
     label = "held-out book" if "ratio" in book else "the book, in-sample"
     return [*rows, Row(label, {"ratio": first.book_ratio} | book)]

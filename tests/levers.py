@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluate.results import LEVERS_FILE, PLAIN, Run, describe, find_runs, lr_label
 from evaluate.table import markdown
-from evaluate.verdicts import VALLEYS, valleys
+from evaluate.valleys import VALLEYS, valleys
 from tests.map import between, spread
 
 FOLDER = Path(__file__).resolve().parent.parent / "model" / "lilliput" / "levers"

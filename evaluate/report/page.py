@@ -16,7 +16,8 @@ from evaluate.report.texts import as_it_learns, how_drawn, longest_copies, texts
 from evaluate.results import RESULT_FILE, TITLES, Run, describe, find_runs, lr_label, settings_that_differ
 from evaluate.table import SEEDS_LEAD, columns_of, gone, notes, rows_of, seed_rows
 from evaluate.template import fill
-from evaluate.verdicts import FITS_BEST, RISES, RULES, VALLEYS, conclusion, in_words, judge, valleys
+from evaluate.valleys import VALLEYS, valleys
+from evaluate.verdicts import FITS_BEST, RISES, RULES, conclusion, in_words, judge
 from model.hub import file_sha256
 
 

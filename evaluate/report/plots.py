@@ -70,7 +70,6 @@ def style_of(lrs: list[float]) -> dict[float, dict]:
 def looks_of(runs: list[Run]) -> dict[str, dict]:
     """Line and mark of each lever; empty if no rate was run with two: then each learning rate has its own mark."""
     levers = dict.fromkeys(run.lever for run in runs) if several_levers(runs) else ()
-    # Seven lines and six marks: the first pair that comes again is the 43rd.
     looks = zip(levers, cycle(DASHES), cycle(MARKERS[:0:-1]))
     return {lever: {"linestyle": dash, "marker": shape} for lever, dash, shape in looks}
 

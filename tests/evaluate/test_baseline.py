@@ -78,9 +78,11 @@ def test_the_frequent_tokens_are_a_hundred(settings, tmp_path):
 
 def test_the_frequent_tokens_are_those_of_the_training_text(settings, tmp_path):
     """The held-out end has letters of its own: a list of the whole text would have them too."""
-    (tmp_path / "two.txt").write_text("".join(map(chr, [*range(0x100, 0x180)] * 5)) + "xyz" * 250, encoding="utf-8")
+    (tmp_path / "two.txt").write_text("".join(map(chr, [*range(256, 384)] * 5)) + "xyz" * 250, encoding="utf-8")
     two = open_baseline(changed(dataclasses.replace(settings, text=str(tmp_path / "two.txt")), holdout=0.375))
-    assert set(two.frequent) <= set(two.training_tokens.tolist()) and two.book_ratio < 0.05 and two.in_sample_ratio > 0.5
+    assert (
+        set(two.frequent) <= set(two.training_tokens.tolist()) and two.book_ratio < 0.05 and two.in_sample_ratio > 0.5
+    )
 
 
 # What is measured
@@ -233,7 +235,7 @@ def test_one_text_alone_has_no_interval(settings):
 
 @pytest.mark.parametrize("holdout", [0.0, 0.2])
 def test_before_and_after_are_points_too(settings, holdout):
-    """Of the same texts as the others; the base model's has no distance from itself. What is measured is not repeated."""
+    """Of the same texts as the others; the base model's has no distance from itself. Nothing is measured twice."""
     baseline = open_baseline(changed(settings, holdout=holdout))
     assert baseline.first_point == baseline.point(baseline.base, 0, True) and baseline.first_point["kl"] == 0.0
     tuned = moved(baseline)

@@ -156,7 +156,7 @@ def test_text_loss_sums_all_tokens_and_divides_once():
 
 
 def test_the_windows_losses_have_the_texts_as_their_mean():
-    """Ten tokens are predicted in windows of four: 4, 4 and 2. A window's sum is divided by 10 / 3, not by its own 4."""
+    """Ten tokens are predicted in windows of four: 4, 4 and 2. Each sum is divided by 10 / 3."""
     logits = torch.arange(1.0, 9.0).log()
     tokens = torch.tensor([0, 7, 7, 1, 2, 0, 0, 3, 5, 6, 1])
     each = -logits.log_softmax(-1)[tokens[1:]]

@@ -16,7 +16,8 @@ from evaluate.table import (
     table,
     terminal_summary,
 )
-from evaluate.verdicts import VALLEYS, conclusion
+from evaluate.valleys import VALLEYS
+from evaluate.verdicts import conclusion
 from tests.evaluate.handmade import (
     diverged,
     evaluation,

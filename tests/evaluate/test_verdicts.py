@@ -5,7 +5,8 @@ import pytest
 
 from evaluate.intervals import t_interval, wilson_interval
 from evaluate.results import runs_of
-from evaluate.verdicts import RULES, conclusion, judge, perplexity, valleys
+from evaluate.valleys import valleys
+from evaluate.verdicts import RULES, conclusion, judge, perplexity
 from tests.evaluate.handmade import diverged, evaluation, held_out_at, nothing_held_out, result_of, with_levers
 
 

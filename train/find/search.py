@@ -172,12 +172,8 @@ def by_the_clock(search: Search, best: int) -> None:
 
 def say(search: Search) -> None:
     """Print the answer, and copy the model to `best/`."""
-    runs, (best, *others) = search.runs, search.ranked()
+    runs, best = search.runs, search.ranked()[0]
     print(f"\n{fits_best([runs[key] for key in sorted(runs, reverse=True)]).sentence}")
-    whole = [rate for rate in (best, *others) if len(runs[rate, search.seed].train_loss) == search.budget]
-    if len(whole) > 1 and runs[best, search.seed].best_step == search.budget:
-        fastest = max(whole, key=lambda rate: search.loss(rate, search.budget / 2) - search.loss(rate))
-        print(f"At the end the loss falls fastest at {lr_label(RATES[fastest])}: with more steps it may win.")
     of_best = [run for (rate, _), run in runs.items() if rate == best]
     chosen = min(of_best, key=lambda run: halves(run.stopped_in_time)[0])
     source = chosen.folder / BEST_FOLDER if chosen.result["best"] else chosen.folder
