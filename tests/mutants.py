@@ -266,10 +266,48 @@ TABLE = {
             ("temperature=sampling.temperature,", "", "the temperature is ignored"),
             ("top_k=sampling.top_k or None,", "", "top-k is ignored"),
             ("sampling.top_k or None", "sampling.top_k", "a top-k of 0 is not all"),
-            ("bootstrap_interval(shares.numpy(), sampling.seed)",
-             "bootstrap_interval(torch.isin(tokens[:, 1:], torch.tensor(frequent)).double().flatten().numpy())",
+            ("t_interval(shares.numpy())", "t_interval(torch.isin(tokens[:, 1:], ids).double().flatten().numpy())",
              "the interval is over tokens, not texts"),
-            ("[0.025, 0.975]", "[0.05, 0.95]", "an interval of 90 %"),
+            ("(None, Sampling.top_k)", "(None, sampling.top_k or None)", "expected with the top-k of the drawing"),
+            ("top_k >= logits.shape[-1]", "top_k < logits.shape[-1]", "the expected ratio ignores top-k"),
+        ],
+    },
+    "evaluate/intervals.py": {
+        "evaluate/test_evaluate.py": [
+            ("quantile = math.sqrt(n - 1)", "quantile = math.sqrt(n)", "Student's t of one degree of freedom more"),
+            ("** (n - 2)", "** (n - 1)", "an angle of one degree of freedom more"),
+            ("np.std(values, ddof=1)", "np.std(values)", "a standard deviation that is too small"),
+            ("0.95 * below[-1]", "0.975 * below[-1]", "a one-sided quantile"),
+            ("    if n < 2:", "    if n < 1:", "an interval of a single text"),
+        ],
+    },
+    "evaluate/results.py": {
+        "evaluate/test_verdicts.py": [
+            (".get(\"held_out_windows\", [])[half:]", ".get(\"held_out_windows\", [])", "the half that chose reports too"),
+            ("t_interval([b - a for", "t_interval([a - b for", "a rise is a fall"),
+            ("key=lambda p: halves(p)[0]", "key=lambda p: halves(p)[1]", "the half that reports chooses"),
+        ],
+    },
+    "evaluate/verdicts.py": {
+        "evaluate/test_verdicts.py": [
+            ("return loss_change(first, second, half=1)[0] > 0", "return loss_change(first, second, half=1)[1] > 0",
+             "a rise within the noise counts"),
+            ("if p[\"training_text_loss\"] > base[\"training_text_loss\"] and rises(base, p)", "if rises(base, p)",
+             "over-fitting is a step that is too large"),
+            ("SEEDS = 3 ", "SEEDS = 2 ", "two seeds are enough for a word"),
+            ("t_interval([second[seed] - first[seed] for", "t_interval([second[seed] - min(first.values()) for",
+             "the seeds are not paired"),
+            ("if gap and gap[0] <= 0]", "if gap and gap[1] <= 0]", "as good is only what is better"),
+            ("wilson_interval(mine / texts, texts)[0]", "mine / texts", "copies without an interval"),
+        ],
+    },
+    "evaluate/baseline.py": {
+        "evaluate/test_baseline.py": [
+            ("self.training_tokens if len(self.training_tokens) else self.tokens", "self.tokens",
+             "the list of frequent tokens is in-sample"),
+            ("self.measures_of_texts(self.book_texts[: self.sampling.sequences])", "self.measures_of_texts(self.book_texts)",
+             "more of the book is measured than of the models"),
+            ("trained = self.training_tokens[-len(tokens) :]", "trained = self.training_tokens", "another amount of text"),
         ],
     },
 }
