@@ -145,7 +145,7 @@ def loss_limit(runs: list[Run]) -> float:
 def curve_style(run: Run, styles: dict[str, dict]) -> dict:
     """How the curve of a run is drawn; its label says why little of it may be seen."""
     label, held_out = styles[run.name]["label"], run.held_out[-1][1] if run.held_out else 0.0
-    off = " (off the scale)" * (run.after is not None and max(run.last_loss, held_out) > loss_limit([run]))
+    off = " (off the scale)" if run.after and max(run.last_loss, held_out) > loss_limit([run]) else ""
     return styles[run.name] | {"label": label + (off if run.after else " (diverged)")}
 
 
