@@ -23,7 +23,7 @@ LEVERS_FLAGS = $(STUDY_FLAGS) --lrs 1e-5 3e-5 1e-4 3e-4 1e-3 3e-3 --samples 100 
 .PHONY: help setup demo map levers sweep mine test verify mutants bench lilliput clean
 
 help:
-	@echo "make demo       the whole experiment on a small model and a short text: two minutes, no downloads"
+	@echo "make demo       the whole experiment on a small model and a short text: three minutes, no downloads"
 	@echo "make map        the demo at seven learning rates: the learning rate as a clock; ten minutes"
 	@echo "make levers     the demo with a decay, a warm-up, a leash, a clip: do they make the rate matter less? 15 minutes"
 	@echo "make sweep      the experiment: three learning rates x 800 samples, table, figure"
