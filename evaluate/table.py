@@ -103,7 +103,7 @@ COLUMNS = (
         over_seeds=True,
     ),
     measured("ratio", "ratio", short="ratio", over_seeds=True),
-    *(measured(f"expected {words}", name, short=words[-8:], over_seeds=True) for name, (_, words) in EXPECTED.items()),
+    *(measured(f"expected {how}", x, short=f"top-k {k or 'off'}", over_seeds=True) for x, (k, how) in EXPECTED.items()),
     measured("distinct-2", "distinct_2", short="dist-2"),
     measured("copied (%)", "copied", beside=in_texts, scale=100, digits=1, short="copied %", over_seeds=True),
     measured("longest copy (tokens)", "longest_copy", "tokens", digits=0),

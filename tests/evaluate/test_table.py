@@ -129,6 +129,7 @@ def test_the_ratios_that_are_expected_stand_beside_the_one_that_was_drawn(how, s
     found = table_of(with_levers(result_of(after=evaluation(0.65)), **how))[0]["1e-4"]
     expected = {"without top-k": "0.620 (0.600 to 0.640)", "with top-k 50": "0.700 (0.680 to 0.720)"}
     assert found["ratio"] == "0.650 (0.630 to 0.670)"
+    assert [column.short for column in COLUMNS if "expected" in column.title] == ["top-k off", "top-k 50"]
     for words, cell in expected.items():
         assert found.get(f"expected {words}") == (cell if words in shown else None)
 
