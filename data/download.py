@@ -14,7 +14,8 @@ USER_AGENT = "gulliver-learning-rate-course/1.0 (one request, then cached)"
 def cache_folder() -> Path:
     """The folder for downloads, in `XDG_CACHE_HOME` or, if that is not set, in `~/.cache`."""
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gulliver"
+        given = os.environ.get("XDG_CACHE_HOME")
+        return (Path(given).expanduser() if given else Path.home() / ".cache") / "gulliver"
     except RuntimeError:  # some containers have no home folder
         raise FileNotFoundError(
             "downloads are kept in the home folder, and there is none; set XDG_CACHE_HOME to a folder"

@@ -1,29 +1,58 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written as a whole or not at all, and tensors read from any disk."""
 
 import contextlib
+import errno
+import json
 import os
-from collections.abc import Callable
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from safetensors import SafetensorError
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+# What a disk answers that cannot do something, such as a network share: no error of ours.
+NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY, errno.ENODEV)
+FULL = re.compile("No space left|Disk quota exceeded")
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file beside `file`, wait until it is on the disk, then give it the name `file`.
+    """Let `write` make a file in a new folder beside `file`, wait until it is on the disk, then name it `file`.
 
-    A process that is killed at any moment leaves the old file or the new one. An error leaves the old one, and no
-    temporary file.
+    A process that is killed at any moment leaves the old file or the new one; `tidy` deletes the new folder. An error
+    leaves the old file alone. A `file` that is a link is replaced: nothing is ever written to where a link points.
     """
-    temporary = file.with_name(f".tmp-{os.getpid()}-{file.name}")  # each process has its own
     try:
-        write(temporary)
-        fsync(temporary)
-        os.replace(temporary, file)
-    except SafetensorError as error:  # safetensors reports a full disk this way
-        raise OSError(str(error)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".tmp-{file.name}-", dir=file.parent))
+        try:
+            write(folder / file.name)
+            fsync(folder / file.name)
+            os.replace(folder / file.name, file)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk its own way
+        if FULL.search(str(error)):
+            raise OSError(
+                f"the disk is full: {file} was not written; make room, and the same command goes on"
+            ) from None
+        raise error if isinstance(error, OSError) else OSError(f"{file}: {error}") from None
     fsync(file.parent)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write `text` to `file` as a whole, in UTF-8; half a surrogate, which UTF-8 does not have, becomes "?"."""
+    write_whole(file, lambda part: part.write_bytes(text.encode("utf-8", "replace")))
+
+
+def tidy(folder: Path, names: Iterable[str]) -> None:
+    """Delete what a killed process has left in `folder` of the files called `names`, half written."""
+    left = re.compile(rf"\.tmp-({'|'.join(map(re.escape, names))})-[a-z0-9_]{{8}}")
+    for path in folder.glob(".tmp-*"):
+        if left.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def fsync(path: Path) -> None:
@@ -37,4 +66,21 @@ def fsync(path: Path) -> None:
                 os.close(descriptor)
     else:
         with open(path, "rb+") as written:
-            os.fsync(written.fileno())
+            try:
+                os.fsync(written.fileno())
+            except OSError as error:
+                if error.errno not in NOT_OFFERED:
+                    raise
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file by name, and its metadata."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
+    except (OSError, RuntimeError) as error:  # a disk from which no file can be mapped into memory
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        content = file.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return safetensors.torch.load(content), header.get("__metadata__", {})

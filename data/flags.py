@@ -11,8 +11,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, TypeVar
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, TypeVar
 
 S = TypeVar("S")  # a dataclass of settings
 
@@ -27,6 +28,29 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if stated else super()._get_help_string(action)
 
 
+# Control characters and half surrogates, and the marks that turn a line round: a terminal obeys them.
+COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+LONGEST = 1000  # characters of an error; a file may give anything a name of megabytes
+
+
+def plain(text: str) -> str:
+    """`text` of the same length, with a blank for every character that could change a terminal."""
+    return COMMANDS.sub(" ", text)
+
+
+class PlainOutput:
+    """Standard output, on which names and texts from files are `plain`."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(plain(text))
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that prints an error in one line, without the usage, and exits with 2."""
 
@@ -34,7 +58,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, formatter_class=Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())}\n")
+        message = " ".join(plain(message).split())
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        self.exit(2, f"error: {message}\n")
 
     @contextmanager
     def errors_in_one_line(self) -> Iterator[None]:
@@ -43,7 +70,8 @@ class Parser(argparse.ArgumentParser):
         with suppress(AttributeError):  # a terminal that knows only ASCII shows "?" for other characters
             sys.stdout.reconfigure(errors="replace")
         try:
-            yield
+            with redirect_stdout(PlainOutput(sys.stdout)):
+                yield
             print(end="", flush=True)
         except BrokenPipeError:  # `| head` has read enough; Python must not flush the rest at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,6 +130,11 @@ def checked(kind: type, text: str, fits: Callable[[Any], bool], wanted: str) -> 
     if not fits(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
     return value
+
+
+def path(text: str) -> Path:
+    """`text` as a path; a leading ~ is the home folder, also where no shell has replaced it, as in --out=~/runs."""
+    return Path(os.path.expanduser(text))
 
 
 def positive_int(text: str, most: float = math.inf) -> int:

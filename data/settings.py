@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -108,14 +109,20 @@ class Settings:
         "gpt2",
         "gpt2, gpt2-medium, gpt2-large, gpt2-xl (downloaded once and cached), lilliput (small, shipped), a folder with "
         "config.json, model.safetensors, vocab.json and merges.txt, or another GPT-2 of the hub: owner/name[@revision]",
+        os.path.expanduser,
     )
-    text: str = setting("gulliver", "gulliver (downloaded once and cached), voyage (shipped) or a UTF-8 file")
+    text: str = setting(
+        "gulliver", "gulliver (downloaded once and cached), voyage (shipped) or a UTF-8 file", os.path.expanduser
+    )
     raw_text: bool = setting(
         False,
         "keep the file as served, with Project Gutenberg's frame and CRLF line ends (default: cut the frame, use LF)",
     )
     general_text: str | None = setting(
-        None, "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)", metavar="TEXT"
+        None,
+        "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)",
+        os.path.expanduser,
+        metavar="TEXT",
     )
     training: Training = Training()
     sampling: Sampling = Sampling()

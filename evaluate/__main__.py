@@ -6,6 +6,7 @@ python -m evaluate runs/demo/lr-3e-4 lilliput --text voyage --holdout 0.5 --seq-
 
 import dataclasses
 import math
+import os
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,11 @@ def main() -> None:
         "of its text. Any other model is measured by the flags and reads the whole text, or --holdout of it.",
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="FOLDER", help="a model folder, a run folder, gpt2 and its sizes, or owner/name"
+        "folders",
+        nargs="+",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="a model folder, a run folder, gpt2 and its sizes, or owner/name",
     )
     add_flags(parser, Settings, "text and machine", ("text", "raw_text", "device", "dtype"))
     add_flags(parser, Training, "reading", ("holdout", "seq_len"), holdout=None, seq_len=None)

@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from data.files import write_whole
+from data.files import write_text
 from data.settings import LEVERS, Sampling, Training
 from evaluate.intervals import Interval, t_interval
 
@@ -114,13 +114,35 @@ def digest(result: Result) -> str:
 def write_json(file: Path, content: dict) -> None:
     """Write `content` to `file`, as a whole or not at all."""
     # allow_nan=False: NaN is not JSON, and no other program could read the file.
-    text = json.dumps(content, indent=1, allow_nan=False)
-    write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(file, json.dumps(content, indent=1, allow_nan=False))
 
 
 def write_result(folder: Path, result: Result) -> None:
     """Write `result.json` with its digest, which tells its readers whether it was changed by hand."""
     write_json(folder / RESULT_FILE, result | {"sha256": digest(result)})
+
+
+def all_finite(measured: dict) -> bool:
+    """Whether every number in `measured` can be written as JSON, which has neither NaN nor infinity."""
+    try:
+        return bool(json.dumps(measured, allow_nan=False))
+    except ValueError:
+        return False
+
+
+def read_json(file: Path) -> dict:
+    """The content of `file`; {} if it cannot be read or is something else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_ours(file: Path, key: str = "identity") -> bool:
+    """Whether `file` is a result, or another JSON file of ours, as its `key` shows: others give their files such names
+    too."""
+    return isinstance(read_json(file).get(key), dict | str)
 
 
 def read_result(folder: Path) -> Result:
@@ -142,7 +164,8 @@ def run_folders(paths: Iterable[str | Path]) -> list[Path]:
     """The run folders among `paths` and directly below them, each once."""
     found = []
     for path in map(Path, paths):
-        folders = [path] if (path / RESULT_FILE).is_file() else sorted(f.parent for f in path.glob(f"*/{RESULT_FILE}"))
+        below = sorted(file.parent for file in path.glob(f"*/{RESULT_FILE}") if is_ours(file))
+        folders = [path] if is_ours(path / RESULT_FILE) else below
         if not folders:
             raise FileNotFoundError(f"no {RESULT_FILE} in {path} or directly below it; name a run or sweep folder")
         found += folders

@@ -4,6 +4,7 @@ python -m model lilliput "My father had a small estate"
 """
 
 import codecs
+import os
 import sys
 from collections.abc import Iterable
 
@@ -18,7 +19,10 @@ def open_parser() -> Parser:
         "Each text depends only on --seed and its number.",
     )
     parser.add_argument(
-        "model", metavar="FOLDER", help="gpt2 and its sizes, lilliput, a model or run folder, or owner/name"
+        "model",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="gpt2 and its sizes, lilliput, a model or run folder, or owner/name",
     )
     parser.add_argument(
         "prompt", nargs="?", help='the text to continue; "": start a new text (default: read standard input)'
@@ -26,6 +30,7 @@ def open_parser() -> Parser:
     parser.add_argument(
         "--compare",
         nargs="+",
+        type=os.path.expanduser,
         default=[],
         metavar="FOLDER",
         help="more models, which get the same random numbers (default: none)",
@@ -46,30 +51,23 @@ def read_prompt(given: str | None) -> str:
     if sys.stdin.isatty():
         print("type the prompt, then Ctrl-D on a new line:", file=sys.stderr)
     try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").removesuffix("\r")
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise ValueError(f"the prompt is not UTF-8 (byte {error.start}); convert it") from None
 
 
-def show(text: str) -> None:
-    """Print `text` at once; on a terminal without control characters, which could change the terminal."""
-    if sys.stdout.isatty():
-        text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    print(text, end="", flush=True)
-
-
 def show_text(tokenizer, prompt: str, tokens: Iterable[int]) -> None:
-    """Show `prompt` and then each of `tokens` as it is drawn.
+    """Print `prompt` and then each of `tokens` at once as it is drawn, up to the last whole character.
 
     Args:
         tokenizer: a tiktoken Encoding.
     """
     # A character may take several tokens: its first bytes wait for the others.
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    show(prompt)
+    print(prompt, end="", flush=True)
     for token in tokens:
-        show(decoder.decode(tokenizer.decode_single_token_bytes(token)))
-    show(decoder.decode(b"", final=True) + "\n")
+        print(decoder.decode(tokenizer.decode_single_token_bytes(token)), end="", flush=True)
+    print()
 
 
 def main() -> None:

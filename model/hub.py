@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.download import cache_folder
+from data.files import write_text
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # the index where weights are in shards
 TOKENIZER_FILES, WHOLE_TOKENIZER = ("vocab.json", "merges.txt"), "tokenizer.json"  # two files or one
@@ -180,6 +181,6 @@ def verify_once(file: Path, sha256: str, stamps: Path) -> None:
         )
     try:
         stamps.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(mark, encoding="utf-8")
+        write_text(stamp, mark)
     except OSError:
         pass  # a read-only home: then it is checked every time

@@ -4,9 +4,8 @@ python -m train --lr 1e-4 --samples 50
 """
 
 import argparse
-from pathlib import Path
 
-from data.flags import Parser, add_flags, filled, positive_float
+from data.flags import Parser, add_flags, filled, path, positive_float
 from data.settings import TRIAL, TRIAL_TEXTS, Sampling, Settings
 
 
@@ -20,7 +19,7 @@ def open_parser(command: str, description: str, out: str, **defaults) -> Parser:
     parser = Parser(prog=f"python -m {command}", description=description)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         metavar="FOLDER",
         help=f"folder for the results, new or of the same run; an interrupted run continues (default: {out})",
     )

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.files import write_text
 from data.settings import RATINGS_FILE
 from evaluate.rate.contest import read_ratings
 from evaluate.rate.preferences import preferences
@@ -34,7 +35,7 @@ def write_report(folders: Sequence[str | Path], file: Path, pictures: Sequence[P
         pictures = plot_all(runs, Path(folder)) if pictures is None else pictures
         encoded = {picture.name: base64.b64encode(picture.read_bytes()).decode("ascii") for picture in pictures}
     ratings = [folder / RATINGS_FILE for folder in map(Path, folders) if (folder / RATINGS_FILE).is_file()]
-    file.write_text(page(runs, encoded, read_ratings(ratings)), encoding="utf-8")
+    write_text(file, page(runs, encoded, read_ratings(ratings)))
     return file
 
 

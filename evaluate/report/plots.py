@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from data.files import write_whole
 from evaluate.results import (
     CLOCK_FILE,
     FIGURE_FILE,
@@ -367,7 +368,6 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
         (LEVERS_FILE, (plot_valleys, plot_clock, plot_price), held_out, len(moved) > 1 and levers),
         (PRICE_FILE, (plot_price,), priced, any(len(run.path("kl")) > 1 for run in priced) and not levers),
     ):
-        (folder / file).unlink(missing_ok=True)  # of other runs in the same folder
         if enough:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):
                 figure, axes = new_figure(usable, TITLES[file], len(panels))
@@ -375,6 +375,6 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
                     # One seed of each: more curves cannot be followed.
                     first = file == LEVERS_FILE and panel is not plot_valleys
                     panel(ax, [run for run in usable if run.seed == runs[0].seed] if first else usable, styles)
-                figure.savefig(folder / file)
+                write_whole(folder / file, figure.savefig)
             files.append(folder / file)
     return files

@@ -5,7 +5,7 @@ python -m train.find --text my.txt
 
 from pathlib import Path
 
-from data.flags import Parser, add_flags, filled, positive_float
+from data.flags import Parser, add_flags, filled, path, positive_float
 from data.settings import TRIAL_TEXTS, Sampling, Settings, Training
 
 FLAGS = ("samples", "batch_size", "seq_len", "holdout", "micro_batch", "patience")
@@ -18,7 +18,7 @@ def main() -> None:
         "and says what it found. The same command again continues an interrupted search.",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", default=Path("runs/mine"), help="folder for the runs and for best/"
+        "--out", type=path, metavar="FOLDER", default=Path("runs/mine"), help="folder for the runs and for best/"
     )
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier search left in that folder")
     parser.add_argument(

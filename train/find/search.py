@@ -22,10 +22,20 @@ from evaluate.verdicts import fits_best
 from model.hub import MODEL_FILES
 from train.loop import finetune
 from train.run.best import drop_best
-from train.run.card import CARD_FILE
+from train.run.card import CARD_FILE, is_card
 from train.run.checkpoint import CHECKPOINT_FILE
-from train.run.folder import Job, common_identity, identity_in, new_folder, refuse_changes
-from train.run.lock import holder, locked
+from train.run.folder import (
+    Job,
+    check_folder,
+    claimed,
+    common_identity,
+    delete_runs,
+    identity_in,
+    in_use,
+    refuse_changes,
+    runs_in,
+)
+from train.run.lock import locked
 from train.run.progress import duration
 from train.run.run import notes_on, open_optimizer, open_run, prepare, run, texts_due
 from train.run.signals import Signals, ending_in_one_line
@@ -55,7 +65,17 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
             tokens, window = len(open_run(changed(holdout=0.1)).tokens), settings.training.seq_len + 2
             settings = changed(holdout=max(0.1, min(0.5, HELD_OUT / tokens, 1 - window / tokens)))
         baseline = open_run(settings)
-        new_folder(folder, overwrite, keep=baseline.folder, sweep=True)
+        with claimed(folder, overwrite):
+            best, old = folder / BEST_FOLDER, runs_in(folder, baseline.folder) if overwrite else []
+            if (
+                best.is_symlink()
+                or any((best / name).exists() for name in MODEL_FILES)
+                and not is_card(best / CARD_FILE)
+            ):
+                raise ValueError(f"{best} is not of a search, and the model found would replace it; name another --out")
+            if folder not in old:
+                check_folder(folder, (), sweep=True)
+            delete_runs(folder, old)
         search = Search(baseline, folder, look(baseline, minutes), signals)
         search_rate(search)
         say(search)
@@ -116,7 +136,7 @@ class Search:
             prepare(self.baseline, folder, [job], False, None)
             with locked(folder) as ours:
                 if not ours:
-                    raise ValueError(f"another process is using {folder} ({holder(folder)}); stop it first")
+                    raise ValueError(in_use(folder))
                 run(self.baseline, job, self.signals)
         self.runs[rate, seed] = Run(read_result(folder), job.label, folder)
         return self.runs[rate, seed]
@@ -181,8 +201,9 @@ def say(search: Search) -> None:
     drop_best(target)
     if chosen.result["best"] or (chosen.after and chosen.best_step == len(chosen.train_loss)):
         target.mkdir(exist_ok=True)
-        for file in (file for file in source.iterdir() if file.name in (CARD_FILE, *MODEL_FILES)):
-            write_whole(target / file.name, lambda part: shutil.copyfile(file, part))
+        for file in [source / name for name in (CARD_FILE, *MODEL_FILES)]:  # the card first: it says whose it is
+            if file.is_file():
+                write_whole(target / file.name, lambda part: shutil.copyfile(file, part))
         print(f'The model: {target}; python -m model {target} "It was" continues a prompt.')
     else:
         print("No weights were kept.")

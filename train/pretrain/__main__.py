@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from data.flags import Parser, add_flags, filled, positive_int
+from data.flags import Parser, add_flags, filled, path, positive_int
 from data.settings import Recipe, Settings
 from train.run.signals import ending_in_one_line
 
@@ -11,7 +11,7 @@ from train.run.signals import ending_in_one_line
 def corpus_path(text: str) -> Path:
     if not text:  # Path("") is the current folder
         raise argparse.ArgumentTypeError("no corpus is named; give one, as in: make lilliput CORPUS=books.jsonl.xz")
-    return Path(text)
+    return path(text)
 
 
 def open_parser() -> Parser:
@@ -21,7 +21,7 @@ def open_parser() -> Parser:
         "continues an interrupted pretraining.",
     )
     parser.add_argument("--corpus", type=corpus_path, required=True, help="folder of .txt files, or a .jsonl(.xz) file")
-    parser.add_argument("--out", type=Path, default=Path("runs/lilliput"), help="the model folder to write")
+    parser.add_argument("--out", type=path, default=Path("runs/lilliput"), help="the model folder to write")
     parser.add_argument(
         "--evaluate-every", type=positive_int, default=500, help="steps between two held-out losses and saved states"
     )

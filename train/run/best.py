@@ -7,7 +7,7 @@ from evaluate.baseline import Baseline
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES, WEIGHTS_FILE, file_sha256
 from model.pretrained import load_pretrained, save_pretrained
-from train.run.card import CARD_FILE
+from train.run.card import CARD_FILE, is_card
 
 
 def keep_best(folder: Path, model: GPT2, baseline: Baseline) -> str | None:
@@ -16,6 +16,8 @@ def keep_best(folder: Path, model: GPT2, baseline: Baseline) -> str | None:
     Only the weights ever change, and they are replaced as a whole: a process that is killed leaves a whole model.
     """
     try:
+        if folder.is_symlink():
+            raise OSError(f"{folder} is a link")
         copy_tokenizer(baseline.folder, folder)
         save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
         return file_sha256(folder / WEIGHTS_FILE)
@@ -37,8 +39,12 @@ def read_best(folder: Path, sha256: str | None, baseline: Baseline) -> GPT2 | No
 
 
 def drop_best(folder: Path) -> None:
-    """Delete the model in `folder`, its card, and the folder if nothing else is in it."""
-    for name in (*MODEL_FILES, CARD_FILE):
+    """Delete the model in `folder`, its card, and the folder if nothing else is in it. A link is left alone."""
+    if folder.is_symlink():
+        return
+    for name in MODEL_FILES:
         (folder / name).unlink(missing_ok=True)
+    if is_card(folder / CARD_FILE):  # last: it says whose model this was
+        (folder / CARD_FILE).unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -1,16 +1,27 @@
 """The model card of a fine-tuned model, README.md in its folder, with the metadata for the hub."""
 
+from pathlib import Path
+
 from evaluate.report.texts import how_drawn
 from evaluate.results import Evaluation, Result, describe, lr_label, runs_of
 from evaluate.table import table
 from model.hub import HUB
 
 CARD_FILE = "README.md"
+FIRST_WORDS = "One run of an experiment: what does the learning rate do to a fine-tune?"
 TEXTS = {  # by the value of --text; nothing is known about other files
     "gulliver": "*Gulliver's Travels* by Jonathan Swift (1726), Project Gutenberg's ebook 829, in the public domain in "
     "the United States",
     "voyage": "a tale that was written for the project and is part of it",
 }
+
+
+def is_card(file: Path) -> bool:
+    """Whether `file` is a card that was written here, and no README.md of somebody's."""
+    try:
+        return FIRST_WORDS in file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def model_card(result: Result, best: bool = False) -> str:
@@ -42,7 +53,7 @@ def model_card(result: Result, best: bool = False) -> str:
 
 # {settings["model_name"]} on {text} at a learning rate of {rate}
 
-One run of an experiment: what does the learning rate do to a fine-tune? {describe([run])}. These are its
+{FIRST_WORDS} {describe([run])}. These are its
 weights after step {step}{", where the held-out loss was lowest" * best}.
 
 | | |

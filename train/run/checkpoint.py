@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from data.files import write_whole
+from data.files import read_tensors, write_whole
 from model.gpt2 import GPT2
 from train.adamw import AdamW
 
@@ -99,9 +99,7 @@ def save_checkpoint(file: Path, tensors: dict[str, Tensor], info: dict) -> None:
 def load_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict]:
     """(tensors, info) as `save_checkpoint` wrote them; a single wrong bit is an error."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            metadata = opened.metadata()
+        tensors, metadata = read_tensors(file)
         if checksum(tensors, metadata["info"]) != metadata["sha256"]:
             raise ValueError("its checksum is wrong")
         return tensors, json.loads(metadata["info"])

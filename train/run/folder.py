@@ -3,27 +3,44 @@
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+from data.files import tidy
 from data.flags import filled
-from data.settings import RATINGS_FILE, REPORT_FILE, Settings, Training
+from data.settings import REPORT_FILE, Settings, Training
 from evaluate.baseline import Baseline
-from evaluate.results import BEST_FOLDER, RESULT_FILE, TABLE_FILE, TITLES, VARIED, lever_words, read_result, run_label
+from evaluate.results import (
+    BEST_FOLDER,
+    RESULT_FILE,
+    TABLE_FILE,
+    TITLES,
+    VARIED,
+    is_ours,
+    lever_words,
+    lr_label,
+    read_json,
+    read_result,
+    run_label,
+)
 from model.gpt2 import attention
 from model.hub import MODEL_FILES
 from model.pretrained import parameter_count
 from model.speed.empty import empty_model
 from train.levers import trained_parameters
+from train.parallel import wait
 from train.run.best import drop_best
-from train.run.card import CARD_FILE
+from train.run.card import CARD_FILE, is_card
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
-from train.run.lock import LOCK_FILE, holder, locked
+from train.run.lock import holder, locked
 
 IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 ANEW = "name another --out, or start anew with --overwrite"
-RUN_FILES = (RESULT_FILE, *MODEL_FILES, IDENTITY_FILE, CHECKPOINT_FILE, LOCK_FILE)
+RUN_FILES = (CHECKPOINT_FILE, *MODEL_FILES, IDENTITY_FILE, RESULT_FILE)  # deleted in this order: is_run needs the last
 SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *TITLES)
 
 
@@ -56,8 +73,11 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there. The result of a run of fewer steps does not count: that run can go on."""
-        done = identity_in(self.folder) if (self.folder / RESULT_FILE).is_file() else None
+        """Whether its result is there. The result of a run of fewer steps does not count: that run can go on. The
+        result of another run is an error."""
+        done = identity_in(self.folder) if is_ours(self.folder / RESULT_FILE) else None
+        if done is not None:
+            refuse_changes(self.folder, self.identity, done, goes_on=True)
         return done is not None and done["samples"] >= self.identity["samples"]
 
 
@@ -83,7 +103,8 @@ def common_identity(baseline: Baseline) -> dict:
         "dtype": baseline.machine.dtype_name,
         "sampling_seed": baseline.sampling.seed,
     }
-    del found["seed"]
+    for name in ("seed", "model", "text", "general_text"):  # these are known by their content, wherever it lies
+        del found[name]
     return found
 
 
@@ -107,17 +128,18 @@ def jobs_of(
     return jobs
 
 
-def identity_in(folder: Path) -> dict | None:
-    """What the run in `folder` is, finished or not; None if there is none."""
-    if (folder / RESULT_FILE).is_file():
-        return read_result(folder)["identity"]
+def identity_in(folder: Path, check: bool = True) -> dict | None:
+    """What the run in `folder` is, finished or not; None if there is none. Without `check`, a result of another
+    version or one that was changed by hand is read too."""
+    if is_ours(folder / RESULT_FILE):
+        return (read_result(folder) if check else read_json(folder / RESULT_FILE))["identity"]
     file = folder / IDENTITY_FILE
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); start anew with --overwrite") from None
+        raise ValueError(f"{file} is damaged ({error}); delete it, or name another --out") from None
 
 
 def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, goes_on: bool = False) -> None:
@@ -134,87 +156,99 @@ def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, g
         raise ValueError(f"{place} holds a run that differs: {changes}; repeat its settings, {advice}")
 
 
-def new_folder(folder: Path, overwrite: bool = False, keep: Path | None = None, sweep: bool = False) -> Path:
-    """Make `folder`, and check that it can be written to and holds nothing but what our runs left.
+@contextlib.contextmanager
+def claimed(folder: Path, overwrite: bool = False) -> Iterator[bool]:
+    """Lock `folder` while it is checked and its runs are written down: of two commands that are started at once the
+    second one sees the runs of the first. Yields whether it worked; not if the run in `folder` is being done."""
+    with contextlib.ExitStack() as stack:
+        for polls in count():
+            try:
+                ours = stack.enter_context(locked(folder))
+            except OSError as error:
+                raise ValueError(f"cannot write to {folder} ({error.strerror}); name another --out") from None
+            if overwrite and not ours:
+                raise ValueError(in_use(folder))
+            if ours or is_run(folder):
+                break
+            wait(polls, f"{folder} ({holder(folder)})")
+        yield ours
+
+
+def tidy_run(folder: Path) -> None:
+    """Delete the half-written files of a killed process in the folder of a run and in its best/."""
+    for place in (folder, folder / BEST_FOLDER):
+        if place == folder or not place.is_symlink():
+            tidy(place, (*RUN_FILES, CARD_FILE))
+
+
+def in_use(folder: Path) -> str:
+    return f"another process is using {folder} ({holder(folder)}); stop it first, or name another --out"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run of ours, finished or not, is in `folder`."""
+    return is_ours(folder / RESULT_FILE, "identity") or is_ours(folder / IDENTITY_FILE, "model_sha256")
+
+
+def check_folder(folder: Path, names: Iterable[str], sweep: bool = False) -> None:
+    """Refuse a `folder` that has one of the files `names` without a run of ours: they are somebody's. Refuse a run in
+    the folder of a sweep, and a sweep in that of a run. Other files are no reason for anything."""
+    run, runs = is_run(folder), any(map(is_run, folder.glob("lr-*")))
+    if run if sweep else runs:
+        raise ValueError(f"{folder} is already in use by {'a run' if sweep else 'several runs'}; name another --out")
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not (run or runs):
+        raise ValueError(f"{folder} is already in use ({there[0]}), and not by a run; name another --out")
+
+
+def runs_in(folder: Path, keep: Path) -> list[Path]:
+    """The folders whose runs `--overwrite` deletes: `folder` and those in it that are named by their learning rate.
+    A link is none of them. Refuses to delete the model `keep`, which is to be trained."""
+    named = [path for path in sorted(folder.glob("lr-*")) if is_run(path) and not path.is_symlink()]
+    used = [path for path in named if path.name.startswith(f"lr-{lr_label(identity_in(path, False).get('lr', 0))}")]
+    used += [folder] * is_run(folder)
+    if keep.resolve() in [path.resolve() for each in (folder, *used) for path in (each, each / BEST_FOLDER)]:
+        raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
+    return used
+
+
+def delete_runs(folder: Path, used: list[Path]) -> None:
+    """Delete the files that the runs in the folders `used` wrote, and those about all of them in `folder`, and nothing
+    else. Nothing is deleted while another process uses one of them. `folder` is locked already."""
+    with contextlib.ExitStack() as stack:
+        for path in used:
+            if path != folder and not stack.enter_context(locked(path)):
+                raise ValueError(in_use(path))
+        for path in used:
+            tidy_run(path)
+            drop_best(path / BEST_FOLDER)
+            if is_card(path / CARD_FILE):
+                (path / CARD_FILE).unlink()
+            for name in RUN_FILES:
+                (path / name).unlink(missing_ok=True)
+        if used:
+            tidy(folder, SWEEP_FILES)
+            for name in SWEEP_FILES:
+                (folder / name).unlink(missing_ok=True)
+            if is_card(folder / BEST_FOLDER / CARD_FILE):  # of a search
+                drop_best(folder / BEST_FOLDER)
+    for path in used:
+        with contextlib.suppress(OSError):  # something else is in it
+            if path != folder:
+                path.rmdir()
+
+
+def check_job(job: Job, anew: bool = False) -> None:
+    """Refuse a job whose folder is a link or holds another run, a damaged checkpoint, or a model that is no run's.
 
     Args:
-        overwrite: first delete what earlier runs left in it, and nothing else.
-        keep: the model that is to be trained; a folder that holds it is never touched.
-        sweep: the folder is for several runs, each in a folder of its own, not for one.
+        anew: a result that is there does not count.
     """
-    try:
-        if overwrite and folder.is_dir():
-            used = (folder, *folder.glob("lr-*"))
-            models = [path.resolve() for path in (*used, *(path / BEST_FOLDER for path in used))]
-            if keep is not None and keep.resolve() in models:
-                raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
-            for run_folder in (path for path in used if path != folder or is_of_a_run(path)):
-                empty_folder(run_folder)
-                if run_folder != folder and not any(run_folder.iterdir()):
-                    run_folder.rmdir()
-        foreign = sorted(path.name for path in folder.glob("*") if not is_of_a_run(folder) or is_foreign(path, sweep))
-        if foreign:
-            raise ValueError(
-                f"{folder} is already in use ({foreign[0]}); name another --out, or start anew with --overwrite"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".tmp-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}); name another --out") from None
-    return folder
-
-
-def empty_folder(run_folder: Path) -> None:
-    """Delete what a run or a sweep has left in it, unless another process is using it."""
-    with locked(run_folder) as ours:
-        if not ours:
-            raise ValueError(
-                f"another process is using {run_folder} ({holder(run_folder)}); stop it first, or name another --out"
-            )
-        tidy(run_folder)
-        if has_run(run_folder):
-            (run_folder / CARD_FILE).unlink(missing_ok=True)
-        if has_run(run_folder) or any(run_folder.glob("lr-*")):  # best/ of a run, or of a search
-            drop_best(run_folder / BEST_FOLDER)
-        for name in (*RUN_FILES, *SWEEP_FILES):
-            if name != LOCK_FILE:
-                (run_folder / name).unlink(missing_ok=True)
-
-
-def tidy(run_folder: Path) -> None:
-    """Delete the temporary files that a killed process has left."""
-    for pattern in (".tmp*", f"{BEST_FOLDER}/.tmp*"):  # our own, and safetensors', which are .tmp and six letters
-        for path in run_folder.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
-def has_run(folder: Path) -> bool:
-    """Whether a run, finished or not, is in `folder`. Only then are README.md and best/ there its own."""
-    return any((folder / name).is_file() for name in (RESULT_FILE, IDENTITY_FILE))
-
-
-def is_of_a_run(folder: Path) -> bool:
-    """Whether a run or a sweep has made `folder`: a model from elsewhere has no result beside it."""
-    return has_run(folder) or not any((folder / name).exists() for name in MODEL_FILES)
-
-
-def is_foreign(path: Path, sweep: bool) -> bool:
-    """Whether `path` does not belong into the folder of a run or a sweep; both may hold table, figures and ratings."""
-    if path.name == BEST_FOLDER and sweep:
-        return not any(path.parent.glob("lr-*"))
-    if path.name in (CARD_FILE, BEST_FOLDER) and not sweep:
-        return not has_run(path.parent)
-    ours = (*SWEEP_FILES, RATINGS_FILE, *([LOCK_FILE, BEST_FOLDER] if sweep else RUN_FILES))
-    return not (path.name in ours or path.name.startswith(".tmp") or (sweep and path.match("lr-*") and path.is_dir()))
-
-
-def check_job(job: Job) -> None:
-    """Refuse a job whose folder holds another run, a damaged checkpoint, or something else."""
-    if not job.folder.is_dir():
-        return
-    new_folder(job.folder)
+    if job.folder.is_symlink() and (anew or not job.finished):
+        raise ValueError(
+            f"{job.folder} is a link, and nothing is written through one; delete it, or name another --out"
+        )
+    check_folder(job.folder, (*RUN_FILES, BEST_FOLDER))
     found = identity_in(job.folder)
     if found is not None:
         refuse_changes(job.folder, job.identity, found, goes_on=True)
@@ -227,11 +261,11 @@ def check_job(job: Job) -> None:
         )
 
 
-def check_neighbours(folder: Path, common: dict, jobs: list[Job]) -> None:
-    """Refuse a sweep whose folder holds other runs than its `jobs` that do not belong in one table with them."""
-    for path in sorted({*folder.glob("lr-*")} - {job.folder for job in jobs}):
-        found = identity_in(path)
-        if found is not None:
+def check_neighbours(folder: Path, common: dict, left_out: Iterable[Path]) -> None:
+    """Refuse a sweep whose folder holds runs, apart from `left_out`, that do not belong in one table with its own."""
+    for path in sorted({*folder.glob("lr-*")} - {*left_out}):
+        if is_run(path):
+            found = identity_in(path)
             own = {name: found.get(name) for name in ("lr", "seed", "patience", *VARIED)}
             refuse_changes(path, common | own, found)
 

@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
+from data.files import write_text
 from data.settings import REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
-from evaluate.results import TABLE_FILE, find_runs
+from evaluate.results import TABLE_FILE, TITLES, find_runs
 from evaluate.table import table, terminal_summary
 from model.device import Machine
 from train.parallel import agree, join, leave, own_device, processes, wait
@@ -31,6 +32,7 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
         baseline, seed = open_run(settings), settings.training.seed
         job = Job(lr, seed, default_folder(baseline), common_identity(baseline) | {"lr": lr, "seed": seed})
         folder = out or job.folder / job.folder_name
+        folder = folder.resolve() if folder.is_symlink() else folder  # the only link that is followed: it was asked for
         job = dataclasses.replace(job, folder=folder)
         prepare(baseline, folder, [job], overwrite, None)
         if job.finished:
@@ -104,11 +106,13 @@ def title(job: Job, i: int, jobs: list[Job]) -> str:
 def report(folder: Path) -> None:
     """Write table, figures and page of all results in `folder`, those of earlier sweeps too."""
     runs, written = find_runs([folder]), [folder / TABLE_FILE]
-    written[0].write_text(table(runs), encoding="utf-8")
+    write_text(written[0], table(runs))
     print(f"\n{terminal_summary(runs)}\n")
     try:
         from evaluate.report.plots import plot_all  # only here: it loads the library that draws
 
+        for name in TITLES:  # a figure that these runs do not have
+            (folder / name).unlink(missing_ok=True)
         written += plot_all(runs, folder)
         written.append(write_report([folder], folder / REPORT_FILE, written[1:]))
     except Exception as error:  # whatever it is: the runs are done and safe, and only a drawing is missing

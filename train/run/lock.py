@@ -1,11 +1,14 @@
 """A lock on a run folder: one process at a time uses it, also between machines."""
 
 import contextlib
+import errno
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+
+from data.files import NOT_OFFERED
 
 LOCK_FILE = "run.lock"
 
@@ -25,14 +28,15 @@ def locked(folder: Path) -> Iterator[bool]:
     try:
         if opened is not None:
             with contextlib.suppress(OSError):  # a full disk; the text is only for messages
-                opened.truncate(0)
-                os.write(opened.fileno(), f"pid {os.getpid()} on {platform.node()}".encode())
+                os.ftruncate(opened, 0)
+                os.lseek(opened, 0, os.SEEK_SET)
+                os.write(opened, f"pid {os.getpid()} on {platform.node()}".encode())
         yield opened is not None
     finally:
         if opened is not None:
             with contextlib.suppress(OSError):  # Windows does not delete open files
                 file.unlink()
-            opened.close()
+            os.close(opened)
 
 
 def holder(folder: Path) -> str:
@@ -43,33 +47,48 @@ def holder(folder: Path) -> str:
         return "another process"
 
 
-def take(file: Path) -> BinaryIO | None:
-    """Open and lock `file`; returns None if another process has locked it."""
+def take(file: Path) -> int | None:
+    """Open and lock `file`; returns its descriptor, or None if another process has locked it.
+
+    Never through a link, nor a file that is somebody's own: what a lock file holds is written over, and it is deleted.
+    """
     while True:
-        opened = open(file, "a+b")
         try:
-            lock(opened)
+            opened = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ValueError(f"{file} is a link; delete it, or name another --out") from None
+            raise
+        try:
+            lock(opened, file)
+            found = os.fstat(opened)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or os.read(opened, 4) not in (b"", b"pid "):
+                raise ValueError(f"{file} is no lock of a run; rename it, or name another --out")
+            # Between opening and locking, the former owner may have deleted the file, and a third process made another.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(found, os.stat(file)):
+                    return opened
         except (BlockingIOError, PermissionError):
-            opened.close()
+            os.close(opened)
             return None
         except BaseException:
-            opened.close()
+            os.close(opened)
             raise
-        # Between opening and locking, the former owner may have deleted the file, and a third process made another.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(opened.fileno()), os.stat(file)):
-                return opened
-        opened.close()
+        os.close(opened)
 
 
-def lock(opened: BinaryIO) -> None:
-    """Lock an open file, or raise BlockingIOError or PermissionError at once."""
+def lock(opened: int, file: Path) -> None:
+    """Lock an open file, or raise BlockingIOError or PermissionError at once. A disk without locks is no error."""
     try:
         import fcntl
     except ImportError:  # Windows
         import msvcrt
 
-        opened.seek(0)
-        msvcrt.locking(opened.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
+        msvcrt.locking(opened, msvcrt.LK_NBLCK, 1)
+        return
+    try:
         fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+        print(f"note: the disk of {file.parent} has no locks: start nothing a second time there", flush=True)

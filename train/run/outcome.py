@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from data.files import write_text
 from data.settings import LEVERS
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
@@ -14,12 +15,12 @@ from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
 from evaluate.results import BEST_FOLDER, RESULT_FILE, Result, best_point, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
-from model.hub import MODEL_FILES
+from model.hub import MODEL_FILES, WEIGHTS_FILE
 from model.pretrained import save_pretrained
 from train.levers import rate_of_step
-from train.run.card import CARD_FILE, model_card
+from train.run.card import CARD_FILE, is_card, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
-from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy
+from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy_run
 
 
 def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diverged: str | None) -> Result:
@@ -74,23 +75,33 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
 
 def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Baseline) -> None:
     """Write the model, if any, and the result; only when both are on the disk, the checkpoint is deleted."""
-    for name in (RESULT_FILE, *MODEL_FILES, CARD_FILE):  # of a shorter run: no other model may lie beside a result
+    for name in (RESULT_FILE, *MODEL_FILES):  # of a shorter run: no other model may lie beside a result
         (folder / name).unlink(missing_ok=True)
+    if is_card(folder / CARD_FILE):
+        (folder / CARD_FILE).unlink()
     if model is not None:
         copy_tokenizer(baseline.folder, folder)
         save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
     write_result(folder, result)
-    for name in (IDENTITY_FILE, *([] if baseline.settings.keep_state else [CHECKPOINT_FILE])):
-        (folder / name).unlink(missing_ok=True)
-    tidy(folder)
+    complete(folder, result, baseline.settings.keep_state)
+
+
+def complete(folder: Path, result: Result, keep_state: bool) -> None:
+    """Do what comes after the result: write the cards, then delete what only an unfinished run needs. run.json goes
+    last: a process that is killed before leaves it, and the next start comes here again."""
     try:  # a failure here must not lose the finished run
-        if model is not None:
-            (folder / CARD_FILE).write_text(model_card(result), encoding="utf-8")
-        if result["best"]:
-            (folder / BEST_FOLDER / CARD_FILE).write_text(model_card(result, best=True), encoding="utf-8")
+        for place, best in ((folder, False), (folder / BEST_FOLDER, True)):
+            card = place / CARD_FILE
+            whole = (place / WEIGHTS_FILE).is_file() and result["best" if best else "after"]
+            if whole and not place.is_symlink() and (is_card(card) or not os.path.lexists(card)):
+                write_text(card, model_card(result, best))
     except Exception as error:  # whatever it is: the run is done and safe
         print(f"note: the model's card could not be made ({type(error).__name__}: {' '.join(str(error).split())}); "
               f"the model and its result are in {folder}", flush=True)  # fmt: skip
+    if not keep_state:
+        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    tidy_run(folder)
+    (folder / IDENTITY_FILE).unlink(missing_ok=True)
 
 
 def environment(machine: Machine) -> dict:

@@ -5,7 +5,6 @@ The calls are the same: evaluate, finetune, evaluate. The stand-ins that make th
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,18 @@ import torch
 
 from data.settings import Settings, Training
 from evaluate.baseline import Baseline, open_baseline
-from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, best_point, write_json
+from evaluate.results import (
+    BEST_FOLDER,
+    EvalPoint,
+    Evaluation,
+    Result,
+    Run,
+    all_finite,
+    best_point,
+    read_json,
+    read_result,
+    write_json,
+)
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
@@ -25,15 +35,21 @@ from train.run.best import drop_best, keep_best, read_best
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
 from train.run.folder import (
     IDENTITY_FILE,
+    SWEEP_FILES,
     Job,
+    check_folder,
     check_job,
     check_neighbours,
     check_room,
     checkpoint_bytes,
-    new_folder,
-    tidy,
+    claimed,
+    delete_runs,
+    identity_in,
+    runs_in,
+    tidy_run,
 )
-from train.run.outcome import keep_outcome, result_of
+from train.run.lock import locked
+from train.run.outcome import complete, keep_outcome, result_of
 from train.run.progress import Progress, duration, summed_up
 from train.run.signals import Interrupted, Signals
 from train.speed.step import fast_gradients, keep_memory
@@ -69,7 +85,7 @@ def steps_of(baseline: Baseline, training: Training, model: GPT2, optimizer: Ada
 
 
 def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, common: dict | None) -> None:
-    """Check everything that can be wrong with `jobs`, and only then make `folder`.
+    """Check everything that can be wrong with `jobs`; only then delete old runs, and write down what the new ones are.
 
     Args:
         common: of a sweep, whose folder holds the jobs' folders: its `common_identity`; None: of one run.
@@ -79,11 +95,25 @@ def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, 
         machine = baseline.machine
         compare_with_cpu(baseline.fresh_model(), machine.device, machine.dtype, baseline.sampling.seed)
     check_room(folder, baseline, to_do, at_once=processes()[1] if common else 1)
-    new_folder(folder, overwrite, keep=baseline.folder, sweep=common is not None)
-    for job in jobs:
-        check_job(job)
-    if common is not None:
-        check_neighbours(folder, common, jobs)
+    with claimed(folder, overwrite) as ours:
+        old = runs_in(folder, baseline.folder) if overwrite else []
+        for job in jobs:
+            if job.folder not in old:
+                check_job(job, overwrite)
+        if common is not None:
+            if folder not in old:
+                check_folder(folder, SWEEP_FILES, sweep=True)
+            check_neighbours(folder, common, [*old, *(job.folder for job in jobs)])
+        delete_runs(folder, old)
+        for job in jobs:
+            if ours and not job.finished:
+                job.folder.mkdir(exist_ok=True)
+                write_json(job.folder / IDENTITY_FILE, job.identity)
+    for job in jobs:  # a process that was killed after its result
+        if job.finished and read_json(job.folder / IDENTITY_FILE) == job.identity:
+            with locked(job.folder) as ours:
+                if ours:
+                    complete(job.folder, read_result(job.folder), baseline.settings.keep_state)
 
 
 def begin(baseline: Baseline, jobs: list[Job]) -> None:
@@ -97,6 +127,8 @@ def begin(baseline: Baseline, jobs: list[Job]) -> None:
         flush=True,
     )
     before = baseline.before
+    if not all_finite(before):
+        raise ValueError(f"{baseline.folder} gives losses that are not finite numbers; are its weights damaged?")
     held_out = f", held-out loss {before['held_out_loss']:.3f}" if baseline.held_out else ""
     print(f"before training: ratio {before['ratio']:.3f}{held_out}, in {duration(before['seconds'])}", flush=True)
 
@@ -135,6 +167,9 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     It continues from the checkpoint in that folder if there is one. A signal ends it with `Interrupted`.
     """
     # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
+    if identity_in(job.folder) is None:
+        raise ValueError(f"another process has started {job.folder} anew; stop it, or name another --out")
+    check_job(job)
     training = job.training
     model = baseline.fresh_model()
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own
@@ -159,6 +194,8 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     if diverged is None and not baseline.is_finite(model):
         diverged = "loss"
     after = None if diverged else baseline.evaluate(model, f"after {job.label}")
+    if after and not all_finite(after):
+        after, diverged = None, "loss"
     if after:
         recorder.keep(baseline.point(model, optimizer.steps, True, after))
     else:
@@ -179,8 +216,7 @@ class Recorder:
     """Keeps the history of a run, shows its progress, and saves both with the model so that it can continue."""
 
     def __init__(self, baseline: Baseline, job: Job, model: GPT2, optimizer: AdamW, signals: Signals):
-        tidy(job.folder)
-        write_json(job.folder / IDENTITY_FILE, job.identity)
+        tidy_run(job.folder)
         self.baseline, self.model, self.optimizer, self.signals = baseline, model, optimizer, signals
         self.steps, self.patience = job.identity["samples"], baseline.settings.training.patience
         self.best = job.folder / BEST_FOLDER
@@ -236,7 +272,7 @@ class Recorder:
 
     def keep(self, point: EvalPoint) -> None:
         """Add `point` to the history, in place of one of the same step, unless a number is not finite."""
-        if all(math.isfinite(number) for number in point.values() if isinstance(number, float)):
+        if all_finite(point):
             others = [other for other in self.history["points"] if other["sample"] != point["sample"]]
             self.history["points"] = [*others, point]
 

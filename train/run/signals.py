@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM (from batch systems) and SIGHUP (the terminal was closed) end a run in one line; nothing is lost.
+"""Ctrl-C, the signals of batch systems and SIGHUP (the terminal was closed) end a run in one line; nothing is lost.
 
 A closed pipe, as in `python -m train.sweep | head -1`, does not end it.
 """
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
+# Batch systems send USR1, USR2 or XCPU some time before they kill. Windows has only the first two.
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has none
-    NAMES[signal.SIGHUP] = "SIGHUP"
+NAMES |= {getattr(signal, name): name for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)}
 
 
 class Interrupted(BaseException):

@@ -1,9 +1,9 @@
 """Is this GPT-2? Compares it with published numbers."""
 
+import os
 import sys
-from pathlib import Path
 
-from data.flags import Parser, add_flags, filled
+from data.flags import Parser, add_flags, filled, path
 from data.settings import Settings
 
 
@@ -16,13 +16,14 @@ def open_parser() -> Parser:
     )
     parser.add_argument(
         "--model",
+        type=os.path.expanduser,
         default="gpt2",
         help="gpt2 (downloaded once and cached) or a folder with its config.json, model.safetensors, vocab.json and "
         "merges.txt",
     )
     parser.add_argument(
         "--shakespeare",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="Tiny Shakespeare's input.txt, for the training steps (default: downloaded once and cached)",
     )

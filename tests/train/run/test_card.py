@@ -79,9 +79,8 @@ def test_a_run_is_never_lost_to_its_card(run, command, monkeypatch):
     """The card is made when the result is on the disk, and what goes wrong with it is a note."""
     folder, arguments = run
 
-    def fails(result):
+    def fails(result, best):
         assert read_result(folder) == json.loads(json.dumps(result))
-        assert not (folder / "checkpoint.safetensors").exists()
         raise ImportError("a library's\nname")
 
     monkeypatch.setattr("train.run.outcome.model_card", fails)

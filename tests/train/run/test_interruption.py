@@ -15,6 +15,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from conftest import make_text, without_seconds
+from safetensors.torch import load_file, save_file
 
 import train.__main__ as train_command
 from data.settings import Training
@@ -25,8 +26,9 @@ from model.pretrained import load_pretrained
 from train import sweep
 from train.adamw import AdamW
 from train.loop import Diverged, finetune, plain_gradients
+from train.run.card import CARD_FILE, FIRST_WORDS
 from train.run.checkpoint import Checkpointer, is_due, load_checkpoint, save_checkpoint
-from train.run.folder import new_folder
+from train.run.folder import delete_runs, runs_in
 from train.run.lock import locked
 from train.run.signals import Interrupted, Signals, ending_in_one_line
 
@@ -217,12 +219,14 @@ def test_other_settings_do_not_go_on(refused, arguments, unfinished, model_folde
     other_text, other_model = tmp_path / text_file.name, tmp_path / "model"
     other_text.write_text(make_text(1900, seed=7), encoding="utf-8")
     shutil.copytree(model_folder, other_model)
+    weights = load_file(other_model / "model.safetensors")
+    save_file(weights | {"ln_f.bias": weights["ln_f.bias"] + 1}, other_model / "model.safetensors", {"format": "pt"})
     for flags, difference in (
         (("--lr", "1e-3"), "lr was 0.0001, is 0.001;"),
         (("--batch-size", 5), "batch_size was 4, is 5;"),
         (("--seed", 1), "sampling_seed was 0, is 1, seed was 0, is 1;"),
-        (("--text", other_text), r"text was .*, is .*, text_sha256 was \w{64}, is \w{64}"),
-        (("--model", other_model), "model was .*, is .*/model;"),
+        (("--text", other_text), r"text_sha256 was \w{64}, is \w{64}"),
+        (("--model", other_model), r"model_sha256 was \w{64}, is \w{64};"),
     ):
         assert re.search(difference, refused(train_command.main, *arguments, *flags))
     # A run that was killed before its first state is recognised as well.
@@ -289,58 +293,121 @@ def test_a_sweep_does_only_what_is_missing(command, refused, arguments, tmp_path
 
 
 def fill(folder, *names):
-    """Makes empty files in `folder`."""
+    """Makes files in `folder`, the results and run.json among them as runs write them."""
     for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lr = {"lr": float(file.parent.name[3:]) if file.parent.match("lr-1*") else 1e-4}
+        file.write_text(json.dumps({"result.json": {"identity": lr}}.get(file.name, lr | {"model_sha256": "x"})))
+        if file.name == CARD_FILE:
+            file.write_text(FIRST_WORDS)
 
 
-def test_what_a_folder_may_hold(tmp_path):
-    run, many = tmp_path / "run", tmp_path / "many"
-    fill(run, "run.json", "checkpoint.safetensors", ".tmp-7-checkpoint.safetensors", ".tmpAbCdEf", "model.safetensors")
-    assert new_folder(run) == run
-    (many / "lr-1e-4").mkdir(parents=True)
-    fill(many, "table.md")
-    assert new_folder(many, sweep=True) == many
-    for folder, sweep_, foreign in ((run, False, "notes.txt"), (run, False, "lr-1e-4"), (many, True, "result.json")):
-        fill(folder, foreign)
-        with pytest.raises(ValueError, match=rf"already in use \({foreign}\); .*--overwrite"):
-            new_folder(folder, sweep=sweep_)
-        (folder / foreign).unlink()
-    fill(run, "report.html", "clock.png", "ratings.jsonl")  # from the commands that read a run
-    assert new_folder(run) == run
-    assert new_folder(run, overwrite=True) == run and [path.name for path in run.iterdir()] == ["ratings.jsonl"]
+def files_in(folder):
+    """{path: content} of all files in `folder`, also behind links."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+STRANGE = (".DS_Store", "nohup.out", "notes.txt", ".tmp-notes", ".tmpAbCdEf", ".tmp-7-result.json", "README.md")
+
+
+@pytest.mark.parametrize("kind", ["run", "sweep"])
+def test_other_files_are_no_reason_for_anything(command, arguments, tmp_path, kind):
+    """Beside a new run, an unfinished one, a finished one, and one that is overwritten: they stay, and nothing stops."""
+    out, main = tmp_path / "out", {"run": train_command.main, "sweep": sweep.main}[kind]
+    (out / ".tmp-mine").mkdir(parents=True)
+    for name in (*STRANGE, ".tmp-mine/x"):
+        (out / name).write_text("mine")
+    flags = (*arguments, *(["--lrs", "1e-4"] if kind == "sweep" else []), "--no-save-model")
+    for more in ((), (), ("--overwrite",)):
+        code, printed, err = command(main, *flags, *more)
+        assert code == 0 and ("finished already" in printed) == (more == () and (out / "seen").exists()), err
+        (out / "seen").touch()
+        assert all((out / name).read_text() == "mine" for name in (*STRANGE, ".tmp-mine/x"))
+
+
+def test_a_card_of_somebody_is_not_written_over(command, arguments, tmp_path):
+    fill(tmp_path / "out", "notes.txt")
+    (tmp_path / "out" / "README.md").write_text("my own words")
+    for more in ((), ("--overwrite",)):
+        assert command(train_command.main, *arguments, *more)[0] == 0
+        assert (tmp_path / "out" / "README.md").read_text() == "my own words"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "result.json", "run.json", "best/config.json", "lr-1e-4/run.json"]
+)
+def test_what_is_no_run_and_would_be_replaced_is_refused(refused, arguments, tmp_path, name):
+    out = tmp_path / "out"
+    fill(out, "notes.txt", name)
+    if name[:3] != "lr-":
+        (out / name).write_text('{"accuracy": 0.5}')
+    before = files_in(out)
+    for more in ((), ("--overwrite",)):
+        assert "is already in use" in refused(train_command.main, *arguments, *more)
+        assert files_in(out) == before
+    (out / name).unlink()
+    fill(out, "table.md")
+    assert "is already in use (table.md)" in refused(sweep.main, *arguments, "--lrs", "1e-4", "--overwrite")
 
 
 def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
-    fill(tmp_path, "result.json", "table.md", "lr-1e-4/model.safetensors", "lr-1e-5/notes.txt", "mine.txt")
-    fill(tmp_path, "best/README.md", "best/.tmp-7-model.safetensors", "lr-1e-5/run.json", "lr-1e-5/best/theirs.txt")
-    fill(tmp_path, *(f"lr-1e-5/best/{name}" for name in MODEL_FILES))
-    with pytest.raises(ValueError, match="already in use"):  # what is left is not ours to delete
-        new_folder(tmp_path, overwrite=True)
-    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert left == ["lr-1e-5", "lr-1e-5/best", "lr-1e-5/best/theirs.txt", "lr-1e-5/notes.txt", "mine.txt"]
-    shutil.rmtree(tmp_path / "lr-1e-5")
-    (tmp_path / "mine.txt").unlink()
-    assert new_folder(tmp_path, overwrite=True) == tmp_path and not any(tmp_path.iterdir())
+    out, archive = tmp_path / "out", tmp_path / "archive"
+    fill(archive, "result.json", *MODEL_FILES)
+    fill(out, "table.md", "report.html", "clock.png", "mine.txt", "ratings.jsonl", "lr-1e-4/checkpoint.safetensors")
+    fill(out, "lr-1e-4/run.json", "lr-1e-5/result.json", "lr-1e-5/notes.txt", "lr-1e-5/README.md", "lr-1e-5/best/x.txt")
+    fill(out, *(f"lr-1e-5/{best}{name}" for name in MODEL_FILES for best in ("", "best/")), "lr-1e-5/best/README.md")
+    fill(out, "lr-mine/result.json", "lr-other/model.safetensors", "lr-other/result.json", "lr-1e-4/.tmp-x/y")
+    fill(
+        out,
+        "best/README.md",
+        "best/model.safetensors",
+        "lr-1e-4/.tmp-result.json-abcd_123/result.json",
+        "lr-1e-3/run.json",
+    )
+    (out / "lr-other" / "result.json").write_text("[1e-4]")  # of another program
+    (out / "lr-1e-3" / "best").symlink_to(archive)
+    (out / "lr-best").symlink_to(archive)
+    before = files_in(archive)
+    delete_runs(out, runs_in(out, tmp_path))
+    left = {name for name in files_in(out) if name[:7] != "lr-best"}
+    assert left == {
+        "mine.txt", "ratings.jsonl", "lr-1e-5/notes.txt", "lr-1e-5/best/x.txt", "lr-mine/result.json",
+        "lr-other/model.safetensors", "lr-other/result.json", "lr-1e-4/.tmp-x/y",
+    }  # fmt: skip
+    assert files_in(archive) == before and (out / "lr-best").is_symlink() and (out / "lr-1e-3" / "best").is_symlink()
+
+
+def test_overwrite_touches_nothing_before_all_is_checked(command, refused, arguments, tmp_path):
+    """One of the runs is a link, or in use: the others are still there."""
+    out, flags = tmp_path / "out", (*arguments, "--lrs", "1e-3", "1e-4", "--no-save-model")
+    assert command(sweep.main, *flags)[0] == 0
+    (out / "lr-1e-4").rename(tmp_path / "kept")
+    (out / "lr-1e-4").symlink_to(tmp_path / "kept")
+    before = files_in(out)
+    assert "lr-1e-4 is a link, and nothing is written through one" in refused(sweep.main, *flags, "--overwrite")
+    assert files_in(out) == before
+    assert "finished already" in command(sweep.main, *flags)[1]  # it may be read
 
 
 @pytest.mark.parametrize("inside", [".", "lr-1e-4", "best", "lr-1e-4/best"])
 def test_overwrite_spares_the_model_that_it_will_read(inside, tmp_path):
     runs = tmp_path / "runs"
-    fill(runs / inside, "result.json", "model.safetensors")
+    fill(runs / inside, "model.safetensors")
+    fill(runs, "lr-1e-4/result.json")
     with pytest.raises(ValueError, match="would delete the model"):
-        new_folder(runs, overwrite=True, keep=runs / "x" / ".." / inside)
+        runs_in(runs, runs / "x" / ".." / inside)
     assert (runs / inside / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "README.md", "best/model.safetensors"])
-def test_overwrite_spares_what_no_run_has_made(name, tmp_path):
-    fill(tmp_path, name)
-    for overwrite in (False, True):
-        with pytest.raises(ValueError, match="already in use"):
-            new_folder(tmp_path, overwrite)
-    assert (tmp_path / name).exists()
+def test_a_run_and_a_sweep_do_not_share_a_folder(command, refused, arguments, tmp_path):
+    out = tmp_path / "out"
+    assert command(train_command.main, *arguments, "--no-save-model")[0] == 0
+    before = files_in(out)
+    assert "already in use by a run;" in refused(sweep.main, *arguments, "--lrs", "1e-3")
+    fill(tmp_path / "sweep", "lr-1e-3/run.json")
+    assert "by several runs;" in refused(train_command.main, *arguments, "--out", tmp_path / "sweep")
+    assert files_in(out) == before
 
 
 def test_too_small_a_disk_is_found_before_anything_is_written(
@@ -382,9 +449,9 @@ def test_a_run_that_another_process_has(command, refused, arguments, tmp_path, m
             holder.kill()
             holder.wait()
 
-        monkeypatch.setattr("train.run.jobs.wait", wait)
+        monkeypatch.setattr("train.run.folder.wait", wait)  # before the run is written down
         code, printed, _ = command(train_command.main, *arguments)
-        assert code == 0 and waited[0] == f"1e-4 (pid {holder.pid} on {platform.node()})" and "1e-4 done in" in printed
+        assert code == 0 and waited[0] == f"{out} (pid {holder.pid} on {platform.node()})" and "1e-4 done in" in printed
     finally:
         holder.kill()
         holder.wait()
@@ -401,17 +468,17 @@ def test_a_lock_on_a_deleted_file_is_no_claim(tmp_path, monkeypatch):
 
     original, files = train.run.lock.lock, []
 
-    def late(opened):
+    def late(opened, file):
         if not files:
             (tmp_path / "run.lock").unlink()
         files.append(opened)
-        original(opened)
+        original(opened, file)
 
     monkeypatch.setattr(train.run.lock, "lock", late)
     with locked(tmp_path) as ours:
         assert ours and len(files) == 2 and (tmp_path / "run.lock").exists()
-    monkeypatch.setattr(train.run.lock, "lock", Mock(side_effect=OSError("the disk has no locks")))
-    with pytest.raises(OSError, match="no locks"), locked(tmp_path):
+    monkeypatch.setattr(train.run.lock, "lock", Mock(side_effect=OSError("the disk is gone")))
+    with pytest.raises(OSError, match="is gone"), locked(tmp_path):
         pass
 
 
