@@ -21,7 +21,14 @@ from data.book import Book, load_book
 from data.settings import Sampling, Settings
 from evaluate.intervals import Interval, t_interval
 from evaluate.loss import text_loss, window_losses
-from evaluate.measures.continuations import PROMPTS, SHOWN_TEMPERATURE, SHOWN_TOP_K, decode_pieces, pick_prompts
+from evaluate.measures.continuations import (
+    PROMPTS,
+    SHOWN_TEMPERATURE,
+    SHOWN_TOP_K,
+    decode_pieces,
+    decode_whole,
+    pick_prompts,
+)
 from evaluate.measures.copying import (
     SourceIndex,
     copied_runs,
@@ -209,7 +216,7 @@ class Baseline:
         _, _, length, position = longest_copied(texts, self.index)
         # distinct-2 falls as texts are added: models and book are compared over equally many.
         count = min(self.sampling.sequences, len(self.book_texts) or len(texts))
-        passage = self.tokenizer.decode(self.training_tokens[position : position + length].tolist())
+        passage = decode_whole(self.tokenizer, self.training_tokens[position : position + length].tolist())
         return {
             "copied": float(copied.mean()),
             "copied_shares": copied.tolist(),
@@ -274,7 +281,7 @@ class Baseline:
         copies = []
         for start, length, place in copied_runs(tokens, self.index, self.min_copy_length):
             shown = self.training_tokens[max(0, place - CONTEXT_SHOWN) : place + length + CONTEXT_SHOWN]
-            copies.append({"start": start, "tokens": length, "passage": self.tokenizer.decode(shown.tolist())})
+            copies.append({"start": start, "tokens": length, "passage": decode_whole(self.tokenizer, shown.tolist())})
         frequent = set(self.frequent)
         return {
             "pieces": decode_pieces(self.tokenizer, tokens.tolist()),

@@ -202,6 +202,7 @@ class Run:
         # Those that differ from how the texts were drawn, in words.
         drawn = settings["top_k"] if settings["temperature"] == 1 else None
         self.expected = {name: f"expected {words}" for name, (top_k, words) in EXPECTED.items() if top_k != drawn}
+        self.wrapped = result["shown"].get("wrapped", True)  # results of older versions do not say it
         self.book_ratio = result["book"].get("ratio", result["in_sample_ratio"])
 
     @property

@@ -1,13 +1,14 @@
 """The tables over the learning rates, from one list of columns: as Markdown, for a terminal, and for the page."""
 
-import re
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from data.flags import plain
 from evaluate.intervals import Interval, wilson_interval
+from evaluate.measures.continuations import flowing
 from evaluate.results import EXPECTED, Run, copied_texts, describe, last_tenth, loss_change, settings_that_differ
 from evaluate.valleys import VALLEYS, valleys
 from evaluate.verdicts import conclusion, judge
@@ -276,14 +277,15 @@ def terminal_summary(runs: list[Run]) -> str:
         "",
         *(wrapped(f"- {sentence}") for sentence in sentences),
         "",
-        wrapped(f'After "{one_line(runs[0].result["prompts"][0])}"'),
+        *lines_of(f'After "{runs[0].result["prompts"][0]}"', runs[0].wrapped, WIDTH),
     ]
     texts = [("base", runs[0].before), *((run.label, run.after) for run in runs if run.after)]
     texts.append(("the book", runs[0].result["book"]))
     indent = max(len(name) for name, _ in texts) + 2
     for name, found in texts:
-        text = one_line("".join(found["continuations"][0]["pieces"]))
-        rows = textwrap.wrap(text, WIDTH - indent, max_lines=LINES, placeholder=" ...") or [""]
+        text = "".join(found["continuations"][0]["pieces"])
+        rows = [row for row in lines_of(text, runs[0].wrapped, WIDTH - indent - 4) if row] or [""]
+        rows[LINES - 1 :] = [rows[LINES - 1] + " ..."] if len(rows) > LINES else rows[LINES - 1 :]
         lines += [f"{name if i == 0 else '':<{indent}}{row}".rstrip() for i, row in enumerate(rows)]
     return "\n".join(lines)
 
@@ -302,13 +304,8 @@ def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
     return [gap.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
 
 
-def readable(text: str) -> str:
-    """`text` without the book's line ends, so that it fits into any column; paragraphs stay apart."""
+def lines_of(text: str, wrapped: bool, width: int) -> list[str]:
+    """`text` as lines of a terminal, at most `width` columns; single line ends flow if the book is `wrapped`."""
     # A model may write any character, and some characters are commands to a terminal.
-    plain = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", plain))
-    return "\n\n".join(filter(None, paragraphs))
-
-
-def one_line(text: str) -> str:
-    return " ".join(readable(text).split())
+    lines = plain(flowing(text, wrapped)).expandtabs(4).split("\n")
+    return [row for line in lines for row in textwrap.wrap(line, width) or [""]]

@@ -9,10 +9,12 @@ from torch import Tensor
 PROMPTS, PROMPT_TOKENS, CONTINUATION_TOKENS = 12, 32, 60
 # Drawn from the likelier tokens, as texts for readers are; the texts for the ratio follow the exercise.
 SHOWN_TEMPERATURE, SHOWN_TOP_K = 0.8, 40
+CHARACTER, WORD, LINE = 1, 2, 3  # borders of tokens; each is one of those before it too
 
 
 def pick_prompts(tokens: Tensor, tokenizer) -> tuple[Tensor, Tensor]:
-    """PROMPTS pieces of `tokens` (M,), evenly spread, each from the beginning of a line if there are enough.
+    """PROMPTS pieces of `tokens` (M,), evenly spread. If there are enough, each begins a line and ends with a word; of
+    a short text or another script at least no character is cut, where that is possible.
 
     Returns:
         (P, up to PROMPT_TOKENS) prompts, and (P, up to CONTINUATION_TOKENS) what follows each of them.
@@ -20,19 +22,56 @@ def pick_prompts(tokens: Tensor, tokenizer) -> tuple[Tensor, Tensor]:
     # Of a text that is too short for both, a third is the prompt.
     prompt = min(PROMPT_TOKENS, max(1, len(tokens) // 3))
     length = prompt + min(CONTINUATION_TOKENS, len(tokens) - prompt)
-    last = len(tokens) - length
-    ends = [tokenizer.decode_single_token_bytes(token).endswith(b"\n") for token in tokens[:last].tolist()]
-    places = [i + 1 for i, end in enumerate(ends) if end]
-    if len(places) < PROMPTS:
-        places = list(range(last + 1))
-    chosen = sorted({places[round(i)] for i in np.linspace(0, len(places) - 1, PROMPTS)})
+    kinds = borders(tokenizer, tokens.tolist())
+    begin, cut, end = (kinds[shift : len(tokens) - length + 1 + shift] for shift in (0, prompt, length))
+    for wanted in ((LINE, WORD, CHARACTER), (WORD, WORD, CHARACTER), (CHARACTER, CHARACTER, 0), (0, CHARACTER, 0)):
+        places = np.flatnonzero((begin >= wanted[0]) & (cut >= wanted[1]) & (end >= wanted[2]))
+        if len(places) >= PROMPTS:
+            break
+    places = places if len(places) else np.arange(len(begin))
+    chosen = sorted({int(places[round(i)]) for i in np.linspace(0, len(places) - 1, PROMPTS)})
     passages = torch.stack([tokens[place : place + length] for place in chosen])  # (P, length)
     return passages[:, :prompt], passages[:, prompt:]
 
 
+def borders(tokenizer, tokens: list[int]) -> np.ndarray:
+    """What lies before each of `tokens` and behind the last: LINE, WORD, CHARACTER, or 0 for a border inside one."""
+    pieces, found, text = decode_pieces(tokenizer, tokens), [LINE], ""
+    following = [*map(tokenizer.decode_single_token_bytes, tokens[1:]), b"\n"]
+    for i, (piece, after) in enumerate(zip(pieces, following)):
+        text = piece or text
+        if 0x80 <= after[0] < 0xC0:  # not the first byte of a character
+            found.append(0)
+        elif text.endswith("\n"):
+            found.append(LINE)
+        else:
+            behind = next(filter(None, pieces[i + 1 :]), " ")
+            found.append(CHARACTER if text[-1:].isalnum() and behind[0].isalnum() else WORD)
+    return np.array(found)
+
+
 def decode_pieces(tokenizer, tokens: list[int]) -> list[str]:
-    """A string for each token. A character that is split over several tokens stands with the last of them."""
+    """A string for each token. A character that is split over several tokens stands with the last of them; one that is
+    cut off at the end is left out."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    pieces = [decoder.decode(tokenizer.decode_single_token_bytes(token)) for token in tokens]
-    pieces[-1] += decoder.decode(b"", final=True)
-    return pieces
+    return [decoder.decode(tokenizer.decode_single_token_bytes(token)) for token in tokens]
+
+
+def decode_whole(tokenizer, tokens: list[int]) -> str:
+    """The text of `tokens` without half a character at either end."""
+    content = tokenizer.decode_bytes(tokens).lstrip(bytes(range(0x80, 0xC0)))
+    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(content)
+
+
+def is_wrapped(text: str) -> bool:
+    """Whether most lines have 55 to 80 characters: prose that was broken to fit a page. Verse and code are not."""
+    lengths = [len(line) for line in text.splitlines() if line.strip()]
+    return sum(55 <= length <= 80 for length in lengths) > len(lengths) / 2
+
+
+def flowing(text: str, wrapped: bool) -> str:
+    """`text`, if its source is `wrapped`, with single line ends as spaces; of the same length. Empty lines stay."""
+    if not wrapped:
+        return text
+    before, after = f" {text}", f"{text} "[1:]
+    return "".join(" " if c == "\n" and b != "\n" and a != "\n" else c for b, c, a in zip(before, text, after))

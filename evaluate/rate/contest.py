@@ -38,6 +38,7 @@ class Contest:
 
     prompts: list[str]
     texts: dict[str, list[str]]  # {participant: its continuation of each prompt}; the base model comes first
+    wrapped: bool  # whether the book is, see `flowing`
 
     def texts_of(self, comparison: Comparison) -> list[str]:
         """The left and the right text."""
@@ -50,7 +51,7 @@ class Contest:
 
 
 def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def compared(rating: dict) -> tuple:
@@ -69,7 +70,7 @@ def open_contest(runs: list[Run]) -> Contest:
             written.setdefault(run.name, run.after)
     written["book"] = first.result["book"]
     texts = {name: ["".join(c["pieces"]) for c in written[name]["continuations"]] for name in written}
-    return Contest(first.result["prompts"], texts)
+    return Contest(first.result["prompts"], texts, first.wrapped)
 
 
 def pairs_for_a_verdict(participants: int) -> int:

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import textwrap
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 
+from evaluate.measures.continuations import flowing
 from evaluate.rate.contest import POINTS, QUESTIONS, Comparison, Contest, compared, read_ratings, shortage
-from evaluate.table import readable
+from evaluate.table import lines_of
 from evaluate.template import fill
 
 KEYS = "l: left, r: right, t: tie; b: back to the previous answer; q: quit, all finished pairs are saved"
@@ -56,22 +56,18 @@ def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path
 def as_shown(contest: Contest, comparison: Comparison, width: int) -> str:
     """Prompt and both continuations in two columns, `width` characters in all, without their authors."""
     column = max(20, (width - 3) // 2)
-    left, right = (wrapped(text, column) for text in contest.texts_of(comparison))
+    left, right = (lines_of(text, contest.wrapped, column) for text in contest.texts_of(comparison))
     lines = zip_longest(["LEFT", "", *left], ["RIGHT", "", *right], fillvalue="")
     rows = [f"{a:<{column}} | {b}".rstrip() for a, b in lines]
-    return "\n".join([*wrapped(contest.prompts[comparison.prompt], 2 * column + 3), "", *rows, ""])
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    return [row for paragraph in readable(text).split("\n") for row in textwrap.wrap(paragraph, width) or [""]]
+    return "\n".join([*lines_of(contest.prompts[comparison.prompt], contest.wrapped, 2 * column + 3), "", *rows, ""])
 
 
 def comparison_page(contest: Contest, comparisons: list[Comparison]) -> str:
     """The comparisons as one self-contained HTML page, without their authors; it downloads lines of ratings."""
     shown = []
     for comparison in comparisons:
-        texts = map(readable, (contest.prompts[comparison.prompt], *contest.texts_of(comparison)))
-        parts = dict(zip(("prompt", "left", "right"), texts))
+        texts = (contest.prompts[comparison.prompt], *contest.texts_of(comparison))
+        parts = {name: flowing(text, contest.wrapped) for name, text in zip(("prompt", "left", "right"), texts)}
         shown.append({"rated": contest.without_names(comparison), "texts": parts})
     data = {"comparisons": shown, "questions": QUESTIONS, "shortage": shortage(len(comparisons), len(contest.texts))}
     return fill(Path(__file__).with_name("rate.html"), data=data)

@@ -67,6 +67,7 @@ def page(runs: list[Run], figures: dict[str, str], ratings: list[dict]) -> str:
         gone=[run.label for run in runs if not run.after],
         learning=as_it_learns(runs),
         texts=texts(runs),
+        wrapped=runs[0].wrapped,
         drawn=how_drawn(runs[0].result),
         longest_copies=longest_copies(runs),
         ratings=preferences(runs, ratings) if ratings else None,

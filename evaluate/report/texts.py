@@ -3,6 +3,7 @@
 from itertools import groupby
 from typing import NamedTuple
 
+from evaluate.measures.continuations import flowing
 from evaluate.results import EvalPoint, Evaluation, Result, Run
 from evaluate.table import rows_of
 
@@ -20,8 +21,9 @@ def texts(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[Part]]]]]:
     writers = [*models(runs), ("the book", runs[0].result["book"])]
     shown = []
     for i, prompt in enumerate(runs[0].result["prompts"]):
-        written = [(who, marked(found["continuations"][i], f"copy-{i}-{k}")) for k, (who, found) in enumerate(writers)]
-        shown.append((flowing(prompt), written))
+        found = [(who, of["continuations"][i], f"copy-{i}-{k}") for k, (who, of) in enumerate(writers)]
+        written = [(who, marked(continuation, name, runs[0].wrapped)) for who, continuation, name in found]
+        shown.append((flowing(prompt, runs[0].wrapped), written))
     return shown
 
 
@@ -38,13 +40,13 @@ def as_it_learns(runs: list[Run]) -> list[tuple[str, list[tuple[str, list[tuple[
         kept = [point for point in run.result["checkpoints"] if "continuations" in point]
         if len(kept) > 1:
             points_of.setdefault(run.name, kept)
-    shown = []
+    run, shown = runs[0], []
     for i in range(min((len(kept[0]["continuations"]) for kept in points_of.values()), default=0)):
         rates = [
-            (name, [(p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{p['sample']}")) for p in kept])
+            (name, [(n := p["sample"], marked(p["continuations"][i], f"way-{i}-{k}-{n}", run.wrapped)) for p in kept])
             for k, (name, kept) in enumerate(points_of.items())
         ]
-        shown.append((flowing(runs[0].result["prompts"][i]), rates))
+        shown.append((flowing(run.result["prompts"][i], run.wrapped), rates))
     return shown
 
 
@@ -56,19 +58,14 @@ def how_drawn(result: Result) -> str:
     )
 
 
-def flowing(text: str) -> str:
-    """`text` with single line ends as spaces, of the same length; empty lines stay."""
-    before, after = f" {text}", f"{text} "[1:]
-    return "".join(" " if c == "\n" and b != "\n" and a != "\n" else c for b, c, a in zip(before, text, after))
-
-
-def marked(written: dict, name: str) -> list[Part]:
+def marked(written: dict, name: str, wrapped: bool) -> list[Part]:
     """A continuation cut where copied runs begin and end.
 
     Args:
         name: begins the ids of its passages.
+        wrapped: whether the book is (see `flowing`).
     """
-    text, tokens, place = flowing("".join(written["pieces"])), [], 0
+    text, tokens, place = flowing("".join(written["pieces"]), wrapped), [], 0
     for piece, frequent in zip(written["pieces"], written["frequent"]):
         tokens.append((text[place : place + len(piece)], frequent))
         place += len(piece)
@@ -78,7 +75,7 @@ def marked(written: dict, name: str) -> list[Part]:
         if end <= start:  # inside another one
             continue
         parts.append(Part(joined(tokens[place:start])))
-        parts.append(Part(joined(tokens[start:end]), f"{name}-{number}", flowing(copy["passage"])))
+        parts.append(Part(joined(tokens[start:end]), f"{name}-{number}", flowing(copy["passage"], wrapped)))
         place = end
     return [*parts, Part(joined(tokens[place:]))]
 
@@ -92,4 +89,4 @@ def joined(tokens: Pieces) -> Pieces:
 def longest_copies(runs: list[Run]) -> list[tuple[str, str]]:
     """The longest run of tokens that each model took word for word from the training text: (label, passage)."""
     copies = [(label, measured["longest_copy"]) for label, measured in models(runs)]
-    return [(f"{label}: {copy['tokens']} tokens", f"“{flowing(copy['passage'])}”") for label, copy in copies]
+    return [(f"{name}: {c['tokens']} tokens", f"“{flowing(c['passage'], runs[0].wrapped)}”") for name, c in copies]

@@ -11,7 +11,7 @@ from data.files import write_text
 from data.settings import LEVERS
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
-from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K
+from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K, decode_whole, is_wrapped
 from evaluate.results import BEST_FOLDER, RESULT_FILE, Result, best_point, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
@@ -59,8 +59,8 @@ def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diver
         **measured,
         "best_step": lowest and lowest["sample"],
         "book": baseline.book_evaluation,
-        "prompts": [baseline.tokenizer.decode(row) for row in baseline.passages[0].tolist()],
-        "shown": {"temperature": SHOWN_TEMPERATURE, "top_k": SHOWN_TOP_K},
+        "prompts": [decode_whole(baseline.tokenizer, row) for row in baseline.passages[0].tolist()],
+        "shown": {"temperature": SHOWN_TEMPERATURE, "top_k": SHOWN_TOP_K, "wrapped": is_wrapped(baseline.book.text)},
         "least_copy": baseline.min_copy_length,
         "in_sample_ratio": baseline.in_sample_ratio,
         "book_tokens": len(baseline.tokens),
