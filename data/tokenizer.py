@@ -6,8 +6,12 @@ hub's library writes one file instead, `tokenizer.json`, with the same content.
 """
 
 import json
+import re
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
+import regex
 import tiktoken
 
 from data.files import write_whole
@@ -15,6 +19,23 @@ from data.files import write_whole
 END_OF_TEXT = "<|endoftext|>"
 # How the text is cut into words before any merging, with a leading space kept on the word: OpenAI's pattern.
 WORD_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+SPECIAL = re.compile(r"<.+>|\[.+\]")  # tokens that stand for no text, such as <s> or [PAD]
+
+
+class Tokenizer(tiktoken.Encoding):
+    """tiktoken's BPE. Bytes without an id are left out of a text, as the hub's library does; tiktoken panics at one."""
+
+    @cached_property
+    def missing(self) -> bytes:
+        return bytes(byte for byte in range(256) if bytes([byte]) not in self._mergeable_ranks)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        if not self.missing:
+            return super().encode_ordinary(text)
+        # Left out of each word before its merges: the bytes on both sides may merge.
+        words = (word.encode("utf-8", "replace") for word in regex.findall(WORD_PATTERN, text))
+        present = filter(None, (word.translate(None, self.missing) for word in words))
+        return [token for word in present for token in self._core_bpe.encode_single_piece(word)]
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -27,31 +48,36 @@ def byte_alphabet() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
-def load_tokenizer(folder: str | Path) -> tiktoken.Encoding:
+def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of the model in `folder`.
 
     Returns:
-        a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`. Added tokens such as `[PAD]` are left out: GPT-2
-        does not use them.
+        a tiktoken Encoding; `eot_token` is the id of `<|endoftext|>`. Tokens that were added to a finished vocabulary
+        are left out: GPT-2 does not use them.
     """
     vocab, pairs = read_vocabulary(Path(folder))
-    in_order = [*byte_alphabet().values(), *("".join(pair) for pair in pairs)]
-    ranks = [vocab.get(token) for token in in_order]
-    # tiktoken merges the pair whose result has the lowest id, so ids must follow the merges' order.
-    in_place = (
-        len(vocab) == len(in_order) + 1 and END_OF_TEXT in vocab and set(vocab.values()) == set(range(len(vocab)))
-    )
-    if not in_place or None in ranks or ranks[256:] != sorted(ranks[256:]):
+    byte_of = {char: byte for byte, char in byte_alphabet().items()}
+    merged = ["".join(pair) for pair in pairs]
+    words = vocab.keys() & {*byte_of, *merged}
+    special = {token: number for token, number in vocab.items() if token not in words}
+    ids = [vocab.get(token, -1) for token in merged]
+    if (
+        ids != sorted(set(ids))  # tiktoken merges the pair whose result has the lowest id
+        or not words.issuperset([*merged, *chain(*pairs)])
+        or sorted(vocab.values()) != list(range(len(vocab)))
+        or END_OF_TEXT not in special
+        or not all(map(SPECIAL.fullmatch, special))
+    ):
         raise ValueError(
-            f"{folder}: the vocabulary is not the 256 bytes, the {len(pairs)} merges in their order and {END_OF_TEXT}; "
+            f"{folder}: the vocabulary is not bytes, the {len(pairs)} merges of them in their order, {END_OF_TEXT} and "
+            f"other tokens such as <s> or [PAD], with the ids from 0 to {len(vocab) - 1}; "
             "vocab.json and merges.txt, or tokenizer.json, must come from the same GPT-2 model"
         )
-    byte_of = {char: byte for byte, char in byte_alphabet().items()}
-    return tiktoken.Encoding(
-        name=Path(folder).name,
+    return Tokenizer(
+        Path(folder).name,
         pat_str=WORD_PATTERN,
-        mergeable_ranks={bytes(byte_of[char] for char in token): rank for token, rank in zip(in_order, ranks)},
-        special_tokens={END_OF_TEXT: vocab[END_OF_TEXT]},
+        mergeable_ranks={bytes(byte_of[char] for char in token): vocab[token] for token in words},
+        special_tokens=special,
     )
 
 
@@ -67,21 +93,24 @@ def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]
             vocab, pairs = in_one_file(json.loads(whole.read_text(encoding="utf-8")))
         else:
             raise FileNotFoundError(f"{folder} has no tokenizer; a model folder needs vocab.json and merges.txt")
-        return {str(token): int(number) for token, number in vocab.items()}, [(left, right) for left, right in pairs]
+        wrong = [number for number in vocab.values() if type(number) is not int]  # Python could convert true and 1.5
+        wrong += [pair for pair in pairs if [*map(type, pair)] != [str, str] or not all(pair)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no id, or no pair of tokens")
+        return vocab, [(left, right) for left, right in pairs]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder}: its tokenizer's files are damaged ({error}); fetch them again") from None
 
 
 def in_one_file(content: dict) -> tuple[dict[str, int], list[list[str]]]:
-    """Vocabulary and merges of a `tokenizer.json`."""
+    """Vocabulary and merges of a `tokenizer.json`; of the tokens added later only `<|endoftext|>`."""
     words, model = content["pre_tokenizer"], content["model"]
     gpt2s = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
     if gpt2s != {name: words.get(name, True) for name in gpt2s} or content.get("normalizer"):
         raise ValueError("tokenizer.json is not of GPT-2's kind: byte level, no space added, nothing normalized")
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     added = {token["content"]: token["id"] for token in content["added_tokens"]}
-    vocab = {token: number for token, number in model["vocab"].items() if token not in added}
-    return vocab | {END_OF_TEXT: added.get(END_OF_TEXT, model["vocab"].get(END_OF_TEXT))}, pairs
+    return {token: added[token] for token in [END_OF_TEXT] if token in added} | model["vocab"], pairs
 
 
 def save_tokenizer(folder: str | Path, merges: list[tuple[bytes, bytes]]) -> None:
