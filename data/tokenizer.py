@@ -7,8 +7,6 @@ hub's library writes one file instead, `tokenizer.json`, with the same content.
 
 import json
 import re
-from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import regex
@@ -25,17 +23,13 @@ SPECIAL = re.compile(r"<.+>|\[.+\]")  # tokens that stand for no text, such as <
 class Tokenizer(tiktoken.Encoding):
     """tiktoken's BPE. Bytes without an id are left out of a text, as the hub's library does; tiktoken panics at one."""
 
-    @cached_property
-    def missing(self) -> bytes:
-        return bytes(byte for byte in range(256) if bytes([byte]) not in self._mergeable_ranks)
-
     def encode_ordinary(self, text: str) -> list[int]:
-        if not self.missing:
+        missing = bytes(byte for byte in range(256) if bytes([byte]) not in self._mergeable_ranks)
+        if not missing:
             return super().encode_ordinary(text)
         # Left out of each word before its merges: the bytes on both sides may merge.
-        words = (word.encode("utf-8", "replace") for word in regex.findall(WORD_PATTERN, text))
-        present = filter(None, (word.translate(None, self.missing) for word in words))
-        return [token for word in present for token in self._core_bpe.encode_single_piece(word)]
+        words = (word.encode("utf-8", "replace").translate(None, missing) for word in regex.findall(WORD_PATTERN, text))
+        return [token for word in words if word for token in self._core_bpe.encode_single_piece(word)]
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -60,10 +54,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     merged = ["".join(pair) for pair in pairs]
     words = vocab.keys() & {*byte_of, *merged}
     special = {token: number for token, number in vocab.items() if token not in words}
-    ids = [vocab.get(token, -1) for token in merged]
     if (
-        ids != sorted(set(ids))  # tiktoken merges the pair whose result has the lowest id
-        or not words.issuperset([*merged, *chain(*pairs)])
+        (ids := [vocab.get(token, -1) for token in merged]) != sorted(set(ids))  # tiktoken merges the lowest id first
+        or not words.issuperset(part for pair in pairs for part in (*pair, "".join(pair)))
         or sorted(vocab.values()) != list(range(len(vocab)))
         or END_OF_TEXT not in special
         or not all(map(SPECIAL.fullmatch, special))
@@ -94,7 +87,7 @@ def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]
         else:
             raise FileNotFoundError(f"{folder} has no tokenizer; a model folder needs vocab.json and merges.txt")
         wrong = [number for number in vocab.values() if type(number) is not int]  # Python could convert true and 1.5
-        wrong += [pair for pair in pairs if [*map(type, pair)] != [str, str] or not all(pair)]
+        wrong += [pair for pair in pairs if [*map(type, pair)] != [str, str] or "" in pair]
         if wrong:
             raise ValueError(f"{wrong[0]!r} is no id, or no pair of tokens")
         return vocab, [(left, right) for left, right in pairs]
