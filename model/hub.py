@@ -13,7 +13,7 @@ from data.files import write_text
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"  # the index where weights are in shards
 TOKENIZER_FILES, WHOLE_TOKENIZER = ("vocab.json", "merges.txt"), "tokenizer.json"  # two files or one
 MODEL_FILES = ("config.json", WEIGHTS_FILE, *TOKENIZER_FILES)  # as this project writes them
-FETCHED = [*MODEL_FILES, WHOLE_TOKENIZER, INDEX_FILE, "model-*-of-*.safetensors"]
+FETCHED = [*MODEL_FILES, WHOLE_TOKENIZER, INDEX_FILE, "adapter_config.json", "model-*-of-*.safetensors"]
 
 
 class Source(NamedTuple):
@@ -63,6 +63,7 @@ def model_folder(name_or_folder: str | Path, *, endpoint: str | None = None, cac
             f"there is no model or folder {str(name_or_folder)!r}; use {', '.join(HUB)}, lilliput, "
             f"a folder with {', '.join(MODEL_FILES)}, or the hub's owner/name"
         )
+    refuse_adapter(str(name_or_folder), folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder} has no config.json; a model folder holds {', '.join(MODEL_FILES)}, a sweep's are in lr-*"
@@ -126,12 +127,20 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
             f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name "
             "their folder instead; `make demo` and the model lilliput need neither, they are shipped"
         ) from None
+    refuse_adapter(name, folder)
     if not is_complete(folder):
         raise FileNotFoundError(
             f"{repository} on the hub lacks {WEIGHTS_FILE} or another file; take a model that has "
             f"{', '.join(MODEL_FILES)} (a pytorch_model.bin is not opened: it is a pickle, which can run code)"
         )
     return verified(folder, sha256)
+
+
+def refuse_adapter(name: str, folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{name} is a LoRA adapter; merge it into its base model first (peft: merge_and_unload()), then save that"
+        )
 
 
 def is_complete(folder: Path) -> bool:

@@ -9,7 +9,9 @@ in a few more ways, which `read_weights` lists.
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import tiktoken
@@ -21,7 +23,7 @@ from torch import Tensor
 from data.files import write_whole
 from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2, Attend, GPT2Config, attention
-from model.hub import WEIGHTS_FILE, model_folder, weight_files
+from model.hub import HUB, WEIGHTS_FILE, model_folder, weight_files
 from model.speed.attention import fused_attention
 from model.speed.empty import empty_model
 
@@ -29,8 +31,11 @@ from model.speed.empty import empty_model
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 # Causal masks, by name. The same ending without the `attn.` is a parameter: `attn.c_attn.bias`, `ln_1.bias`.
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-# Prefixes of names that wrappers add: the hub's library, torch.compile, data parallelism.
-PREFIX = re.compile(r"^((transformer|_orig_mod|module)\.)+")
+# Prefixes of names that wrappers add: the hub's library, torch.compile, data parallelism, the library trl.
+PREFIX = re.compile(r"^((transformer|_orig_mod|module|pretrained_model)\.)+")
+# Heads that the hub's libraries put beside a GPT-2, by name: for classes, rewards, answers.
+OTHER_HEAD = re.compile(r"(score|v_head|multiple_choice_head|classifier|qa_outputs)\..+")
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2}
 # Larger sizes mean a damaged file. Checked first, since the model is built before its weights are read.
 MOST_LAYERS, LARGEST = 1000, 10**6
 # A vocabulary may have more rows than the tokenizer has tokens: added tokens, or padding to a round number, which
@@ -40,6 +45,9 @@ SPARE_ROWS = 1024
 
 def open_model(name_or_folder: str | Path) -> tuple[Path, GPT2Config, tiktoken.Encoding]:
     """Return folder, sizes and tokenizer of a model, after checking that they fit together; weights are not read."""
+    if (name := name_or_folder) in (*HUB, "lilliput") and Path(name).is_dir():
+        whose = "OpenAI's model" if name in HUB else "the model that is shipped"
+        print(f"note: {name} is {whose} here, not the folder {name}; name that one ./{name}", file=sys.stderr)
     folder = model_folder(name_or_folder)
     config, tokenizer = read_config(folder / "config.json"), load_tokenizer(folder)
     if not 0 <= config.vocab_size - tokenizer.n_vocab < SPARE_ROWS:
@@ -47,12 +55,17 @@ def open_model(name_or_folder: str | Path) -> tuple[Path, GPT2Config, tiktoken.E
             f"{folder}: config.json says {config.vocab_size} tokens, the tokenizer has {tokenizer.n_vocab}; "
             "take both from the same model"
         )
+    for file in weight_files(folder):
+        # A damaged file is refused when its weights are read.
+        with suppress(SafetensorError, OSError), safe_open(file, framework="pt") as opened:
+            for name in (name for name in opened.keys() if OTHER_HEAD.fullmatch(PREFIX.sub("", name))):
+                print(f"note: {folder}: {name} is left out; it is a head of another task", file=sys.stderr)
     return folder, config, tokenizer
 
 
 def never_drawn(tokenizer: tiktoken.Encoding, config: GPT2Config) -> list[int]:
     """`<|endoftext|>`, after which another text would begin, and the rows of the vocabulary that stand for no text."""
-    return [tokenizer.eot_token, *range(tokenizer.n_vocab, config.vocab_size)]
+    return [i for i in range(config.vocab_size) if i >= tokenizer.n_vocab or tokenizer.is_special_token(i)]
 
 
 def parameter_count(config: GPT2Config) -> int:
@@ -102,7 +115,7 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
         raise ValueError(f"{file}: n_embd {sizes['n_embd']} is not a multiple of n_head {sizes['n_head']}")
     # Variants that transformers can build from the same file. This GPT-2 would run with them and give wrong results.
     for key, gpt2s in {
-        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"),
         "n_inner": (None, 4 * sizes["n_embd"]),
         "scale_attn_weights": (True,),
         "scale_attn_by_inverse_layer_idx": (False,),
@@ -120,31 +133,33 @@ def read_config(file: Path, *, dropout: float = 0.0) -> GPT2Config:
 def read_weights(files: list[Path], model: GPT2) -> dict[str, Tensor]:
     """Read the tensors of a GPT-2 as a state dict for `model`, of which only names and shapes are used.
 
-    Accepts masks, a head that equals `wte`, names with any `PREFIX`, and linear layers that are all stored
-    [out, in]. Refuses tensors that are missing, unknown, stored twice, not finite or of the wrong shape.
+    Accepts masks, a head that equals `wte` or replaces it, other heads, any `PREFIX`, and linear layers that are all
+    stored [out, in]. Refuses tensors that are missing, unknown, stored twice, not finite or of the wrong shape or type.
     """
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
-    found, head, unknown = {}, None, []
+    shapes = expected | {"lm_head.weight": expected["wte.weight"]}
+    found, unknown = {}, []
     for stored_name, tensor in stored_tensors(files):
         name = PREFIX.sub("", stored_name)
-        if name == "lm_head.weight":
-            head = tensor
-        elif name in expected and name not in found:
+        if name in shapes and name not in found:
             found[name] = tensor
-        elif not MASK.fullmatch(name):
+        elif not MASK.fullmatch(name) and not OTHER_HEAD.fullmatch(name):
             unknown.append(stored_name)
 
     # The linear layers that are not square show whether all are transposed; attn.c_proj fits both ways.
     linear = [name for name in found if name.endswith(TRANSPOSED)]
     transposed = not all(found[name].shape == expected[name] for name in linear)
-    stored = expected | {name: expected[name][::-1] for name in linear if transposed}
+    stored = shapes | {name: expected[name][::-1] for name in linear if transposed}
     misshapen = [
         f"{name} {list(tensor.shape)} {tensor.dtype}, not {list(stored[name])}"
         for name, tensor in found.items()
-        if tensor.shape != stored[name] or not tensor.is_floating_point()
+        if tensor.shape != stored[name] or tensor.dtype not in FLOATS
     ]
+    if "lm_head.weight" in found:
+        found.setdefault("wte.weight", found["lm_head.weight"])  # safetensors' save_model keeps one of the two
     missing = [name for name in expected if name not in found]
     complain(files[0], {"missing": missing, "unknown": unknown, "of the wrong shape or type": misshapen})
+    head = found.pop("lm_head.weight", None)
     weights = {}
     for name, tensor in found.items():
         tensor = tensor.t() if name in linear and transposed else tensor

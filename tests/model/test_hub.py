@@ -143,6 +143,11 @@ def test_what_the_hub_does_not_have(server, shelf, tmp_path, model_folder):
         hub.model_folder("no/where", **where)
     shelf["someone/pickled"] = shutil.copytree(model_folder, tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").unlink()
+    shelf["someone/adapter"] = tmp_path / "adapter"
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="^someone/adapter is a LoRA adapter; merge it into its base model first"):
+        hub.model_folder("someone/adapter", **where)
     with pytest.raises(FileNotFoundError, match="someone/pickled on the hub lacks model.safetensors.* a pickle"):
         hub.model_folder("someone/pickled", **where)
 

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from reference import logits
 from safetensors.numpy import load_file
 
 from model.gpt2 import GPT2, GPT2Config
-from model.pretrained import load_pretrained, save_pretrained
+from model.pretrained import load_pretrained, never_drawn, open_model, save_pretrained
 
 
 @pytest.fixture
@@ -42,6 +43,40 @@ def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_fo
     np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
 
 
+def test_heads_of_other_tasks_are_left_out_and_named_once(
+    tmp_path, tensors, model_folder, tokenizer_folder, capsys, monkeypatch
+):
+    heads = ["module.score.weight", "v_head.summary.bias", "pretrained_model.classifier.bias", "qa_outputs.weight"]
+    heads = sorted([*heads, "multiple_choice_head.summary.weight"])
+    folder = write_model(tmp_path, tensors | dict.fromkeys(heads, np.ones((2, WIDTH))), tokenizer_folder)
+    open_model(folder)
+    noted = capsys.readouterr().err.splitlines()
+    assert sorted(noted) == [f"note: {folder}: {name} is left out; it is a head of another task" for name in heads]
+    np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    open_model(folder)
+    open_model(model_folder)
+    assert not any(capsys.readouterr())
+
+
+@pytest.mark.parametrize("name", ["ln_f.bias", "lm_head.weight"])
+@pytest.mark.parametrize("kind", ["F4", "F8_E8M0"])
+def test_numbers_of_a_rare_type_are_refused(tmp_path, tensors, tokenizer_folder, name, kind):
+    """F4 has four bits, which PyTorch cannot convert. No library for numpy writes it, so the header is changed here."""
+    rows = np.zeros({"ln_f.bias": WIDTH, "lm_head.weight": (VOCAB, WIDTH)}[name], dtype=np.int8)
+    folder = write_model(tmp_path, tensors | {name: rows}, tokenizer_folder)
+    content = (folder / "model.safetensors").read_bytes()
+    header, rest = json.loads(content[8:][: int.from_bytes(content[:8], "little")]), content[8:]
+    rest = rest[int.from_bytes(content[:8], "little") :]
+    header[name]["dtype"] = kind
+    if kind == "F4":
+        header[name]["shape"][-1] *= 2
+    changed = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(changed).to_bytes(8, "little") + changed + rest)
+    with pytest.raises(ValueError, match=f"^.*of the wrong shape or type: {name} .*$"):
+        load_pretrained(folder)
+
+
 LINEAR = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 
@@ -51,8 +86,10 @@ LINEAR = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_
         lambda t: {f"_orig_mod.transformer.{name}": tensor for name, tensor in t.items()},
         lambda t: {f"module._orig_mod.{name}": tensor for name, tensor in t.items()},
         lambda t: {name: tensor.T if name.endswith(LINEAR) else tensor for name, tensor in t.items()},
+        lambda t: {name.replace("wte.", "lm_head."): tensor for name, tensor in t.items()},
+        lambda t: {f"pretrained_model.transformer.{name}": tensor for name, tensor in t.items()},
     ],
-    ids=["compiled", "in parallel", "as PyTorch's linear layers"],
+    ids=["compiled", "in parallel", "as PyTorch's linear layers", "the tied pair under its other name", "trl's"],
 )
 def test_other_peoples_files_of_the_same_model(tmp_path, tensors, model_folder, tokenizer_folder, change):
     folder = write_model(tmp_path, change(tensors), tokenizer_folder)
@@ -103,8 +140,12 @@ def test_a_pickle_is_refused_and_its_two_lines_convert_it(
         (lambda t: t.update({"wpe.weight": t["wpe.weight"][:-1]}), r"shape or type: wpe.weight \[23, 12\]"),
         (lambda t: t.update({"ln_f.bias": t["ln_f.bias"].astype(np.int32)}), "shape or type: ln_f.bias"),
         (lambda t: t.update({"lm_head.weight": t["wte.weight"] + 1}), "lm_head.weight differs"),
-        (lambda t: t.update({"lm_head.weight": t["wte.weight"][:-1]}), "lm_head.weight differs"),
-        (lambda t: t.update({"lm_head.weight": t["wte.weight"].astype(np.int64)}), "lm_head.weight differs"),
+        (lambda t: t.update({"lm_head.weight": t["wte.weight"][:-1]}), r"shape or type: lm_head.weight \[299, 12\]"),
+        (lambda t: t.update({"lm_head.weight": t["wte.weight"].astype(np.int64)}), "shape or type: lm_head.weight"),
+        (lambda t: t.update({"lm_head.weight": t.pop("wte.weight")[:-1]}), "missing: wte.weight|type: lm_head.weight"),
+        (lambda t: t.update({"score.weight": t["ln_f.bias"], "wpe.weight": t["wpe.weight"][1:]}), "type: wpe.weight"),
+        (lambda t: t.update({"score.weight": t.pop("wpe.weight")}), "missing: wpe.weight"),
+        (lambda t: t.update({"scores.weight": t["ln_f.bias"]}), "unknown: scores.weight"),
         (
             lambda t: t.update({"h.0.attn.module.c_proj.bias": t.pop("h.0.attn.c_proj.bias")}),
             "unknown: h.0.attn.module",
@@ -161,6 +202,44 @@ def test_damaged_files_are_named_for_what_they_are(tmp_path, tensors, tokenizer_
 def test_configs_of_other_models_are_refused(tmp_path, tensors, tokenizer_folder, config, complaint):
     with pytest.raises(ValueError, match=complaint):
         load_pretrained(write_model(tmp_path, tensors, tokenizer_folder, **config))
+
+
+@pytest.mark.parametrize("name", ["gelu_fast", "gelu_accurate"])
+def test_other_names_of_the_same_function(tmp_path, tensors, tokenizer_folder, name):
+    load_pretrained(write_model(tmp_path, tensors, tokenizer_folder, activation_function=name))
+
+
+def test_an_adapter_is_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"^.* is a LoRA adapter; merge it into its base .*merge_and_unload\(\).*save that$"
+    ):
+        open_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "lilliput"])
+def test_a_folder_with_the_name_of_a_model(tmp_path, tensors, tokenizer_folder, monkeypatch, capsys, name):
+    """The name goes on meaning the model, which a note says; with ./ it is the folder."""
+    monkeypatch.chdir(tmp_path)
+    folder, other = (write_model(tmp_path / f, tensors, tokenizer_folder) for f in (name, "other"))
+    monkeypatch.setattr("model.hub.LILLIPUT", other)
+    monkeypatch.setattr("model.hub.fetch", lambda name, source, **where: other)
+    assert open_model(f"./{name}")[0] == Path(name) and open_model(folder)[0] == folder
+    assert open_model(Path(name))[0] == Path(name)
+    assert not capsys.readouterr().err
+    assert open_model(name)[0] == other
+    whose = {"gpt2": "OpenAI's model", "lilliput": "the model that is shipped"}[name]
+    assert capsys.readouterr().err == f"note: {name} is {whose} here, not the folder {name}; name that one ./{name}\n"
+
+
+def test_special_tokens_and_spare_rows_are_never_drawn(tmp_path, tensors, tokenizer_folder):
+    folder = write_model(tmp_path, tensors, tokenizer_folder, vocab_size=VOCAB + 3)
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    first = {"<s>": 0} | {token: i + 1 for token, i in vocab.items()}
+    for written, expected in ((vocab, [299, 300, 301, 302]), (first, [0, 300, 301, 302])):
+        (folder / "vocab.json").write_text(json.dumps(written), encoding="utf-8")
+        _, config, tokenizer = open_model(folder)
+        assert never_drawn(tokenizer, config) == expected
 
 
 def test_epsilon_is_read_and_dropout_is_not(tmp_path, tensors, tokenizer_folder):
