@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from data.flags import not_negative, part, positive_float, positive_int, seed, share, temperature, whole_number
+from data.flags import checked, not_negative, part, positive_float, positive_int, seed, share, temperature, whole_number
 
 TRIAL = 100  # steps; a run with fewer is a trial,
 TRIAL_TEXTS = 32  # and is measured on fewer texts: measuring should not take longer than training
@@ -157,11 +157,15 @@ class Settings:
             raise ValueError(f"--schedule {training.schedule} needs a known end; leave out --patience and --keep-state")
 
 
+def vocabulary(text: str) -> int:  # the bytes and the end of a text at least; an id is stored in 16 bits
+    return checked(int, text, lambda n: 257 <= n <= 2**16, "a whole number from 257 to 65,536")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All settings that change the result of a pretraining, except the corpus."""
 
-    vocab_size: int = setting(4096, "tokens, the 256 bytes included", positive_int)
+    vocab_size: int = setting(4096, "tokens, the 256 bytes included", vocabulary)
     n_layer: int = setting(4, "blocks", positive_int)
     n_head: int = setting(4, "attention heads in a block", positive_int)
     n_embd: int = setting(256, "width of the model, C", positive_int)

@@ -33,10 +33,6 @@ def train_bpe(word_counts: Counter[bytes], vocab_size: int) -> list[tuple[bytes,
     Returns:
         `vocab_size - 257` pairs of byte strings, in the order in which they were joined.
     """
-    if vocab_size < 257:
-        raise ValueError(
-            f"a vocabulary of {vocab_size} has no room for the 256 bytes and the end of text; use 257 or more"
-        )
     words = [[bytes([byte]) for byte in word] for word in word_counts]
     counts = list(word_counts.values())
     pair_counts: Counter[tuple[bytes, bytes]] = Counter()

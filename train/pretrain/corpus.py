@@ -2,7 +2,10 @@
 
 import json
 import lzma
+import re
+from collections import Counter
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +23,35 @@ ADVICE = "or name another --out"
 def read_corpus(path: str | Path) -> Iterator[tuple[str, str]]:
     """Yield (name, text) of every text in `path`, in the order of the lines or of the file names.
 
-    A line of a `.jsonl` file is an object with `text` and, for the name, `id`.
+    A line of a `.jsonl` file is an object with `text` and, for the name, `id`. A folder is read with its subfolders.
+    Empty lines, hidden files and byte-order marks are skipped.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.glob("*.txt"))
-        if not files:
+        found = glob("**/*.[tT][xX][tT]", root_dir=path, recursive=True)  # without hidden files and folders
+        names = sorted(name for name in map(Path, found) if (path / name).is_file())
+        if not names:
             raise ValueError(f"{path} holds no .txt file; name a folder of texts or a .jsonl(.xz) file")
-        for file in files:
+        for name in names:
             try:
-                yield file.stem, file.read_text(encoding="utf-8")
+                yield name.with_suffix("").as_posix(), (path / name).read_text(encoding="utf-8-sig")
             except UnicodeDecodeError as error:
-                raise ValueError(f"{file} is not UTF-8 ({error}); convert it first") from None
+                raise ValueError(f"{path / name} is not UTF-8 ({error}); convert it first") from None
         return
     if not path.is_file():
         raise FileNotFoundError(f"there is no corpus at {path}; name a folder of texts or a .jsonl(.xz) file")
     opener = lzma.open if path.suffix == ".xz" else open
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+        with opener(path, "rb") as lines:
+            for number, line in ((n, line) for n, line in enumerate(lines, start=1) if line.strip()):
                 entry = json.loads(line)
-                yield str(entry.get("id", number)), entry["text"]
-    except (ValueError, KeyError, AttributeError, EOFError, lzma.LZMAError) as error:
-        raise ValueError(f"{path}, line {number + 1} or after: not a JSON object with a text ({error!r})") from None
+                # Half a surrogate pair is no character: it could not be encoded.
+                yield str(entry.get("id", number)), re.sub("[\ud800-\udfff]", "\ufffd", entry["text"])
+    except (EOFError, lzma.LZMAError) as error:
+        raise ValueError(f"{path} cannot be read after line {number} ({error}); it is damaged") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}, line {number}: not a JSON object with a text ({error})") from None
     if not number:
         raise ValueError(f"{path} is empty; a corpus needs at least one text")
 
@@ -63,7 +71,11 @@ def prepare_corpus(corpus: Path, folder: Path, vocab_size: int, held_out_texts: 
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
         refuse_changes(summary_file, made_of, {name: summary.get(name) for name in made_of}, ADVICE)
         return summary
-    texts = dict(read_corpus(corpus))
+    texts, again = {}, Counter()
+    for name, text in read_corpus(corpus):
+        while (free := f"{name} ({again[name] + 1})" if again[name] else name) in texts:
+            again[name] += 1
+        texts[free] = text
     if held_out_texts >= len(texts):
         raise ValueError(
             f"--held-out {held_out_texts} leaves none of the {len(texts)} texts to train on; hold out fewer"

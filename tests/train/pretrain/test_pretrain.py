@@ -15,6 +15,7 @@ from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import load_pretrained
 from train.adamw import AdamW
+from train.pretrain.corpus import prepare_corpus
 from train.run.checkpoint import save_checkpoint
 
 FLAGS = "--vocab-size 290 --n-layer 1 --n-head 2 --n-embd 8 --block-size 16 --batch-size 4 --steps 8 --warmup 2"
@@ -90,6 +91,19 @@ def test_it_writes_a_model_folder_that_learned_something(pretrain, tmp_path, cor
     step, bits = training["held_out_bits_per_byte"][-1]
     nats = training["held_out_loss"][-1][1] * (len(held_out) - 1)
     assert bits == pytest.approx(nats / math.log(2) / len(texts.encode("utf-8")), rel=1e-9)
+
+
+def test_texts_with_the_same_id_are_all_kept(tmp_path):
+    ids = ["a", "b", "a", "a (2)", "a", "b"]
+    lines = [json.dumps({"id": name, "text": f"{i} the sea"}) + "\n" for i, name in enumerate(ids)]
+    (tmp_path / "c.jsonl").write_text("".join(lines), encoding="utf-8")
+    summary = prepare_corpus(tmp_path / "c.jsonl", tmp_path / "work", 257, 2, seed=0)
+    names = sorted(summary["train"]["texts"] + summary["held_out"]["texts"])
+    assert names == ["a", "a (2)", "a (2) (2)", "a (3)", "b", "b (2)"]
+    tokenizer = load_tokenizer(tmp_path / "work")
+    sides = [np.load(tmp_path / "work" / f"{side}.npy").tolist() for side in ("train", "held_out")]
+    texts = tokenizer.decode(sides[0] + sides[1]).split("<|endoftext|>")[1:]
+    assert sorted(texts) == [f"{i} the sea" for i in range(6)]
 
 
 def test_biases_and_norms_do_not_decay(pretrain, tmp_path, monkeypatch):
@@ -184,7 +198,9 @@ def test_other_settings_do_not_go_on(pretrain, tmp_path):
         (["--n-embd", "9"], "--n-embd 9 is not a multiple of --n-head 2"),
         (["--warmup", "8"], "--warmup 8 must be below --steps 8"),
         (["--held-out", "6"], "leaves none of the 6 texts"),
-        (["--vocab-size", "100"], "no room"),
+        (["--vocab-size", "256"], "argument --vocab-size: '256' is not a whole number from 257 to 65,536"),
+        (["--vocab-size", "65537"], "'65537' is not a whole number from 257 to 65,536"),
+        (["--vocab-size", "4e3"], "'4e3' is not a whole number"),
         (["--corpus", ""], "no corpus is named; give one, as in: make lilliput CORPUS="),
         (["--block-size", "100000"], "a window needs 100001"),
     ],
