@@ -165,7 +165,8 @@ def run_folders(paths: Iterable[str | Path]) -> list[Path]:
     found = []
     for path in map(Path, paths):
         below = sorted(file.parent for file in path.glob(f"*/{RESULT_FILE}") if is_ours(file))
-        folders = [path] if is_ours(path / RESULT_FILE) else below
+        own = path / RESULT_FILE
+        folders = [path] if is_ours(own) or (own.is_file() and not below) else below
         if not folders:
             raise FileNotFoundError(f"no {RESULT_FILE} in {path} or directly below it; name a run or sweep folder")
         found += folders

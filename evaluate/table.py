@@ -284,8 +284,9 @@ def terminal_summary(runs: list[Run]) -> str:
     indent = max(len(name) for name, _ in texts) + 2
     for name, found in texts:
         text = "".join(found["continuations"][0]["pieces"])
-        rows = [row for row in lines_of(text, runs[0].wrapped, WIDTH - indent - 4) if row] or [""]
-        rows[LINES - 1 :] = [rows[LINES - 1] + " ..."] if len(rows) > LINES else rows[LINES - 1 :]
+        rows = [row for row in lines_of(text, runs[0].wrapped, WIDTH - indent) if row] or [""]
+        if len(rows) > LINES:
+            rows[LINES - 1 :] = [rows[LINES - 1][: WIDTH - indent - 4].rstrip() + " ..."]
         lines += [f"{name if i == 0 else '':<{indent}}{row}".rstrip() for i, row in enumerate(rows)]
     return "\n".join(lines)
 

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data.files import write_whole
+from data.files import read_tensors, write_whole
+from data.flags import plain
 from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2, Attend, GPT2Config, attention
 from model.hub import HUB, WEIGHTS_FILE, model_folder, weight_files
@@ -58,8 +59,8 @@ def open_model(name_or_folder: str | Path) -> tuple[Path, GPT2Config, tiktoken.E
     for file in weight_files(folder):
         # A damaged file is refused when its weights are read.
         with suppress(SafetensorError, OSError), safe_open(file, framework="pt") as opened:
-            for name in (name for name in opened.keys() if OTHER_HEAD.fullmatch(PREFIX.sub("", name))):
-                print(f"note: {folder}: {name} is left out; it is a head of another task", file=sys.stderr)
+            for name in (name[:99] for name in opened.keys() if OTHER_HEAD.fullmatch(PREFIX.sub("", name))):
+                print(plain(f"note: {folder}: {name} is left out; it is a head of another task"), file=sys.stderr)
     return folder, config, tokenizer
 
 
@@ -174,10 +175,8 @@ def read_weights(files: list[Path], model: GPT2) -> dict[str, Tensor]:
 def stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
     for file in files:
         try:
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():
-                    yield name, opened.get_tensor(name)
-        except (SafetensorError, OSError) as error:
+            yield from read_tensors(file)[0].items()
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{file} cannot be read: {what_is_wrong(file)} ({error})") from None
 
 

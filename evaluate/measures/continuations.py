@@ -1,6 +1,7 @@
 """Passages of the book that every model continues, and the continuations as the report shows them."""
 
 import codecs
+from itertools import product
 
 import numpy as np
 import torch
@@ -20,15 +21,18 @@ def pick_prompts(tokens: Tensor, tokenizer) -> tuple[Tensor, Tensor]:
         (P, up to PROMPT_TOKENS) prompts, and (P, up to CONTINUATION_TOKENS) what follows each of them.
     """
     # Of a text that is too short for both, a third is the prompt.
-    prompt = min(PROMPT_TOKENS, max(1, len(tokens) // 3))
-    length = prompt + min(CONTINUATION_TOKENS, len(tokens) - prompt)
+    longest = min(PROMPT_TOKENS, max(1, len(tokens) // 3))
+    whole = longest + min(CONTINUATION_TOKENS, len(tokens) - longest)
     kinds = borders(tokenizer, tokens.tolist())
-    begin, cut, end = (kinds[shift : len(tokens) - length + 1 + shift] for shift in (0, prompt, length))
-    for wanted in ((LINE, WORD, CHARACTER), (WORD, WORD, CHARACTER), (CHARACTER, CHARACTER, 0), (0, CHARACTER, 0)):
-        places = np.flatnonzero((begin >= wanted[0]) & (cut >= wanted[1]) & (end >= wanted[2]))
+    # All prompts have one length. A character may have three tokens: then no 32 of them are whole characters, but 30 are.
+    lengths = [(p, n) for n in range(whole, whole - 4, -1) for p in range(longest, longest - 4, -1) if 0 < p < n]
+    for wanted, (prompt, length) in product((LINE, WORD, CHARACTER), lengths):
+        begin, cut, end = (kinds[shift : len(tokens) - length + 1 + shift] for shift in (0, prompt, length))
+        places = np.flatnonzero((begin >= wanted) & (cut >= min(wanted, WORD)) & (end >= CHARACTER))
         if len(places) >= PROMPTS:
             break
-    places = places if len(places) else np.arange(len(begin))
+    else:  # few places are good, or none
+        places = places if len(places) else np.arange(len(begin))
     chosen = sorted({int(places[round(i)]) for i in np.linspace(0, len(places) - 1, PROMPTS)})
     passages = torch.stack([tokens[place : place + length] for place in chosen])  # (P, length)
     return passages[:, :prompt], passages[:, prompt:]

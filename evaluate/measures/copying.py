@@ -24,28 +24,34 @@ class SourceIndex:
     """Finds any run of tokens in `source` (M,). Build it once, for all texts.
 
     It is a suffix array (Manber and Myers 1993): the numbers of all places, in the alphabetical order of what
-    follows there. All places where the same run begins are neighbours, as words are in a dictionary.
+    follows there. All places where the same run begins are neighbours, as words are in a dictionary. It is built by
+    doubling: a run of 2 w tokens is a pair of runs of w, so its rank follows from the ranks of these two. The ranks of
+    all widths are kept: with them a long match is found in steps of 2^k tokens, not token by token.
     """
 
     def __init__(self, source: Tensor):
         source = np.asarray(source).astype(np.int64)
-        M = len(source)
-        self.tokens = np.append(source, -1)  # the end: below every token
-        # The rank of a place by its first token; then by two tokens, 4, 8 ...: a pair of ranks holds twice as many.
-        ranks, width = np.unique(source, return_inverse=True)[1], 1
+        self.M = M = len(source)
+        known, ranks = np.unique(source, return_inverse=True)
+        self.levels = [(known, ranks)]  # of width 1, 2, 4 ...: what has a rank, and the rank of each place
         while ranks.max() < M - 1:  # places still share a rank
-            following = np.zeros(M, dtype=np.int64)  # 0: the source is over
-            following[:-width] = ranks[width:] + 1  # below M, as some share a rank
-            ranks, width = np.unique(ranks * M + following, return_inverse=True)[1], 2 * width
+            known, ranks = np.unique(self.pairs(ranks, ranks, 2 ** (len(self.levels) - 1)), return_inverse=True)
+            self.levels.append((known, ranks))
         self.order = np.argsort(ranks)  # (M,)
 
-    def lower_bound(self, tokens: np.ndarray, n: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Bisect the order from `low` to `high`: the first place whose token after n others is not below `tokens`."""
+    def pairs(self, ranks: np.ndarray, following: np.ndarray, width: int) -> np.ndarray:
+        """One number for each place: its rank, and the rank of the place `width` tokens on; -1 where that is none."""
+        M, behind = self.M, np.full(len(ranks), -1)
+        behind[:-width] = following[width:]
+        return np.where(ranks < 0, -1, ranks * (M + 1) + behind + 1)
+
+    def lower_bound(self, ranks: np.ndarray, wanted: np.ndarray, shift: np.ndarray, low: np.ndarray, high: np.ndarray):
+        """Bisect the order from `low` to `high`: the first place that has, `shift` tokens on, at least `wanted` of
+        `ranks`."""
         while (unsure := low < high).any():
             middle = (low + high) // 2
-            # A finished search may point beyond the end; what is read there is not used.
-            place = np.minimum(self.order.take(middle, mode="clip") + n, len(self.order))
-            below = unsure & (self.tokens[place] < tokens)
+            place = self.order.take(middle, mode="clip") + shift  # of a finished search it is not used
+            below = unsure & ((place >= self.M) | (ranks.take(place, mode="clip") < wanted))
             low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
         return low
 
@@ -58,17 +64,35 @@ class SourceIndex:
         """
         texts = np.asarray(texts).astype(np.int64)
         tokens = np.pad(texts, ((0, 0), (0, 1)), constant_values=-2).ravel()  # -2, found nowhere: the text is over
+        ranks, last, found = find(self.levels[0][0], tokens), self.levels[-1][1], []
+        while (ranks >= 0).any():  # the run of 2^k tokens at each place of the texts: its rank in the source, or -1
+            found.append((self.levels[min(len(found), len(self.levels) - 1)][1], ranks))
+            k, width = len(found), 2 ** (len(found) - 1)
+            if k < len(self.levels):
+                pairs = self.pairs(ranks, ranks, width)
+                ranks = np.where(pairs % (self.M + 1) == 0, -1, find(self.levels[k][0], pairs))
+            else:  # each place has a rank of its own: both halves must be at one place
+                place = self.order[ranks] + width
+                behind = np.append(ranks[width:], np.full(min(width, len(ranks)), -1))
+                same = (ranks >= 0) & (place < self.M) & (last.take(place, mode="clip") == behind)
+                ranks = np.where(same, ranks, -1)
         begin = np.flatnonzero(tokens != -2)  # (S * N,)
-        low, high, lengths = np.zeros_like(begin), np.full_like(begin, len(self.order)), np.zeros_like(begin)
-        running, n = np.arange(len(begin)), 0  # those whose first n tokens were found: from low to high in the order
-        while len(running):
-            wanted = tokens[begin[running] + n]
-            first = self.lower_bound(wanted, n, low[running], high[running])
-            last = self.lower_bound(wanted + 1, n, first, high[running])
-            found = first < last
-            running, n = running[found], n + 1
-            low[running], high[running], lengths[running] = first[found], last[found], n
+        low, high, lengths = np.zeros_like(begin), np.full_like(begin, self.M), np.zeros_like(begin)
+        for k, (of_source, of_texts) in reversed([*enumerate(found)]):
+            wanted = of_texts.take(begin + lengths, mode="clip")
+            run = np.flatnonzero(wanted >= 0)
+            shift, ends = lengths[run], (low[run], high[run])
+            first = self.lower_bound(of_source, wanted[run], shift, *ends)
+            behind = self.lower_bound(of_source, wanted[run] + 1, shift, first, ends[1])
+            run, first, behind = (values[first < behind] for values in (run, first, behind))
+            low[run], high[run], lengths[run] = first, behind, lengths[run] + 2**k
         return lengths.reshape(texts.shape), self.order.take(low, mode="clip").reshape(texts.shape)
+
+
+def find(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The place of each of `wanted` in `known`, which is sorted; -1 where it is not."""
+    place = np.searchsorted(known, wanted)
+    return np.where(known.take(place, mode="clip") == wanted, place, -1)
 
 
 def min_copy_length(held_out: Tensor, index: SourceIndex) -> int:

@@ -16,7 +16,7 @@ from evaluate import baseline as module
 from evaluate.baseline import Baseline, distinct, open_baseline
 from evaluate.intervals import t_interval
 from evaluate.loss import text_loss
-from evaluate.measures.continuations import decode_pieces, pick_prompts
+from evaluate.measures.continuations import decode_pieces, decode_whole, is_wrapped, pick_prompts
 from evaluate.results import LOSSES, Evaluation
 from model.gpt2 import GPT2
 from model.pretrained import load_pretrained
@@ -314,7 +314,33 @@ def test_pieces_are_whole_characters(tokenizer_folder):
     pieces = decode_pieces(tokenizer, tokens)
     assert len(pieces) == len(tokens) and "".join(pieces) == text
     broken = decode_pieces(tokenizer, tokens[: tokens.index(tokenizer.encode_ordinary("€")[0]) + 1])
-    assert "".join(broken).startswith("a Ł and ") and "�" in broken[-1]
+    assert "".join(broken) == "a Ł and " and len(broken) == tokens.index(tokenizer.encode_ordinary("€")[0]) + 1
+    assert decode_whole(tokenizer, tokens[tokens.index(tokenizer.encode_ordinary("Ł")[0]) + 1 : len(broken)]) == " and "
+
+
+@pytest.mark.parametrize(
+    "text", ["吾輩は猫である。名前はまだ無い。どこで生れたか頓と見当がつかぬ。" * 20, "می\u200cخواهم بروم؛ " * 60]
+)
+def test_prompts_and_what_follows_are_whole_characters(tokenizer_folder, text):
+    """A tokenizer of 300 tokens spells these byte by byte, so that most places are inside a character."""
+    tokenizer = load_tokenizer(tokenizer_folder)
+    prompts, following = pick_prompts(torch.tensor(tokenizer.encode_ordinary(text)), tokenizer)
+    assert len(prompts) == 12
+    for part in (*prompts.tolist(), *following.tolist()):
+        assert tokenizer.decode_bytes(part).decode("utf-8") in text  # no half of a character on either side
+
+
+def test_prompts_end_with_a_word(tokenizer_folder):
+    tokenizer, text = load_tokenizer(tokenizer_folder), make_text(2000)
+    tokens = torch.tensor(tokenizer.encode_ordinary(text))
+    for row, following in zip(*(part.tolist() for part in pick_prompts(tokens, tokenizer))):
+        assert not (tokenizer.decode(row)[-1].isalnum() and tokenizer.decode(following)[0].isalnum())
+
+
+def test_a_text_is_wrapped_if_most_lines_are_of_a_page():
+    prose = "It was a ship of some three hundred tons, bound for the South Sea.\n" * 9
+    assert is_wrapped(prose + "The end.\n\n" * 8) and not is_wrapped(prose + "The end.\n\n" * 9)
+    assert not is_wrapped("def f(x):\n    return x\n" * 20) and not is_wrapped("A whole paragraph in a line. " * 20)
 
 
 def test_the_shown_texts_have_a_sampling_of_their_own(baseline):

@@ -9,9 +9,9 @@ from evaluate.table import (
     Row,
     aligned,
     columns_of,
+    lines_of,
     number,
     over_seeds,
-    readable,
     rows_of,
     table,
     terminal_summary,
@@ -254,10 +254,10 @@ def test_the_terminals_table_and_texts():
         "moved",
         "min",
     ]  # there is room
-    assert lines[-6] == 'After "I had [2Jupon my back."'
-    assert lines[-5] == "base      My father was a mercer at Bideford. I sailed"
-    assert lines[-4] == "3e-3      xxxxxxxxxx word word word word word word word word word word word word"
-    assert lines[-2].endswith(" word ...") and lines[-1].startswith("the book  My father")
+    assert lines[-8] == 'After "I had  [2Jupon my back."'
+    assert lines[-7:-5] == ["base      My father was a mercer at Bideford.", "          I sailed"]
+    assert lines[-5] == "3e-3      xxxxxxxxxx word word word word word word word word word word word word"
+    assert lines[-3].endswith(" word ...") and lines[-2].startswith("the book  My father")
 
 
 @pytest.mark.parametrize(
@@ -289,9 +289,16 @@ def test_nothing_is_wider_than_the_terminal(changes):
     assert "ratio" in head
 
 
-def test_lines_are_joined_and_the_terminal_is_safe():
-    assert readable(" the\nisland, \n \n\nand\tthe\x1b[2J\x07 ship\r\n") == "the island,\n\nand the [2J ship"
-    assert readable("\n\n") == ""
+def test_lines_flow_where_the_book_is_wrapped_and_stay_where_it_is_not():
+    verse = "Sing,\n   of the\x1b[2J ship,\n\n\tand rope"
+    assert lines_of(verse, True, 40) == ["Sing,    of the [2J ship,", "", "    and rope"]
+    assert lines_of(verse, False, 40) == ["Sing,", "   of the [2J ship,", "", "    and rope"]
+    assert lines_of("می\u200cخواهم\u3000家", False, 40) == ["می\u200cخواهم\u3000家"]  # no blank may part a word
+    assert lines_of("", True, 9) == [""] and lines_of("the island and the ship", False, 10) == [
+        "the island",
+        "and the",
+        "ship",
+    ]
 
 
 def test_a_terminal_of_80_columns_is_filled_and_not_exceeded():

@@ -7,7 +7,9 @@ import torch
 from conftest import BLOCK
 
 import model.__main__ as ask
+from data.flags import plain
 from data.tokenizer import load_tokenizer
+from evaluate.measures.continuations import decode_pieces
 from model.device import Machine
 from model.pretrained import load_pretrained
 from model.sampling import cast_copy, complete
@@ -23,7 +25,7 @@ def written(model_folder):
         ids = (tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token])[-BLOCK:]
         settings = {"temperature": 0.8, "top_k": 40} | settings
         rows = complete(model, torch.tensor([ids]), new_tokens, first_row=row, banned=[tokenizer.eot_token], **settings)
-        return prompt + tokenizer.decode(rows[0, len(ids) :].tolist())
+        return plain(prompt + "".join(decode_pieces(tokenizer, rows[0, len(ids) :].tolist())))
 
     return write
 
@@ -68,25 +70,26 @@ def test_of_a_long_prompt_it_sees_the_end(command, model_folder, written):
     assert f"sees the last {BLOCK}" in err and err.count("\n") == 1
 
 
-def test_a_character_of_several_tokens_is_shown_when_it_is_whole(model_folder, monkeypatch):
+def test_a_character_of_several_tokens_is_shown_when_it_is_whole(model_folder, capsys):
     """A tokenizer of 300 tokens spells é, € and 😀 byte by byte."""
     tokenizer, shown = load_tokenizer(model_folder), []
-    monkeypatch.setattr(ask, "show", shown.append)
+
+    def tokens(ids):
+        for token in ids:
+            shown.append(capsys.readouterr().out)
+            yield token
 
     ids = tokenizer.encode_ordinary("é€😀")
     assert len(ids) == 9
-    ask.show_text(tokenizer, "x", ids)
-    assert shown == ["x", "", "é", "", "", "€", "", "", "", "😀", "\n"]
-    shown.clear()
+    ask.show_text(tokenizer, "x", tokens(ids))
+    assert [*shown, capsys.readouterr().out] == ["x", "", "é", "", "", "€", "", "", "", "😀\n"]
     ask.show_text(tokenizer, "x", ids[:4])  # cut off within a character
-    assert "".join(shown) == "xé\ufffd\n"
+    assert capsys.readouterr().out == "xé\n"
 
 
-def test_a_terminal_takes_no_commands_from_a_model(capsys, monkeypatch):
-    ask.show("a\x1b[2J\nb")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    ask.show("a\x1b[2J\nb")
-    assert capsys.readouterr().out == "a\x1b[2J\nba [2J\nb"
+def test_a_terminal_takes_no_commands_from_a_model(command, model_folder, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufeffa\x1b[2J\u200cb".encode())))
+    assert command(ask.main, model_folder, "--tokens", 1)[1].startswith("a [2J\u200cb")
 
 
 @pytest.mark.parametrize(

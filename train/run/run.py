@@ -144,6 +144,10 @@ def notes_on(baseline: Baseline) -> list[str]:
             f"the model has {spare} rows for tokens that its tokenizer does not know (added ones, or padding to a "
             "round number); they are never drawn and begin no text"
         )
+    if missing := len(baseline.book.text.encode("utf-8")) - len(
+        baseline.tokenizer.decode_bytes(baseline.tokens.tolist())
+    ):
+        notes.append(f"the tokenizer does not know {missing:,} bytes of the text; they are left out")
     if baseline.tokens_per_word > MANY_TOKENS:
         notes.append(
             f"the tokenizer cuts a word of this text into {baseline.tokens_per_word:.1f} tokens, an English one into "

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from data.settings import RATINGS_FILE
+from evaluate.measures.continuations import flowing
 from evaluate.rate.__main__ import main
 from evaluate.rate.contest import (
     FEW,
@@ -26,7 +27,6 @@ from evaluate.rate.contest import (
 )
 from evaluate.rate.preferences import cell, preferences, wilson_interval
 from evaluate.results import find_runs, runs_of
-from evaluate.table import readable
 from tests.evaluate import handmade
 from tests.evaluate.handmade import write_runs
 
@@ -322,7 +322,7 @@ def test_the_page_is_blind_and_its_answers_are_understood(runs, typed, tmp_path)
     contest = open_contest(find_runs([runs]))
     for shown, comparison in zip(data["comparisons"], draw_comparisons(contest.texts, 4, 12, seed=3), strict=True):
         texts = [contest.prompts[comparison.prompt], *contest.texts_of(comparison)]
-        assert [*shown["texts"].values()] == [*map(readable, texts)]
+        assert [*shown["texts"].values()] == [flowing(text, True) for text in texts]
     one = typed([], runs, "--results")
     assert one == typed([], runs, "--ratings", downloaded, runs / RATINGS_FILE)  # the same ratings twice count once
     (runs / RATINGS_FILE).unlink()

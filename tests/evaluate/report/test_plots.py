@@ -248,7 +248,7 @@ def test_bars_of_levers_have_upright_names_and_too_many_are_left_out(tmp_path, m
     assert len(bars(ax)) == len(ax.texts) == 18
     assert [tick.get_text() for tick in ax.get_xticklabels()][2:4] == ["1e-5", "1e-3 leash 1"]
     assert {tick.get_rotation() for tick in ax.get_xticklabels()} == {90}
-    monkeypatch.setattr(Figure, "savefig", lambda *_: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file: file.touch())
     assert FIGURE_FILE in files(tmp_path, *results)
     assert FIGURE_FILE not in files(tmp_path, *results, *(run(lr) for lr in (1e-6, 1e-7, 1e-8, 1e-9)))
     assert FIGURE_FILE in files(tmp_path, *(run(10.0**-n) for n in range(14)))
@@ -256,7 +256,7 @@ def test_bars_of_levers_have_upright_names_and_too_many_are_left_out(tmp_path, m
 
 def test_with_levers_the_curves_are_those_of_one_seed(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(Figure, "savefig", lambda *_: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file: file.touch())
     for name in ("plot_valleys", "plot_clock", "plot_ratio", "plot_price"):
         monkeypatch.setattr(
             plots, name, lambda ax, runs, styles, name=name: seen.update({name: [run.label for run in runs]})
@@ -296,7 +296,7 @@ def test_the_legend_says_how_lines_are_smoothed():
 
 
 def test_a_figure_without_numbers_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(Figure, "savefig", lambda *_: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file: file.touch())
     assert files(tmp_path, run()) == OF_ONE
     assert files(tmp_path, run(), nothing_held_out(result_of())) == OF_ONE
     assert files(tmp_path, run(), run(1e-4)) == [name for name in TITLES if name != LEVERS_FILE]

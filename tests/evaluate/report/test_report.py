@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from evaluate.measures.continuations import flowing
 from evaluate.report import page as report
 from evaluate.report.__main__ import main
-from evaluate.report.texts import flowing
 from evaluate.results import FIGURE_FILE, find_runs, runs_of
 from evaluate.table import over_seeds
 from evaluate.verdicts import RULES, conclusion
@@ -188,7 +188,7 @@ def test_copies_and_frequent_tokens_are_marked(tmp_path):
     result = result_of(1e-3)
     result["after"]["continuations"] = [continuation(copies), continuation()]
     page, _ = write(tmp_path, write_runs(tmp_path / "copies", result))
-    html = re.search(r'<article><h4>1e-3</h4><p class="text">(.*?)</p></article>', page, re.S)[1]
+    html = re.search(r'<article><h4>1e-3</h4><p class="text" dir="auto">(.*?)</p></article>', page, re.S)[1]
     first, second = re.findall(r"<mark[^>]*>(.*?)</mark>", html)
     assert first == ' father<span class="frequent"> was a</span> mercer' and second == " at"
     assert "The book: … first …" in html and "The book: … second …" in html and "inside" not in html
@@ -197,7 +197,8 @@ def test_copies_and_frequent_tokens_are_marked(tmp_path):
 
 
 def test_single_line_ends_flow_and_empty_lines_stay():
-    assert flowing("\na\nb\n\nc\n") == " a b\n\nc " and flowing("") == ""
+    assert flowing("\na\nb\n\nc\n", True) == " a b\n\nc " and flowing("", True) == ""
+    assert flowing(" a\n  b", False) == " a\n  b"
 
 
 def test_without_a_held_out_part_the_book_still_speaks(tmp_path):
