@@ -26,9 +26,10 @@ def pick_prompts(tokens: Tensor, tokenizer) -> tuple[Tensor, Tensor]:
     kinds = borders(tokenizer, tokens.tolist())
     # All prompts have one length. A character may have three tokens: then no 32 of them are whole characters, but 30 are.
     lengths = [(p, n) for n in range(whole, whole - 4, -1) for p in range(longest, longest - 4, -1) if 0 < p < n]
-    for wanted, (prompt, length) in product((LINE, WORD, CHARACTER), lengths):
+    wanted = ((LINE, WORD), (WORD, WORD), (LINE, CHARACTER), (WORD, CHARACTER), (CHARACTER, CHARACTER))
+    for (first, last), (prompt, length) in product(wanted, lengths):
         begin, cut, end = (kinds[shift : len(tokens) - length + 1 + shift] for shift in (0, prompt, length))
-        places = np.flatnonzero((begin >= wanted) & (cut >= min(wanted, WORD)) & (end >= CHARACTER))
+        places = np.flatnonzero((begin >= first) & (cut >= last) & (end >= CHARACTER))
         if len(places) >= PROMPTS:
             break
     else:  # few places are good, or none

@@ -363,7 +363,7 @@ def test_wrong_input(refused, small_run, tmp_path, monkeypatch, arguments, compl
     places["blank"].write_text("\n", encoding="utf-8")
     places["short"].write_text("too short", encoding="utf-8")
     places["used"].mkdir()
-    (places["used"] / "file").touch()
+    (places["used"] / "model.safetensors").touch()
     before = sorted(tmp_path.rglob("*"))
     filled = [a.format(**places) for a in arguments]
     assert re.search(complaint, refused(train_command.main, *small_run, "--out", tmp_path / "new", *filled))

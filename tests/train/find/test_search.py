@@ -13,6 +13,7 @@ from tests.evaluate.handmade import evaluation, held_out_at, result_of
 from train.find import search as searching
 from train.find.search import RATES, Search, say, search_rate
 from train.run import run as running
+from train.run.card import FIRST_WORDS
 from train.run.run import texts_due
 
 
@@ -109,13 +110,18 @@ def test_the_model_is_that_of_the_better_seed_where_it_was_best(turns, tmp_path,
         run = Run(
             result_of(1e-4, seed, best=evaluation() if turns else None, **points), f"seed {seed}", tmp_path / f"{seed}"
         )
-        for folder, name in ((run.folder, f"last of {seed}"), (run.folder / "best", f"best of {seed}")):
+        for folder, name in (
+            (run.folder, f"{FIRST_WORDS} last {seed}"),
+            (run.folder / "best", f"{FIRST_WORDS} best {seed}"),
+        ):
             folder.mkdir()
             for file in (*MODEL_FILES, "README.md"):
                 (folder / file).write_text(name)
         search.runs[RATES.index(1e-4), seed] = run
     say(search)
-    assert {file.read_text() for file in (tmp_path / "best").iterdir()} == {f"{'best' if turns else 'last'} of 1"}
+    assert {file.read_text() for file in (tmp_path / "best").iterdir()} == {
+        f"{FIRST_WORDS} {'best' if turns else 'last'} 1"
+    }
     assert ("3.550" if turns else "3.450") in capsys.readouterr().out  # the mean of both
     assert (tmp_path / "0" / "best").exists() == turns  # the last weights are the best
 
@@ -169,13 +175,13 @@ def test_wrong_input(refused, command, mine, tmp_path):
     assert "needs 17" in refused(find_command.main, *flags, "--text", short)
     assert "--patience" in refused(find_command.main, *flags, "--patience", 0)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.doc").touch()
-    assert "thesis.doc" in refused(find_command.main, *flags)
-    (tmp_path / "model" / "best").mkdir(parents=True)  # somebody's model
-    assert "(best)" in refused(find_command.main, *flags, "--out", tmp_path / "model")
+    (tmp_path / "mine" / "thesis.doc").touch()  # no reason for anything
+    (tmp_path / "model" / "best").mkdir(parents=True)
+    (tmp_path / "model" / "best" / "model.safetensors").touch()  # somebody's model
+    for more in ((), ("--overwrite",)):
+        assert "best is not of a search" in refused(find_command.main, *flags, "--out", tmp_path / "model", *more)
     longer = tmp_path / "longer.txt"
     longer.write_text("a ship and a sea\n" * 400, encoding="utf-8")
-    (tmp_path / "mine" / "thesis.doc").unlink()
     assert command(find_command.main, *flags)[0] == 0
-    assert "text was" in refused(find_command.main, *flags, "--text", longer)
+    assert "text_sha256 was" in refused(find_command.main, *flags, "--text", longer)
     assert "cannot go on; name another" in refused(find_command.main, *flags, "--samples", 80)
