@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.download import cached_download
+from data.flags import plain
 from data.tokenizer import END_OF_TEXT
 
 GULLIVER_URL = "https://www.gutenberg.org/cache/epub/829/pg829.txt"
@@ -51,11 +52,13 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False) -> Bo
         raw: keep frame and line ends as served; only a byte-order mark is dropped.
     """
     notes = []
+    if name_or_file in ("gulliver", "voyage") and Path(name_or_file).exists():
+        notes.append(f"{name_or_file} is the course's text, not the file of this name; call that ./{name_or_file}")
     if name_or_file == "gulliver":
         file, name = cached_gulliver(), "gulliver"
     else:
         file = VOYAGE if name_or_file == "voyage" else Path(name_or_file)
-        name = file.stem.encode("utf-8", "replace").decode("utf-8")  # other names cannot be written to the result
+        name = plain(file.stem)
         if not file.exists() or file.is_dir():  # a pipe is allowed, such as /dev/stdin
             raise FileNotFoundError(f"there is no text {str(file)!r}; use gulliver, voyage or the path of a UTF-8 file")
     content = file.read_bytes()

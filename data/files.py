@@ -78,9 +78,7 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
-    except (OSError, RuntimeError) as error:  # a disk from which no file can be mapped into memory
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
+    except (OSError, RuntimeError, SafetensorError):  # a disk that maps no file into memory, a name that is not UTF-8
         content = file.read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return safetensors.torch.load(content), header.get("__metadata__", {})

@@ -28,14 +28,14 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if stated else super()._get_help_string(action)
 
 
-# Control characters and half surrogates, and the marks that turn a line round: a terminal obeys them.
-COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, and the marks that turn a line round: a terminal obeys them.
+COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 LONGEST = 1000  # characters of an error; a file may give anything a name of megabytes
 
 
 def plain(text: str) -> str:
-    """`text` of the same length, with a blank for every character that could change a terminal."""
-    return COMMANDS.sub(" ", text)
+    """`text` of the same length, with a blank for what could change a terminal, and "?" for half a surrogate."""
+    return COMMANDS.sub(" ", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 class PlainOutput:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.book import Book, load_book
+from data.flags import plain
 from data.settings import Sampling, Settings
 from evaluate.intervals import Interval, t_interval
 from evaluate.loss import text_loss, window_losses
@@ -365,7 +366,7 @@ def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
         settings=settings,
         machine=machine,
         folder=folder,
-        name=source.repository.split("/")[1] if source else folder.resolve().name,
+        name=source.repository.split("/")[1] if source else plain(folder.resolve().name),
         config=config,
         tokenizer=tokenizer,
         book=book,

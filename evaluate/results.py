@@ -277,7 +277,10 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     runs = runs_of(list(map(read_result, folders)), folders)
     settings = [run.result["settings"] for run in runs]
     texts = {f"{s['text_name']}, sha256 {s['text_sha256'][:8]}{', as served' * s['raw_text']}" for s in settings}
-    for what, names in (("models", {s["model"] for s in settings}), ("texts", texts)):
+    models = {f"{s['model_name']}, sha256 {s['model_identity']['sha256'][:8]}" for s in settings}
+    models = models if len({name[-8:] for name in models}) > 1 else {}  # one model in two places is one model
+    general = {str(run.result["identity"].get("general_text_sha256"))[:8] for run in runs}
+    for what, names in (("models", models), ("texts", texts), ("general texts", general)):
         if len(names) > 1:
             raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
     if more := [name for name in settings_that_differ(run.result for run in runs) if name not in VARIED]:
@@ -296,8 +299,9 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
 def settings_that_differ(results: Iterable[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
     found = [result["settings"] for result in results]
-    # Of the text only its content counts; notes, places and machines change no number, and `patience` only ends a run.
-    left_out = ("lr", "seed", "text", "text_notes", "model_identity", "device", "dtype", "micro_batch", "patience")
+    # Of texts and model only their content counts; notes, places and machines change no number, and `patience` only ends a run.
+    left_out = ["lr", "seed", "text", "text_notes", "model", "model_name", "model_identity", "general_text"]
+    left_out += ["device", "dtype", "micro_batch", "patience"]
     return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]
 
 

@@ -16,6 +16,8 @@ KEYS = "l: left, r: right, t: tie; b: back to the previous answer; q: quit, all 
 
 def rate(contest: Contest, comparisons: list[Comparison], rater: str, file: Path) -> None:
     """Ask `rater` in the terminal for the comparisons that are still open; add the answers to `file`."""
+    if file.is_symlink():
+        raise ValueError(f"{file} is a link, and nothing is written through one; copy the ratings to its place")
     answered = {compared(r) for r in (read_ratings([file]) if file.exists() else []) if r["rater"] == rater}
     still_open = [c for c in comparisons if compared(contest.without_names(c)) not in answered]
     before = saved = len(comparisons) - len(still_open)

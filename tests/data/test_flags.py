@@ -34,6 +34,23 @@ def raises(error):
     return work
 
 
+# What a file says
+
+
+def test_what_files_say_cannot_reach_the_terminal(command):
+    """Names of tensors, folders and texts: no control character, no mark that turns a line round, no megabytes."""
+    hostile = "a\x1b[2J\x07\u202e\udce9b\u200c"
+    code, _, err = run(command, raises(ValueError(hostile + "x" * 5_000_000 + "end")))
+    assert code == 2 and err.startswith("error: a [2J ?b\u200cxxx") and err.endswith("xend\n") and len(err) < 1100
+    assert run(command, lambda: print(hostile))[1] == "a [2J  ?b\u200c\n"
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    found = filled(Settings, parsed(Settings, "--model=~/m", "--text=~/t.txt", "--general-text=~/g.txt"))
+    assert (found.model, found.text, found.general_text) == ("/home/anna/m", "/home/anna/t.txt", "/home/anna/g.txt")
+
+
 # Flags from settings
 
 

@@ -208,7 +208,10 @@ def test_the_numbers_of_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model": "gpt2-xl"}, r"different models \(gpt2, gpt2-xl\)"),
+        (
+            {"model_identity": {"name": "gpt2", "parameters": 124_439_808, "sha256": "0badcafe"}},
+            r"different models \(gpt2, sha256 0badcafe, gpt2, sha256 abababab\)",
+        ),
         ({"text_sha256": "0badcafe"}, r"different texts \(gulliver, sha256 0badcafe, gulliver, sha256 cdcdcdcd\)"),
         ({"raw_text": True}, r"different texts \(gulliver, sha256 cdcdcdcd, gulliver, sha256 cdcdcdcd, as served\)"),
         ({"batch_size": 8, "top_k": 50}, "in more than learning rate, levers and seed: top_k; compare others"),
@@ -226,6 +229,7 @@ def test_runs_that_share_no_table_are_refused_in_one_line(sweep, tmp_path, chang
 def test_runs_that_differ_in_place_or_machine_share_a_table(sweep, tmp_path):
     moved = result_of(1e-3)
     moved["settings"] |= {"text": "./elsewhere/gulliver.txt", "text_notes": ["a note"]}  # the same content
+    moved["settings"] |= {"model": "./elsewhere/mm/", "model_name": "mm", "general_text": "./g.txt"}
     moved["settings"] |= {"device": "cuda", "dtype": "bfloat16", "micro_batch": 4}
     assert len(find_runs([sweep, write_runs(tmp_path / "other", moved)])) == 4
     patient = with_levers(result_of(1e-2), patience=3)

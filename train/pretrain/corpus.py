@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data.files import write_whole
 from data.generators import HELD_OUT_TEXTS, generator
 from data.tokenizer import load_tokenizer, save_tokenizer
 from evaluate.results import write_json
@@ -97,7 +98,7 @@ def tokenize(side: str, texts: dict[str, str], folder: Path) -> dict:
         np.array([tokenizer.eot_token, *tokenizer.encode_ordinary(text)], dtype=np.uint16)
         for text in tqdm(texts.values(), f"tokenizing, {side}", unit="text", disable=None)
     ]
-    np.save(folder / f"{side}.npy", np.concatenate(rows))
+    write_whole(folder / f"{side}.npy", lambda part: np.save(part, np.concatenate(rows)))
     return {
         "texts": list(texts),
         "bytes": sum(len(text.encode("utf-8")) for text in texts.values()),

@@ -143,16 +143,17 @@ def identity_in(folder: Path, check: bool = True) -> dict | None:
 
 
 def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, goes_on: bool = False) -> None:
-    """Refuse the settings `wanted` if those `found` in `place` differ, and name the differences.
+    """Refuse the settings `wanted` if those `found` in `place` differ, and name the differences. What only `found` has
+    is of an older version, which kept more.
 
     Args:
         goes_on: it may be a run of fewer steps, which then is measured by fewer texts too.
     """
-    names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    names = [name for name in wanted if wanted[name] != found.get(name)]
     if goes_on and wanted["schedule"] == "constant" and found.get("samples", 0) < wanted["samples"]:
         names = [name for name in names if name not in ("samples", "eval_sequences")]
     if names:
-        changes = ", ".join(f"{name} was {found.get(name)}, is {wanted.get(name)}" for name in names)
+        changes = ", ".join(f"{name} was {found.get(name)}, is {wanted[name]}" for name in names)
         raise ValueError(f"{place} holds a run that differs: {changes}; repeat its settings, {advice}")
 
 

@@ -76,6 +76,16 @@ def test_runs_and_shares_against_their_definition(source_and_texts, min_length):
     assert found > 0
 
 
+def test_a_text_that_stands_in_its_source_is_matched_as_a_whole():
+    """Token by token these 20,000 matches, up to 20,000 long, would take minutes; each is a tail of the one before."""
+    half = torch.from_numpy(np.random.default_rng(1).integers(500, size=20_000))
+    index = SourceIndex(torch.cat([torch.tensor([7, 7, 7]), half, half[:100]]))
+    lengths, places = index.matches(half[None])
+    assert lengths[0].tolist() == [*range(20_000, 0, -1)] and (places[0, :19_000] == np.arange(3, 19_003)).all()
+    tabs = torch.zeros(30_000, dtype=torch.long)
+    assert SourceIndex(tabs).matches(torch.cat([tabs, tabs])[None])[0][0, ::30_000].tolist() == [30_000, 30_000]
+
+
 def test_runs_by_hand():
     source = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 9])
     index = SourceIndex(source)

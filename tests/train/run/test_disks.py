@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import without_seconds
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import train.__main__ as train_command
 from data.files import read_tensors, write_text, write_whole
@@ -204,3 +205,31 @@ def test_locks_hold_between_processes(tmp_path):
     with locked(tmp_path) as ours:
         found = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert ours and found.stdout == "False\n"
+
+
+# Models and texts with odd names and weights
+
+
+def test_huge_weights_are_refused_before_the_training(refused, arguments, model_folder, tmp_path):
+    """Finite as they are, they make losses that no result file can hold."""
+    huge = shutil.copytree(model_folder, tmp_path / "huge")
+    weights = load_file(huge / "model.safetensors")
+    save_file(weights | {"wte.weight": weights["wte.weight"] * 1e36}, huge / "model.safetensors", {"format": "pt"})
+    assert "gives losses that are not finite numbers" in refused(train_command.main, *arguments, "--model", huge)
+
+
+def test_a_model_is_known_by_its_weights(command, arguments, model_folder, tmp_path):
+    for folder in (model_folder, f"{model_folder}/", shutil.copytree(model_folder, tmp_path / "copy")):
+        code, printed, err = command(train_command.main, *arguments, "--model", folder, "--no-save-model")
+        assert code == 0 and ("finished already" in printed) == (folder is not model_folder), err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have only names in UTF-8")
+def test_names_that_are_not_utf8_are_shown_as_far_as_possible(command, arguments, model_folder, text_file, tmp_path):
+    model, text = tmp_path / "mod\udce9le\x1b", tmp_path / "t\udce9xt.txt"
+    model.symlink_to(model_folder)
+    shutil.copyfile(text_file, text)
+    out, flags = tmp_path / "out", ("--model", model, "--text", text, "--lrs", "1e-4", "--no-save-model")
+    code, printed, err = command(sweep.main, *arguments, *flags)
+    assert code == 0 and "\x1b" not in printed + err, err
+    assert "t?xt" in (out / "report.html").read_text(encoding="utf-8") and (out / "learning_rates.png").stat().st_size
