@@ -121,8 +121,11 @@ class Baseline:
 
     @cached_property
     def base(self) -> GPT2:
-        """The base model in the dtype of the matrix products."""
-        return cast_copy(load_pretrained(self.folder).to(self.machine.device), self.machine.dtype)
+        """The base model in the dtype of the matrix products. Its weights may be finite and its losses not."""
+        base = cast_copy(load_pretrained(self.folder).to(self.machine.device), self.machine.dtype)
+        if not self.is_finite(base):
+            raise ValueError(f"{self.folder} gives losses that are not finite numbers; are its weights damaged?")
+        return base
 
     @cached_property
     def base_ratio(self) -> Ratio:
@@ -319,7 +322,7 @@ class Baseline:
     def is_finite(self, model: GPT2) -> bool:
         """Whether the loss is finite after the last step."""
         seq_len = self.settings.training.seq_len
-        return math.isfinite(text_loss(model, self.training_tokens[: seq_len + 1].to(self.machine.device), seq_len))
+        return math.isfinite(text_loss(model, self.tokens[: seq_len + 1].to(self.machine.device), seq_len))
 
 
 def open_baseline(settings: Settings, device: str | None = None) -> Baseline:

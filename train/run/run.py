@@ -127,8 +127,6 @@ def begin(baseline: Baseline, jobs: list[Job]) -> None:
         flush=True,
     )
     before = baseline.before
-    if not all_finite(before):
-        raise ValueError(f"{baseline.folder} gives losses that are not finite numbers; are its weights damaged?")
     held_out = f", held-out loss {before['held_out_loss']:.3f}" if baseline.held_out else ""
     print(f"before training: ratio {before['ratio']:.3f}{held_out}, in {duration(before['seconds'])}", flush=True)
 

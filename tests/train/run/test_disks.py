@@ -214,7 +214,8 @@ def test_huge_weights_are_refused_before_the_training(refused, arguments, model_
     """Finite as they are, they make losses that no result file can hold."""
     huge = shutil.copytree(model_folder, tmp_path / "huge")
     weights = load_file(huge / "model.safetensors")
-    save_file(weights | {"wte.weight": weights["wte.weight"] * 1e36}, huge / "model.safetensors", {"format": "pt"})
+    larger = {name: weights[name] * factor for name, factor in (("wte.weight", 1e10), ("ln_f.weight", 1e30))}
+    save_file(weights | larger, huge / "model.safetensors", {"format": "pt"})
     assert "gives losses that are not finite numbers" in refused(train_command.main, *arguments, "--model", huge)
 
 
