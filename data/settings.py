@@ -19,12 +19,14 @@ REPORT_FILE = "report.html"
 RATINGS_FILE = "ratings.jsonl"
 
 
-def setting(default: Any, help: str, check: Callable[[str], Any] = str, flag: str | None = None, **options) -> Any:
+def setting(
+    default: Any, help: str, check: Callable[[str], Any] = os.path.expanduser, flag: str | None = None, **options
+) -> Any:
     """Return a dataclass field with the help text and the options of its flag.
 
     Args:
         help: meaning and unit. The default is added, unless the help states it as "(default: ...)".
-        check: converts the text of a flag into a value, or raises an error.
+        check: converts the text of a flag into a value, or raises an error; by default ~ becomes the home folder.
         flag: by default the field's name with dashes, after `--no-` if the setting is on by default.
         options: other options of argparse, such as `metavar`.
     """
@@ -109,20 +111,14 @@ class Settings:
         "gpt2",
         "gpt2, gpt2-medium, gpt2-large, gpt2-xl (downloaded once and cached), lilliput (small, shipped), a folder with "
         "config.json, model.safetensors, vocab.json and merges.txt, or another GPT-2 of the hub: owner/name[@revision]",
-        os.path.expanduser,
     )
-    text: str = setting(
-        "gulliver", "gulliver (downloaded once and cached), voyage (shipped) or a UTF-8 file", os.path.expanduser
-    )
+    text: str = setting("gulliver", "gulliver (downloaded once and cached), voyage (shipped) or a UTF-8 file")
     raw_text: bool = setting(
         False,
         "keep the file as served, with Project Gutenberg's frame and CRLF line ends (default: cut the frame, use LF)",
     )
     general_text: str | None = setting(
-        None,
-        "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)",
-        os.path.expanduser,
-        metavar="TEXT",
+        None, "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)", metavar="TEXT"
     )
     training: Training = Training()
     sampling: Sampling = Sampling()

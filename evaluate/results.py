@@ -299,7 +299,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
 def settings_that_differ(results: Iterable[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
     found = [result["settings"] for result in results]
-    # Of texts and model only their content counts; notes, places and machines change no number, and `patience` only ends a run.
+    # Of texts and model only the content counts; notes, places and machines change no number, patience only ends a run.
     left_out = ["lr", "seed", "text", "text_notes", "model", "model_name", "model_identity", "general_text"]
     left_out += ["device", "dtype", "micro_batch", "patience"]
     return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]

@@ -1,7 +1,7 @@
 """Passages of the book that every model continues, and the continuations as the report shows them."""
 
 import codecs
-from itertools import product
+from itertools import accumulate, product
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ def pick_prompts(tokens: Tensor, tokenizer) -> tuple[Tensor, Tensor]:
     # Of a text that is too short for both, a third is the prompt.
     longest = min(PROMPT_TOKENS, max(1, len(tokens) // 3))
     whole = longest + min(CONTINUATION_TOKENS, len(tokens) - longest)
-    kinds = borders(tokenizer, tokens.tolist())
-    # All prompts have one length. A character may have three tokens: then no 32 of them are whole characters, but 30 are.
+    kinds = np.array(borders(tokenizer, tokens.tolist()))
+    # All prompts have one length. If all characters have three tokens, 32 of them are never whole, but 30 may be.
     lengths = [(p, n) for n in range(whole, whole - 4, -1) for p in range(longest, longest - 4, -1) if 0 < p < n]
     wanted = ((LINE, WORD), (WORD, WORD), (LINE, CHARACTER), (WORD, CHARACTER), (CHARACTER, CHARACTER))
     for (first, last), (prompt, length) in product(wanted, lengths):
@@ -39,20 +39,14 @@ def pick_prompts(tokens: Tensor, tokenizer) -> tuple[Tensor, Tensor]:
     return passages[:, :prompt], passages[:, prompt:]
 
 
-def borders(tokenizer, tokens: list[int]) -> np.ndarray:
+def borders(tokenizer, tokens: list[int]) -> list[int]:
     """What lies before each of `tokens` and behind the last: LINE, WORD, CHARACTER, or 0 for a border inside one."""
-    pieces, found, text = decode_pieces(tokenizer, tokens), [LINE], ""
-    following = [*map(tokenizer.decode_single_token_bytes, tokens[1:]), b"\n"]
-    for i, (piece, after) in enumerate(zip(pieces, following)):
-        text = piece or text
-        if 0x80 <= after[0] < 0xC0:  # not the first byte of a character
-            found.append(0)
-        elif text.endswith("\n"):
-            found.append(LINE)
-        else:
-            behind = next(filter(None, pieces[i + 1 :]), " ")
-            found.append(CHARACTER if text[-1:].isalnum() and behind[0].isalnum() else WORD)
-    return np.array(found)
+    pieces = decode_pieces(tokenizer, tokens)
+    text, places = "".join(pieces), accumulate(map(len, pieces), initial=0)
+    begins = [*(tokenizer.decode_single_token_bytes(token)[0] for token in tokens), 0]  # bytes
+    sides = [(text[max(0, place - 1) : place], text[place : place + 1]) for place in places]
+    kinds = [CHARACTER if a.isalnum() and b.isalnum() else LINE if a in ("", "\n") else WORD for a, b in sides]
+    return [0 if 0x80 <= byte < 0xC0 else kind for byte, kind in zip(begins, kinds)]
 
 
 def decode_pieces(tokenizer, tokens: list[int]) -> list[str]:

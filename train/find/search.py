@@ -24,17 +24,7 @@ from train.loop import finetune
 from train.run.best import drop_best
 from train.run.card import CARD_FILE, is_card
 from train.run.checkpoint import CHECKPOINT_FILE
-from train.run.folder import (
-    Job,
-    check_folder,
-    claimed,
-    common_identity,
-    delete_runs,
-    identity_in,
-    in_use,
-    refuse_changes,
-    runs_in,
-)
+from train.run.folder import Job, common_identity, identity_in, in_use, refuse_changes, take_folder
 from train.run.lock import locked
 from train.run.progress import duration
 from train.run.run import notes_on, open_optimizer, open_run, prepare, run, texts_due
@@ -65,17 +55,10 @@ def find(settings: Settings, folder: Path, overwrite: bool, minutes: float | Non
             tokens, window = len(open_run(changed(holdout=0.1)).tokens), settings.training.seq_len + 2
             settings = changed(holdout=max(0.1, min(0.5, HELD_OUT / tokens, 1 - window / tokens)))
         baseline = open_run(settings)
-        with claimed(folder, overwrite):
-            best, old = folder / BEST_FOLDER, runs_in(folder, baseline.folder) if overwrite else []
-            if (
-                best.is_symlink()
-                or any((best / name).exists() for name in MODEL_FILES)
-                and not is_card(best / CARD_FILE)
-            ):
-                raise ValueError(f"{best} is not of a search, and the model found would replace it; name another --out")
-            if folder not in old:
-                check_folder(folder, (), sweep=True)
-            delete_runs(folder, old)
+        best, theirs = folder / BEST_FOLDER, any((folder / BEST_FOLDER / name).exists() for name in MODEL_FILES)
+        if best.is_symlink() or (theirs and not is_card(best / CARD_FILE)):
+            raise ValueError(f"{best} is not of a search, and the model found would replace it; name another --out")
+        take_folder(folder, [], overwrite, baseline.folder)
         search = Search(baseline, folder, look(baseline, minutes), signals)
         search_rate(search)
         say(search)

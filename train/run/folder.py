@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,10 +22,9 @@ from evaluate.results import (
     VARIED,
     is_ours,
     lever_words,
-    lr_label,
-    read_json,
     read_result,
     run_label,
+    write_json,
 )
 from model.gpt2 import attention
 from model.hub import MODEL_FILES
@@ -128,11 +127,10 @@ def jobs_of(
     return jobs
 
 
-def identity_in(folder: Path, check: bool = True) -> dict | None:
-    """What the run in `folder` is, finished or not; None if there is none. Without `check`, a result of another
-    version or one that was changed by hand is read too."""
+def identity_in(folder: Path) -> dict | None:
+    """What the run in `folder` is, finished or not; None if there is none."""
     if is_ours(folder / RESULT_FILE):
-        return (read_result(folder) if check else read_json(folder / RESULT_FILE))["identity"]
+        return read_result(folder)["identity"]
     file = folder / IDENTITY_FILE
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -157,22 +155,42 @@ def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, g
         raise ValueError(f"{place} holds a run that differs: {changes}; repeat its settings, {advice}")
 
 
-@contextlib.contextmanager
-def claimed(folder: Path, overwrite: bool = False) -> Iterator[bool]:
-    """Lock `folder` while it is checked and its runs are written down: of two commands that are started at once the
-    second one sees the runs of the first. Yields whether it worked; not if the run in `folder` is being done."""
+def take_folder(
+    folder: Path, jobs: list[Job], overwrite: bool, keep: Path, sweep: bool = True, common: dict | None = None
+) -> None:
+    """Check `folder` and the folders of `jobs`; only then delete old runs and write down what the new ones are.
+
+    All this under a lock: of two commands that are started at once, the second one sees the runs of the first.
+
+    Args:
+        overwrite: delete the runs that are there.
+        keep: the model that is to be trained, which is never deleted.
+        sweep: the jobs' folders are in `folder`, whose other runs must share `common`.
+    """
     with contextlib.ExitStack() as stack:
         for polls in count():
             try:
                 ours = stack.enter_context(locked(folder))
             except OSError as error:
                 raise ValueError(f"cannot write to {folder} ({error.strerror}); name another --out") from None
-            if overwrite and not ours:
-                raise ValueError(in_use(folder))
-            if ours or is_run(folder):
+            if ours or overwrite or is_run(folder):  # or the run itself is being done
                 break
             wait(polls, f"{folder} ({holder(folder)})")
-        yield ours
+        if overwrite and not ours:
+            raise ValueError(in_use(folder))
+        old = runs_in(folder, keep) if overwrite else []
+        for job in jobs:
+            if job.folder not in old:
+                check_job(job, overwrite)
+        if sweep and folder not in old:
+            check_folder(folder, SWEEP_FILES, sweep)
+        if common:
+            check_neighbours(folder, common, [*old, *(job.folder for job in jobs)])
+        delete_runs(folder, old)
+        for job in jobs:
+            if ours and not job.finished:
+                job.folder.mkdir(exist_ok=True)
+                write_json(job.folder / IDENTITY_FILE, job.identity)
 
 
 def tidy_run(folder: Path) -> None:
@@ -203,11 +221,10 @@ def check_folder(folder: Path, names: Iterable[str], sweep: bool = False) -> Non
 
 
 def runs_in(folder: Path, keep: Path) -> list[Path]:
-    """The folders whose runs `--overwrite` deletes: `folder` and those in it that are named by their learning rate.
-    A link is none of them. Refuses to delete the model `keep`, which is to be trained."""
-    named = [path for path in sorted(folder.glob("lr-*")) if is_run(path) and not path.is_symlink()]
-    used = [path for path in named if path.name.startswith(f"lr-{lr_label(identity_in(path, False).get('lr', 0))}")]
-    used += [folder] * is_run(folder)
+    """The folders whose runs `--overwrite` deletes: `folder` and those in it that are named by a learning rate. A link
+    is none of them. Refuses to delete the model `keep`, which is to be trained."""
+    named = [path for path in sorted(folder.glob("lr-[0-9]*")) if not path.is_symlink()]
+    used = [path for path in (*named, folder) if is_run(path)]
     if keep.resolve() in [path.resolve() for each in (folder, *used) for path in (each, each / BEST_FOLDER)]:
         raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
     return used

@@ -12,7 +12,7 @@ from data.settings import LEVERS
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import POINT_HELD_OUT, Baseline
 from evaluate.measures.continuations import SHOWN_TEMPERATURE, SHOWN_TOP_K, decode_whole, is_wrapped
-from evaluate.results import BEST_FOLDER, RESULT_FILE, Result, best_point, write_result
+from evaluate.results import BEST_FOLDER, RESULT_FILE, Result, best_point, read_json, read_result, write_result
 from model.device import Machine
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES, WEIGHTS_FILE
@@ -21,6 +21,7 @@ from train.levers import rate_of_step
 from train.run.card import CARD_FILE, is_card, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy_run
+from train.run.lock import locked
 
 
 def result_of(baseline: Baseline, job: Job, history: dict, measured: dict, diverged: str | None) -> Result:
@@ -83,12 +84,19 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
         copy_tokenizer(baseline.folder, folder)
         save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
     write_result(folder, result)
-    complete(folder, result, baseline.settings.keep_state)
+    tidy_up(folder, result, baseline.settings.keep_state)
 
 
-def complete(folder: Path, result: Result, keep_state: bool) -> None:
-    """Do what comes after the result: write the cards, then delete what only an unfinished run needs. run.json goes
-    last: a process that is killed before leaves it, and the next start comes here again."""
+def complete(job: Job, keep_state: bool) -> None:
+    """Do what a process that was killed after its result has left undone."""
+    if job.finished and read_json(job.folder / IDENTITY_FILE) == job.identity:
+        with locked(job.folder) as ours:
+            if ours:
+                tidy_up(job.folder, read_result(job.folder), keep_state)
+
+
+def tidy_up(folder: Path, result: Result, keep_state: bool) -> None:
+    """Write the cards, then delete what only an unfinished run needs; last run.json, which shows that this is done."""
     try:  # a failure here must not lose the finished run
         for place, best in ((folder, False), (folder / BEST_FOLDER, True)):
             card = place / CARD_FILE

@@ -13,18 +13,7 @@ import torch
 
 from data.settings import Settings, Training
 from evaluate.baseline import Baseline, open_baseline
-from evaluate.results import (
-    BEST_FOLDER,
-    EvalPoint,
-    Evaluation,
-    Result,
-    Run,
-    all_finite,
-    best_point,
-    read_json,
-    read_result,
-    write_json,
-)
+from evaluate.results import BEST_FOLDER, EvalPoint, Evaluation, Result, Run, all_finite, best_point
 from model.device import fastest_dtype
 from model.gpt2 import GPT2
 from train.adamw import AdamW
@@ -33,22 +22,7 @@ from train.loop import Diverged, finetune
 from train.parallel import agree, leave, own_device, processes, share_batches
 from train.run.best import drop_best, keep_best, read_best
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer
-from train.run.folder import (
-    IDENTITY_FILE,
-    SWEEP_FILES,
-    Job,
-    check_folder,
-    check_job,
-    check_neighbours,
-    check_room,
-    checkpoint_bytes,
-    claimed,
-    delete_runs,
-    identity_in,
-    runs_in,
-    tidy_run,
-)
-from train.run.lock import locked
+from train.run.folder import Job, check_job, check_room, checkpoint_bytes, identity_in, take_folder, tidy_run
 from train.run.outcome import complete, keep_outcome, result_of
 from train.run.progress import Progress, duration, summed_up
 from train.run.signals import Interrupted, Signals
@@ -95,25 +69,9 @@ def prepare(baseline: Baseline, folder: Path, jobs: list[Job], overwrite: bool, 
         machine = baseline.machine
         compare_with_cpu(baseline.fresh_model(), machine.device, machine.dtype, baseline.sampling.seed)
     check_room(folder, baseline, to_do, at_once=processes()[1] if common else 1)
-    with claimed(folder, overwrite) as ours:
-        old = runs_in(folder, baseline.folder) if overwrite else []
-        for job in jobs:
-            if job.folder not in old:
-                check_job(job, overwrite)
-        if common is not None:
-            if folder not in old:
-                check_folder(folder, SWEEP_FILES, sweep=True)
-            check_neighbours(folder, common, [*old, *(job.folder for job in jobs)])
-        delete_runs(folder, old)
-        for job in jobs:
-            if ours and not job.finished:
-                job.folder.mkdir(exist_ok=True)
-                write_json(job.folder / IDENTITY_FILE, job.identity)
-    for job in jobs:  # a process that was killed after its result
-        if job.finished and read_json(job.folder / IDENTITY_FILE) == job.identity:
-            with locked(job.folder) as ours:
-                if ours:
-                    complete(job.folder, read_result(job.folder), baseline.settings.keep_state)
+    take_folder(folder, jobs, overwrite, baseline.folder, common is not None, common)
+    for job in jobs:
+        complete(job, baseline.settings.keep_state)
 
 
 def begin(baseline: Baseline, jobs: list[Job]) -> None:

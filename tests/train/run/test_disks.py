@@ -117,7 +117,7 @@ def test_a_run_that_was_killed_after_its_result_is_completed(command, arguments,
     whole = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     result = without_seconds(out)
     with monkeypatch.context() as patched:
-        patched.setattr("train.run.outcome.complete", lambda *_: sys.exit(137))
+        patched.setattr("train.run.outcome.tidy_up", lambda *_: sys.exit(137))
         assert command(train_command.main, *arguments, "--overwrite")[0] == 137
     left = {path.name for path in out.iterdir() if path.is_file()}
     assert left == {*whole, "checkpoint.safetensors", "run.json"} - {"README.md"}
