@@ -276,13 +276,14 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     folders = run_folders(paths)
     runs = runs_of(list(map(read_result, folders)), folders)
     settings = [run.result["settings"] for run in runs]
-    texts = {f"{s['text_name']}, sha256 {s['text_sha256'][:8]}{', as served' * s['raw_text']}" for s in settings}
-    models = {f"{s['model_name']}, sha256 {s['model_identity']['sha256'][:8]}" for s in settings}
-    models = models if len({name[-8:] for name in models}) > 1 else {}  # one model in two places is one model
-    general = {str(run.result["identity"].get("general_text_sha256"))[:8] for run in runs}
+    # By their content: it may lie in two places.
+    models = {s["model_identity"]["sha256"]: s["model_name"] for s in settings}
+    texts = {s["text_sha256"] + ", as served" * s["raw_text"]: s["text_name"] for s in settings}
+    general = {str(run.result["identity"].get("general_text_sha256")): "general text" for run in runs}
     for what, names in (("models", models), ("texts", texts), ("general texts", general)):
         if len(names) > 1:
-            raise ValueError(f"the runs are of different {what} ({', '.join(sorted(names))}); compare runs of one")
+            said = ", ".join(sorted(f"{name}, sha256 {sha[:8]}{sha[64:]}" for sha, name in names.items()))
+            raise ValueError(f"the runs are of different {what} ({said}); compare runs of one")
     if more := [name for name in settings_that_differ(run.result for run in runs) if name not in VARIED]:
         raise ValueError(
             f"the runs differ in more than learning rate, levers and seed: {', '.join(more)}; compare others"
@@ -300,8 +301,8 @@ def settings_that_differ(results: Iterable[Result]) -> list[str]:
     """Names of the settings, without learning rate and seed, that are not the same in all runs."""
     found = [result["settings"] for result in results]
     # Of texts and model only the content counts; notes, places and machines change no number, patience only ends a run.
-    left_out = ["lr", "seed", "text", "text_notes", "model", "model_name", "model_identity", "general_text"]
-    left_out += ["device", "dtype", "micro_batch", "patience"]
+    left_out = ["lr", "seed", "device", "dtype", "micro_batch", "patience", "model", "model_name", "model_identity"]
+    left_out += ["text", "text_name", "text_notes", "general_text"]
     return [name for name in found[0] if name not in left_out and len({str(s.get(name)) for s in found}) > 1]
 
 

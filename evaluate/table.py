@@ -286,7 +286,7 @@ def terminal_summary(runs: list[Run]) -> str:
         text = "".join(found["continuations"][0]["pieces"])
         rows = [row for row in lines_of(text, runs[0].wrapped, WIDTH - indent) if row] or [""]
         if len(rows) > LINES:
-            rows[LINES - 1 :] = [rows[LINES - 1][: WIDTH - indent - 3].rsplit(" ", 1)[0] + " ..."]
+            rows[LINES - 1 :] = [rows[LINES - 1][: WIDTH - indent - 4].rsplit(" ", 1)[0] + " ..."]
         lines += [f"{name if i == 0 else '':<{indent}}{row}".rstrip() for i, row in enumerate(rows)]
     return "\n".join(lines)
 

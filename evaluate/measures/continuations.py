@@ -45,7 +45,8 @@ def borders(tokenizer, tokens: list[int]) -> list[int]:
     text, places = "".join(pieces), accumulate(map(len, pieces), initial=0)
     begins = [*(tokenizer.decode_single_token_bytes(token)[0] for token in tokens), 0]  # bytes
     sides = [(text[max(0, place - 1) : place], text[place : place + 1]) for place in places]
-    kinds = [CHARACTER if a.isalnum() and b.isalnum() else LINE if a in ("", "\n") else WORD for a, b in sides]
+    # What comes before the first is not known: a text may begin inside a word.
+    kinds = [LINE if a == "\n" else CHARACTER if not a or a.isalnum() and b.isalnum() else WORD for a, b in sides]
     return [0 if 0x80 <= byte < 0xC0 else kind for byte, kind in zip(begins, kinds)]
 
 

@@ -229,7 +229,7 @@ def test_runs_that_share_no_table_are_refused_in_one_line(sweep, tmp_path, chang
 def test_runs_that_differ_in_place_or_machine_share_a_table(sweep, tmp_path):
     moved = result_of(1e-3)
     moved["settings"] |= {"text": "./elsewhere/gulliver.txt", "text_notes": ["a note"]}  # the same content
-    moved["settings"] |= {"model": "./elsewhere/mm/", "model_name": "mm", "general_text": "./g.txt"}
+    moved["settings"] |= {"model": "./elsewhere/mm/", "model_name": "mm", "general_text": "./g.txt", "text_name": "g"}
     moved["settings"] |= {"device": "cuda", "dtype": "bfloat16", "micro_batch": 4}
     assert len(find_runs([sweep, write_runs(tmp_path / "other", moved)])) == 4
     patient = with_levers(result_of(1e-2), patience=3)

@@ -97,6 +97,7 @@ def test_the_sum_of_a_run():
         "after": {"ratio": 0.557},
         "book": {"ratio": 0.519},
         "in_sample_ratio": 0.535,
+        "shown": {},
         "environment": {"seconds": {"before": 50.0, "training": 10.0, "after": 4.0}},
     }
     expected = "3e-3 done in 14 s: training loss 3.861 to 1.946, "
