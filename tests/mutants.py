@@ -309,6 +309,71 @@ TABLE = {
              "more of the book is measured than of the models"),
             ("trained = self.training_tokens[-len(tokens) :]", "trained = self.training_tokens", "another amount of text"),
         ],
+        "train/run/test_disks.py": [
+            ("if not self.is_finite(base):", "if False:", "weights whose losses are no numbers are trained"),
+        ],
+    },
+    "evaluate/measures/continuations.py": {
+        "evaluate/test_baseline.py": [
+            ("if 0x80 <= byte < 0xC0", "if False", "prompts are cut inside a character"),
+            ("(cut >= last)", "(cut >= 0)", "prompts are cut inside a word"),
+            ("CHARACTER if not a or", "LINE if not a or", "what begins a held-out part counts as a line's beginning"),
+            (".lstrip(bytes(range(0x80, 0xC0)))", "", "a passage begins with half a character"),
+            ("> len(lengths) / 2", ">= 1", "one long line makes a text wrapped"),
+        ],
+        "evaluate/test_table.py": [
+            ("    if not wrapped:\n        return text\n", "", "verse flows as prose"),
+        ],
+    },
+    "evaluate/measures/copying.py": {
+        "evaluate/measures/test_copying.py": [
+            ("lengths[run] + 2**k", "lengths[run] + 1", "a long match is found token by token"),
+            ("same = (ranks >= 0) & (place < self.M)", "same = (ranks >= 0)", "a match goes on behind the source's end"),
+        ],
+    },
+    "data/files.py": {
+        "train/run/test_disks.py": [
+            ("os.replace(folder / file.name, file)", "shutil.copyfile(folder / file.name, file)", "links are written through"),
+            ("if error.errno not in NOT_OFFERED:\n                    raise", "raise", "a disk without fsync ends a run"),
+            ("if error.errno not in NOT_OFFERED:", "if False:", "a broken disk is no error"),
+            ("if FULL.search(str(error)):", "if False:", "a full disk does not name the file"),
+        ],
+        "train/run/test_interruption.py": [
+            ("if left.fullmatch(path.name) and", "if", "somebody's folder .tmp-... is deleted"),
+        ],
+    },
+    "data/flags.py": {
+        "data/test_flags.py": [
+            ("plain(message).split()", "message.split()", "an error's names reach the terminal raw"),
+            ("return self.stream.write(plain(text))", "return self.stream.write(text)", "names reach the terminal raw"),
+            ("if len(message) > LONGEST:", "if False:", "a name of megabytes is printed"),
+        ],
+    },
+    "train/run/lock.py": {
+        "train/run/test_disks.py": [
+            (' | getattr(os, "O_NOFOLLOW", 0)', "", "the lock empties the file behind a link"),
+            ("or found.st_nlink > 1 or", "or", "the lock empties a file that has a second name"),
+            ("    if error.errno not in NOT_OFFERED:\n            raise", "    raise", "a disk without locks ends a run"),
+        ],
+    },
+    "train/run/folder.py": {
+        "train/run/test_interruption.py": [
+            ("if not path.is_symlink()]", "]", "--overwrite deletes behind a link"),
+            ('glob("lr-[0-9]*")', 'glob("lr-*")', "--overwrite deletes a run of another name"),
+            ("if is_card(path / CARD_FILE):", "if True:", "--overwrite deletes somebody's README.md"),
+            ("if there and not (run or runs):", "if False:", "somebody's model is replaced"),
+            ("if job.folder.is_symlink() and", "if False and", "a run is written through a link"),
+        ],
+        "train/run/test_disks.py": [
+            ("if ours and not job.finished:", "if False:", "the settings are written when the measuring is done"),
+            ('("seed", "model", "text", "general_text")', '("seed",)', "a model is known by its path"),
+        ],
+    },
+    "train/run/run.py": {
+        "train/run/test_disks.py": [
+            ("if identity_in(job.folder) is None:", "if False:", "a run goes on in a folder that another has begun anew"),
+            ("complete(job, baseline.settings.keep_state)", "pass", "a run killed after its result stays unfinished"),
+        ],
     },
 }
 # fmt: on
