@@ -76,7 +76,9 @@ def load_book(name_or_file: str | Path = "gulliver", *, raw: bool = False) -> Bo
     if END_OF_TEXT in text:
         notes.append(f"{END_OF_TEXT} in the text is read as these {len(END_OF_TEXT)} characters, not as a text's end")
     if not raw:
-        text, doubts = cut_frame(re.sub(r"\r*\n|\r", "\n", text))  # CR LF, CR CR LF, or CR (old Macs)
+        # CR LF, CR CR LF, or CR (old Macs)
+        text = re.sub(r"\r+\n?", lambda end: "\n" if end[0][-1] == "\n" else "\n" * len(end[0]), text)
+        text, doubts = cut_frame(text)
         notes += doubts
     if not text.strip():
         raise ValueError(f"{file} is empty; name another --text")

@@ -247,7 +247,8 @@ def save_pretrained(model: GPT2, folder: str | Path, *, end_of_text: int, dtype:
 
     def write_weights(part: Path) -> None:
         save_file(weights, part, {"format": "pt"})
-        shutil.copymode(folder / "config.json", part)  # safetensors makes it readable by its owner alone
+        with suppress(OSError):  # safetensors makes it readable by its owner alone, and some disks keep no such thing
+            shutil.copymode(folder / "config.json", part)
 
     write_whole(folder / "config.json", lambda part: part.write_text(config, encoding="utf-8", newline="\n"))
     write_whole(folder / WEIGHTS_FILE, write_weights)

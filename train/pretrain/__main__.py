@@ -37,15 +37,24 @@ def main() -> None:
     work = args.out / "work"  # tokens and state: an interrupted training needs them, the model does not
     with parser.errors_in_one_line(), ending_in_one_line():
         from model.device import device_of  # only now, see data/flags.py
-        from train.pretrain.corpus import prepare_corpus
+        from model.hub import MODEL_FILES
+        from train.pretrain.corpus import prepare_corpus, read_corpus
         from train.pretrain.pretraining import check_corpus, check_state, make_model
+        from train.run.folder import check_folder, in_use
+        from train.run.lock import locked
 
         device = device_of(args.device)
         recipe = filled(Recipe, vars(args))
-        check_state(work, recipe)
-        corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
-        check_corpus(corpus, recipe)
-        make_model(args.out, work, corpus, recipe, device, args.evaluate_every, args.evaluate_tokens)
+        next(read_corpus(args.corpus))  # a wrong path is refused before anything is made
+        if not work.is_dir():
+            check_folder(args.out, MODEL_FILES)
+        with locked(work) as ours:
+            if not ours:
+                raise ValueError(in_use(work))
+            check_state(work, recipe)
+            corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
+            check_corpus(corpus, recipe)
+            make_model(args.out, work, corpus, recipe, device, args.evaluate_every, args.evaluate_tokens)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -303,7 +304,9 @@ def check_room(folder: Path, baseline: Baseline, jobs: list[Job], at_once: int) 
     # A checkpoint that replaces another needs room for both.
     needed = 2 * sum(sizes[-at_once:]) + models + settings.keep_state * sum(sizes)
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(there).free
+    free = math.inf
+    with contextlib.suppress(OSError):  # some network disks do not say it
+        free = shutil.disk_usage(there).free
     for job in jobs:  # what the same runs left there will be replaced
         with contextlib.suppress(OSError):
             free += (job.folder / CHECKPOINT_FILE).stat().st_size

@@ -217,6 +217,19 @@ def test_what_is_shown_is_blind_and_on_its_side(runs, typed, monkeypatch):
         assert max(len(row) for row in screen.split("\n") if "|" in row) <= 100
 
 
+def test_ratings_are_added_to_what_is_there_and_never_through_a_link(runs, typed, tmp_path):
+    typed(KEYS, runs, *ANNA)
+    file = runs / RATINGS_FILE
+    file.write_text(whole := file.read_text(encoding="utf-8").removesuffix("\n"), encoding="utf-8")
+    typed(KEYS, runs, "--rater", "berta", "--pairs", 12)
+    assert file.read_text(encoding="utf-8").startswith(whole + "\n{") and len(read_ratings([file])) == 24
+    file.rename(tmp_path / "profile")
+    file.symlink_to(tmp_path / "profile")
+    before = (tmp_path / "profile").read_bytes()
+    code, _, err = typed(KEYS, runs, "--rater", "carla")
+    assert code == 2 and "is a link" in err and (tmp_path / "profile").read_bytes() == before
+
+
 @pytest.mark.parametrize("leave", ["q", "end of input", "Ctrl-C"])
 def test_resumed_equals_uninterrupted(runs, tmp_path, typed, monkeypatch, leave):
     whole = write_runs(tmp_path / "whole", result_of(1e-3), result_of(1e-5))

@@ -14,6 +14,7 @@ from conftest import without_seconds
 from safetensors.torch import load_file, save_file
 
 import train.__main__ as train_command
+import train.pretrain.__main__ as pretrain_command
 from data.files import read_tensors, write_text, write_whole
 from evaluate.results import read_result
 from train import sweep
@@ -234,3 +235,20 @@ def test_names_that_are_not_utf8_are_shown_as_far_as_possible(command, arguments
     code, printed, err = command(sweep.main, *arguments, *flags)
     assert code == 0 and "\x1b" not in printed + err, err
     assert "t?xt" in (out / "report.html").read_text(encoding="utf-8") and (out / "learning_rates.png").stat().st_size
+
+
+def test_a_pretraining_keeps_to_itself(refused, model_folder, tmp_path):
+    """Somebody's model is not replaced, and a second start waits for nobody: it is refused."""
+    pytest.importorskip("fcntl")
+    (tmp_path / "a.txt").write_text("a ship and a sea " * 400)
+    theirs = shutil.copytree(model_folder, tmp_path / "theirs")
+    assert "is already in use" in refused(pretrain_command.main, "--corpus", tmp_path, "--out", theirs)
+    program = "import pathlib, sys; from train.run.lock import locked\n"
+    program += "with locked(pathlib.Path(sys.argv[1])): print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path / "out" / "work"], cwd=ROOT, **pipes) as holder:
+        holder.stdout.readline()
+        assert "another process is using" in refused(
+            pretrain_command.main, "--corpus", tmp_path, "--out", tmp_path / "out"
+        )
+        holder.kill()
