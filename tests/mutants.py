@@ -351,7 +351,9 @@ TABLE = {
     },
     "train/run/lock.py": {
         "train/run/test_disks.py": [
-            (' | getattr(os, "O_NOFOLLOW", 0)', "", "the lock empties the file behind a link"),
+            ('        if file.is_symlink():\n            raise ValueError(f"{file} is a link; delete it, or name another --out")\n'
+             '        opened = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)',
+             "        opened = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)", "the lock empties the file behind a link"),
             ("or found.st_nlink > 1 or", "or", "the lock empties a file that has a second name"),
             ("    if error.errno not in NOT_OFFERED:\n            raise", "    raise", "a disk without locks ends a run"),
         ],

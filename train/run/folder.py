@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -23,6 +22,7 @@ from evaluate.results import (
     VARIED,
     is_ours,
     lever_words,
+    read_json,
     read_result,
     run_label,
     write_json,
@@ -132,13 +132,7 @@ def identity_in(folder: Path) -> dict | None:
     """What the run in `folder` is, finished or not; None if there is none."""
     if is_ours(folder / RESULT_FILE):
         return read_result(folder)["identity"]
-    file = folder / IDENTITY_FILE
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it, or name another --out") from None
+    return read_json(folder / IDENTITY_FILE) or None
 
 
 def refuse_changes(place: Path, wanted: dict, found: dict, advice: str = ANEW, goes_on: bool = False) -> None:

@@ -1,7 +1,6 @@
 """A lock on a run folder: one process at a time uses it, also between machines."""
 
 import contextlib
-import errno
 import os
 import platform
 import stat
@@ -53,12 +52,9 @@ def take(file: Path) -> int | None:
     Never through a link, nor a file that is somebody's own: what a lock file holds is written over, and it is deleted.
     """
     while True:
-        try:
-            opened = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise ValueError(f"{file} is a link; delete it, or name another --out") from None
-            raise
+        if file.is_symlink():
+            raise ValueError(f"{file} is a link; delete it, or name another --out")
+        opened = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             lock(opened, file)
             found = os.fstat(opened)
