@@ -36,10 +36,12 @@ def main() -> None:
     args = parser.parse_args()
     work = args.out / "work"  # tokens and state: an interrupted training needs them, the model does not
     with parser.errors_in_one_line(), ending_in_one_line():
-        from model.device import device_of  # only now, see data/flags.py
+        from data.files import tidy  # only now, see data/flags.py
+        from model.device import device_of
         from model.hub import MODEL_FILES
         from train.pretrain.corpus import prepare_corpus, read_corpus
         from train.pretrain.pretraining import check_corpus, check_state, make_model
+        from train.run.checkpoint import CHECKPOINT_FILE
         from train.run.folder import check_folder, in_use
         from train.run.lock import locked
 
@@ -51,6 +53,7 @@ def main() -> None:
         with locked(work) as ours:
             if not ours:
                 raise ValueError(in_use(work))
+            tidy(work, [CHECKPOINT_FILE])
             check_state(work, recipe)
             corpus = prepare_corpus(args.corpus, work, recipe.vocab_size, recipe.held_out, recipe.seed)
             check_corpus(corpus, recipe)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data.files import tidy
 from data.tokenizer import copy_tokenizer
 from evaluate.baseline import Baseline
 from model.gpt2 import GPT2
@@ -42,6 +43,7 @@ def drop_best(folder: Path) -> None:
     """Delete the model in `folder`, its card, and the folder if nothing else is in it. A link is left alone."""
     if folder.is_symlink():
         return
+    tidy(folder, (*MODEL_FILES, CARD_FILE))
     for name in MODEL_FILES:
         (folder / name).unlink(missing_ok=True)
     if is_card(folder / CARD_FILE):  # last: it says whose model this was

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from data.files import write_text
+from data.files import tidy, write_text
 from data.settings import REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
@@ -11,7 +11,7 @@ from evaluate.results import TABLE_FILE, TITLES, find_runs
 from evaluate.table import table, terminal_summary
 from model.device import Machine
 from train.parallel import agree, join, leave, own_device, processes, wait
-from train.run.folder import Job, common_identity, default_folder, jobs_of
+from train.run.folder import SWEEP_FILES, Job, common_identity, default_folder, jobs_of
 from train.run.lock import holder, locked
 from train.run.run import begin, follow, open_run, prepare, run
 from train.run.signals import Signals, ending_in_one_line
@@ -111,6 +111,7 @@ def report(folder: Path) -> None:
     try:
         from evaluate.report.plots import plot_all  # only here: it loads the library that draws
 
+        tidy(folder, SWEEP_FILES)
         for name in TITLES:  # a figure that these runs do not have
             (folder / name).unlink(missing_ok=True)
         written += plot_all(runs, folder)

@@ -51,11 +51,11 @@ def test_nothing_is_written_through_a_link(command, arguments, tmp_path, name):
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_the_lock_is_no_way_to_another_file(refused, arguments, tmp_path, hard):
-    (tmp_path / "profile").write_text("mine")
+    (tmp_path / "profile").write_text("pid files are mine")  # as a lock begins
     (tmp_path / "out").mkdir()
     (os.link if hard else os.symlink)(tmp_path / "profile", tmp_path / "out" / "run.lock")
     assert "run.lock is " in refused(train_command.main, *arguments)
-    assert (tmp_path / "profile").read_text() == "mine" and (tmp_path / "out" / "run.lock").exists()
+    assert (tmp_path / "profile").read_text() == "pid files are mine" and (tmp_path / "out" / "run.lock").exists()
 
 
 def test_a_file_is_replaced_by_a_whole_one_or_not_at_all(tmp_path):
