@@ -18,6 +18,7 @@ EXPECTED = {"without_top_k": (0, "without top-k"), "with_top_k": (Sampling.top_k
 
 # What commands write into a run's or a sweep's folder.
 RESULT_FILE = "result.json"
+IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 BEST_FOLDER = "best"  # in a run's folder: the model of its lowest held-out loss
 TABLE_FILE = "table.md"
 FIGURE_FILE, HELD_OUT_FILE, CLOCK_FILE = "learning_rates.png", "held_out_loss.png", "clock.png"
@@ -161,10 +162,11 @@ def read_result(folder: Path) -> Result:
 
 
 def run_folders(paths: Iterable[str | Path]) -> list[Path]:
-    """The run folders among `paths` and directly below them, each once."""
+    """The run folders among `paths` and directly below them, each once. In the folder of a sweep only its own count."""
     found = []
     for path in map(Path, paths):
-        below = sorted(file.parent for file in path.glob(f"*/{RESULT_FILE}") if is_ours(file))
+        below = [folder for folder in named_runs(path) if is_ours(folder / RESULT_FILE)]
+        below = below or sorted(file.parent for file in path.glob(f"*/{RESULT_FILE}") if is_ours(file))
         own = path / RESULT_FILE
         folders = [path] if is_ours(own) or (own.is_file() and not below) else below
         if not folders:
@@ -186,6 +188,22 @@ def run_label(lr: float, seed: int, several_seeds: bool, lever: str = "") -> str
 def lever_words(settings: dict, names: Iterable[str] = tuple(OFF)) -> list[str]:
     """Say the settings called `names` in words. Those that are off are left out."""
     return [VARIED[name](settings[name]) for name in names if name not in OFF or settings[name] != OFF[name]]
+
+
+def folder_name(identity: dict) -> str:
+    """The name of a run's folder in that of a sweep, without its seed: lr-3e-4-linear-leash-2."""
+    return "lr-" + f"{lr_label(identity['lr'])} {' '.join(lever_words(OFF | identity))}".strip().replace(" ", "-")
+
+
+def named_runs(folder: Path) -> list[Path]:
+    """The folders of runs, finished or not, in `folder` that are named as a sweep names them: a copy is no run of it,
+    nor is a link of another name."""
+    found = []
+    for path in sorted(folder.glob("lr-[0-9]*")):
+        identity = read_json(path / RESULT_FILE).get("identity") or read_json(path / IDENTITY_FILE)
+        if "lr" in identity and path.name.removesuffix(f"-seed{identity.get('seed')}") == folder_name(identity):
+            found.append(path)
+    return found
 
 
 class Run:

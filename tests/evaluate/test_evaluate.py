@@ -226,6 +226,18 @@ def test_runs_that_share_no_table_are_refused_in_one_line(sweep, tmp_path, chang
     assert "\n" not in str(error.value)
 
 
+def test_a_copy_and_a_link_beside_the_runs_of_a_sweep_are_none_of_it(tmp_path):
+    for rate in (1e-3, 1e-4):
+        write_runs(tmp_path / "made", result_of(rate, identity={"lr": rate, "seed": 0}))
+        [made] = (tmp_path / "made").iterdir()
+        made.rename(tmp_path / f"lr-{lr_label(rate)}")
+    shutil.copytree(tmp_path / "lr-1e-3", tmp_path / "lr-1e-3 copy")
+    (tmp_path / "lr-best").symlink_to(tmp_path / "lr-1e-4")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "result.json").write_text('{"accuracy": 0.5}')
+    assert [run.folder.name for run in find_runs([tmp_path])] == ["lr-1e-3", "lr-1e-4"]
+
+
 def test_runs_that_differ_in_place_or_machine_share_a_table(sweep, tmp_path):
     moved = result_of(1e-3)
     moved["settings"] |= {"text": "./elsewhere/gulliver.txt", "text_notes": ["a note"]}  # the same content

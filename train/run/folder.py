@@ -16,12 +16,15 @@ from data.settings import REPORT_FILE, Settings, Training
 from evaluate.baseline import Baseline
 from evaluate.results import (
     BEST_FOLDER,
+    IDENTITY_FILE,
     RESULT_FILE,
     TABLE_FILE,
     TITLES,
     VARIED,
+    folder_name,
     is_ours,
     lever_words,
+    named_runs,
     read_json,
     read_result,
     run_label,
@@ -38,7 +41,6 @@ from train.run.card import CARD_FILE, is_card
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from train.run.lock import holder, locked
 
-IDENTITY_FILE = "run.json"  # what an unfinished run is; a finished one has it in its result
 ANEW = "name another --out, or start anew with --overwrite"
 RUN_FILES = (CHECKPOINT_FILE, *MODEL_FILES, IDENTITY_FILE, RESULT_FILE)  # deleted in this order: is_run needs the last
 SWEEP_FILES = (TABLE_FILE, REPORT_FILE, *TITLES)
@@ -66,10 +68,6 @@ class Job:
     @property
     def label(self) -> str:
         return self.name + (f", seed {self.seed}" if self.several_seeds else "")
-
-    @property
-    def folder_name(self) -> str:
-        return f"lr-{self.name}".replace(" ", "-")
 
     @property
     def finished(self) -> bool:
@@ -120,7 +118,8 @@ def jobs_of(
     jobs = []
     for lr, seed, levers in grid:
         job = Job(lr, seed, folder, common | levers | {"lr": lr, "seed": seed}, several_seeds)
-        plain, seeded = folder / job.folder_name, folder / f"{job.folder_name}-seed{seed}"
+        name = folder_name(job.identity)
+        plain, seeded = folder / name, folder / f"{name}-seed{seed}"
         names = (seeded, plain) if several_seeds else (plain, seeded)
         # A sweep of another number of seeds may have done it already, under the other name.
         there = [name for name in names if not overwrite and (identity_in(name) or {}).get("seed") == seed]
@@ -207,7 +206,7 @@ def is_run(folder: Path) -> bool:
 def check_folder(folder: Path, names: Iterable[str], sweep: bool = False) -> None:
     """Refuse a `folder` that has one of the files `names` without a run of ours: they are somebody's. Refuse a run in
     the folder of a sweep, and a sweep in that of a run. Other files are no reason for anything."""
-    run, runs = is_run(folder), any(map(is_run, folder.glob("lr-*")))
+    run, runs = is_run(folder), named_runs(folder)
     if run if sweep else runs:
         raise ValueError(f"{folder} is already in use by {'a run' if sweep else 'several runs'}; name another --out")
     there = [name for name in names if os.path.lexists(folder / name)]
@@ -216,10 +215,9 @@ def check_folder(folder: Path, names: Iterable[str], sweep: bool = False) -> Non
 
 
 def runs_in(folder: Path, keep: Path) -> list[Path]:
-    """The folders whose runs `--overwrite` deletes: `folder` and those in it that are named by a learning rate. A link
-    is none of them. Refuses to delete the model `keep`, which is to be trained."""
-    named = [path for path in sorted(folder.glob("lr-[0-9]*")) if not path.is_symlink()]
-    used = [path for path in (*named, folder) if is_run(path)]
+    """The folders whose runs `--overwrite` deletes: `folder` and the runs in it. A link is none of them. Refuses to
+    delete the model `keep`, which is to be trained."""
+    used = [*(path for path in named_runs(folder) if not path.is_symlink()), *[folder] * is_run(folder)]
     if keep.resolve() in [path.resolve() for each in (folder, *used) for path in (each, each / BEST_FOLDER)]:
         raise ValueError(f"--overwrite would delete the model {keep} itself; name another --out")
     return used
@@ -274,10 +272,10 @@ def check_job(job: Job, anew: bool = False) -> None:
         )
 
 
-def check_neighbours(folder: Path, common: dict, left_out: Iterable[Path]) -> None:
+def check_neighbours(folder: Path, common: dict, left_out: list[Path]) -> None:
     """Refuse a sweep whose folder holds runs, apart from `left_out`, that do not belong in one table with its own."""
-    for path in sorted({*folder.glob("lr-*")} - {*left_out}):
-        if is_run(path):
+    for path in named_runs(folder):
+        if path not in left_out:
             found = identity_in(path)
             own = {name: found.get(name) for name in ("lr", "seed", "patience", *VARIED)}
             refuse_changes(path, common | own, found)

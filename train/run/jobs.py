@@ -7,7 +7,7 @@ from data.files import tidy, write_text
 from data.settings import REPORT_FILE, Settings
 from evaluate.baseline import Baseline
 from evaluate.report.page import write_report
-from evaluate.results import TABLE_FILE, TITLES, find_runs
+from evaluate.results import TABLE_FILE, TITLES, find_runs, folder_name
 from evaluate.table import table, terminal_summary
 from model.device import Machine
 from train.parallel import agree, join, leave, own_device, processes, wait
@@ -31,7 +31,7 @@ def train_one(settings: Settings, lr: float, out: Path | None, overwrite: bool) 
             return follow(settings, lr, signals)
         baseline, seed = open_run(settings), settings.training.seed
         job = Job(lr, seed, default_folder(baseline), common_identity(baseline) | {"lr": lr, "seed": seed})
-        folder = out or job.folder / job.folder_name
+        folder = out or job.folder / folder_name(job.identity)
         folder = folder.resolve() if folder.is_symlink() else folder  # the only link that is followed: it was asked for
         job = dataclasses.replace(job, folder=folder)
         prepare(baseline, folder, [job], overwrite, None)
