@@ -297,7 +297,7 @@ def fill(folder, *names):
     for name in names:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        lr = {"lr": float(file.parent.name[3:]) if file.parent.match("lr-1*") else 1e-4}
+        lr = {"lr": float(file.parent.name[3:7]) if file.parent.match("lr-1*") else 1e-4}
         file.write_text(json.dumps({"result.json": {"identity": lr}}.get(file.name, lr | {"model_sha256": "x"})))
         if file.name == CARD_FILE:
             file.write_text(FIRST_WORDS)
@@ -357,7 +357,14 @@ def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
     fill(out, "table.md", "report.html", "clock.png", "mine.txt", "ratings.jsonl", "lr-1e-4/checkpoint.safetensors")
     fill(out, "lr-1e-4/run.json", "lr-1e-5/result.json", "lr-1e-5/notes.txt", "lr-1e-5/README.md", "lr-1e-5/best/x.txt")
     fill(out, *(f"lr-1e-5/{best}{name}" for name in MODEL_FILES for best in ("", "best/")), "lr-1e-5/best/README.md")
-    fill(out, "lr-mine/result.json", "lr-other/model.safetensors", "lr-other/result.json", "lr-1e-4/.tmp-x/y")
+    fill(
+        out,
+        "lr-mine/result.json",
+        "lr-1e-5 copy/result.json",
+        "lr-other/model.safetensors",
+        "lr-other/result.json",
+        "lr-1e-4/.tmp-x/y",
+    )
     fill(
         out,
         "best/README.md",
@@ -373,7 +380,7 @@ def test_overwrite_deletes_what_runs_wrote_and_nothing_else(tmp_path):
     left = {name for name in files_in(out) if name[:7] != "lr-best"}
     assert left == {
         "mine.txt", "ratings.jsonl", "lr-1e-5/notes.txt", "lr-1e-5/best/x.txt", "lr-mine/result.json",
-        "lr-other/model.safetensors", "lr-other/result.json", "lr-1e-4/.tmp-x/y",
+        "lr-other/model.safetensors", "lr-other/result.json", "lr-1e-4/.tmp-x/y", "lr-1e-5 copy/result.json",
     }  # fmt: skip
     assert files_in(archive) == before and (out / "lr-best").is_symlink() and (out / "lr-1e-3" / "best").is_symlink()
 
