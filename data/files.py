@@ -1,8 +1,7 @@
-"""Files that are written as a whole or not at all, and tensors read from any disk."""
+"""Files that are written as a whole or not at all."""
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
@@ -10,9 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import SafetensorError
 
 # What a disk answers that cannot do something, such as a network share: no error of ours.
 NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY, errno.ENODEV)
@@ -71,14 +68,3 @@ def fsync(path: Path) -> None:
             except OSError as error:
                 if error.errno not in NOT_OFFERED:
                     raise
-
-
-def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file by name, and its metadata."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
-    except (OSError, RuntimeError, SafetensorError):  # a disk that maps no file into memory, a name that is not UTF-8
-        content = file.read_bytes()
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        return safetensors.torch.load(content), header.get("__metadata__", {})

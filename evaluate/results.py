@@ -191,7 +191,7 @@ def lever_words(settings: dict, names: Iterable[str] = tuple(OFF)) -> list[str]:
 
 
 def folder_name(identity: dict) -> str:
-    """The name of a run's folder in that of a sweep, without its seed: lr-3e-4-linear-leash-2."""
+    """The name of a run's folder inside the folder of a sweep, without the seed: lr-3e-4-linear-leash-2."""
     return "lr-" + f"{lr_label(identity['lr'])} {' '.join(lever_words(OFF | identity))}".strip().replace(" ", "-")
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from data.flags import plain
 from evaluate.intervals import Interval, wilson_interval
-from evaluate.measures.continuations import flowing
 from evaluate.results import EXPECTED, Run, copied_texts, describe, last_tenth, loss_change, settings_that_differ
 from evaluate.valleys import VALLEYS, valleys
 from evaluate.verdicts import conclusion, judge
@@ -303,6 +302,14 @@ def aligned(rows: list[Row], columns: list[Column]) -> list[str]:
         return aligned(rows, columns[:-1])
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     return [gap.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+
+
+def flowing(text: str, wrapped: bool) -> str:
+    """`text`, if its source is `wrapped`, with single line ends as spaces; of the same length. Empty lines stay."""
+    if not wrapped:
+        return text
+    before, after = f" {text}", f"{text} "[1:]
+    return "".join(" " if c == "\n" and b != "\n" and a != "\n" else c for b, c, a in zip(before, text, after))
 
 
 def lines_of(text: str, wrapped: bool, width: int) -> list[str]:

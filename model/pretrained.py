@@ -17,10 +17,10 @@ from pathlib import Path
 import tiktoken
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
-from data.files import read_tensors, write_whole
+from data.files import write_whole
 from data.flags import plain
 from data.tokenizer import load_tokenizer
 from model.gpt2 import GPT2, Attend, GPT2Config, attention
@@ -178,6 +178,17 @@ def stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             yield from read_tensors(file)[0].items()
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{file} cannot be read: {what_is_wrong(file)} ({error})") from None
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file by name, and its metadata."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
+    except (OSError, RuntimeError, SafetensorError):  # a disk that maps no file into memory, a name that is not UTF-8
+        content = file.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return load(content), header.get("__metadata__", {})
 
 
 def complain(file: Path, problems: dict[str, list[str]]) -> None:

@@ -67,11 +67,3 @@ def is_wrapped(text: str) -> bool:
     """Whether most lines have 55 to 80 characters: prose that was broken to fit a page. Verse and code are not."""
     lengths = [len(line) for line in text.splitlines() if line.strip()]
     return sum(55 <= length <= 80 for length in lengths) > len(lengths) / 2
-
-
-def flowing(text: str, wrapped: bool) -> str:
-    """`text`, if its source is `wrapped`, with single line ends as spaces; of the same length. Empty lines stay."""
-    if not wrapped:
-        return text
-    before, after = f" {text}", f"{text} "[1:]
-    return "".join(" " if c == "\n" and b != "\n" and a != "\n" else c for b, c, a in zip(before, text, after))

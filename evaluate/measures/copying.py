@@ -25,8 +25,8 @@ class SourceIndex:
 
     It is a suffix array (Manber and Myers 1993): the numbers of all places, in the alphabetical order of what
     follows there. All places where the same run begins are neighbours, as words are in a dictionary. It is built by
-    doubling: a run of 2 w tokens is a pair of runs of w, so its rank follows from the ranks of these two. The ranks of
-    all widths are kept: with them a long match is found in steps of 2^k tokens, not token by token.
+    doubling: a run of 2 w tokens is a pair of runs of w, and the ranks of the two give its rank. The index keeps the
+    ranks of all widths: with them it finds a long match in steps of 2^k tokens, not token by token.
     """
 
     def __init__(self, source: Tensor):
@@ -35,14 +35,14 @@ class SourceIndex:
         known, ranks = np.unique(source, return_inverse=True)
         self.levels = [(known, ranks)]  # of width 1, 2, 4 ...: what has a rank, and the rank of each place
         while ranks.max() < M - 1:  # places still share a rank
-            known, ranks = np.unique(self.pairs(ranks, ranks, 2 ** (len(self.levels) - 1)), return_inverse=True)
+            known, ranks = np.unique(self.pairs(ranks, 2 ** (len(self.levels) - 1)), return_inverse=True)
             self.levels.append((known, ranks))
         self.order = np.argsort(ranks)  # (M,)
 
-    def pairs(self, ranks: np.ndarray, following: np.ndarray, width: int) -> np.ndarray:
+    def pairs(self, ranks: np.ndarray, width: int) -> np.ndarray:
         """One number for each place: its rank, and the rank of the place `width` tokens on; -1 where that is none."""
         M, behind = self.M, np.full(len(ranks), -1)
-        behind[:-width] = following[width:]
+        behind[:-width] = ranks[width:]
         return np.where(ranks < 0, -1, ranks * (M + 1) + behind + 1)
 
     def lower_bound(self, ranks: np.ndarray, wanted: np.ndarray, shift: np.ndarray, low: np.ndarray, high: np.ndarray):
@@ -69,7 +69,7 @@ class SourceIndex:
             found.append((self.levels[min(len(found), len(self.levels) - 1)][1], ranks))
             k, width = len(found), 2 ** (len(found) - 1)
             if k < len(self.levels):
-                pairs = self.pairs(ranks, ranks, width)
+                pairs = self.pairs(ranks, width)
                 ranks = np.where(pairs % (self.M + 1) == 0, -1, find(self.levels[k][0], pairs))
             else:  # each place has a rank of its own: both halves must be at one place
                 place = self.order[ranks] + width

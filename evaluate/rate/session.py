@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 
-from evaluate.measures.continuations import flowing
 from evaluate.rate.contest import POINTS, QUESTIONS, Comparison, Contest, compared, read_ratings, shortage
-from evaluate.table import lines_of
+from evaluate.table import flowing, lines_of
 from evaluate.template import fill
 
 KEYS = "l: left, r: right, t: tie; b: back to the previous answer; q: quit, all finished pairs are saved"

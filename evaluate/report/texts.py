@@ -3,9 +3,8 @@
 from itertools import groupby
 from typing import NamedTuple
 
-from evaluate.measures.continuations import flowing
 from evaluate.results import EvalPoint, Evaluation, Result, Run
-from evaluate.table import rows_of
+from evaluate.table import flowing, rows_of
 
 Pieces = list[tuple[str, bool]]  # text, and whether its tokens are among the book's most frequent
 

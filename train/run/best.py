@@ -8,7 +8,7 @@ from evaluate.baseline import Baseline
 from model.gpt2 import GPT2
 from model.hub import MODEL_FILES, WEIGHTS_FILE, file_sha256
 from model.pretrained import load_pretrained, save_pretrained
-from train.run.card import CARD_FILE, is_card
+from train.run.card import CARD_FILE, drop_card
 
 
 def keep_best(folder: Path, model: GPT2, baseline: Baseline) -> str | None:
@@ -46,7 +46,6 @@ def drop_best(folder: Path) -> None:
     tidy(folder, (*MODEL_FILES, CARD_FILE))
     for name in MODEL_FILES:
         (folder / name).unlink(missing_ok=True)
-    if is_card(folder / CARD_FILE):  # last: it says whose model this was
-        (folder / CARD_FILE).unlink()
+    drop_card(folder)  # last: it says whose model this was
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -24,6 +24,12 @@ def is_card(file: Path) -> bool:
         return False
 
 
+def drop_card(folder: Path) -> None:
+    """Delete the card in `folder`; somebody's own README.md stays."""
+    if is_card(folder / CARD_FILE):
+        (folder / CARD_FILE).unlink()
+
+
 def model_card(result: Result, best: bool = False) -> str:
     """The card of the last weights of a finished run that has not diverged, or of its `best` ones, in Markdown."""
     from huggingface_hub import ModelCardData  # only here: a run needs it only at its end

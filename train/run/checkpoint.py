@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from data.files import read_tensors, write_whole
+from data.files import write_whole
 from model.gpt2 import GPT2
+from model.pretrained import read_tensors
 from train.adamw import AdamW
 
 CHECKPOINT_FILE = "checkpoint.safetensors"

@@ -37,7 +37,7 @@ from model.speed.empty import empty_model
 from train.levers import trained_parameters
 from train.parallel import wait
 from train.run.best import drop_best
-from train.run.card import CARD_FILE, is_card
+from train.run.card import CARD_FILE, drop_card, is_card
 from train.run.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from train.run.lock import holder, locked
 
@@ -73,7 +73,7 @@ class Job:
     def finished(self) -> bool:
         """Whether its result is there. The result of a run of fewer steps does not count: that run can go on. The
         result of another run is an error."""
-        done = identity_in(self.folder) if is_ours(self.folder / RESULT_FILE) else None
+        done = read_result(self.folder)["identity"] if is_ours(self.folder / RESULT_FILE) else None
         if done is not None:
             refuse_changes(self.folder, self.identity, done, goes_on=True)
         return done is not None and done["samples"] >= self.identity["samples"]
@@ -204,8 +204,8 @@ def is_run(folder: Path) -> bool:
 
 
 def check_folder(folder: Path, names: Iterable[str], sweep: bool = False) -> None:
-    """Refuse a `folder` that has one of the files `names` without a run of ours: they are somebody's. Refuse a run in
-    the folder of a sweep, and a sweep in that of a run. Other files are no reason for anything."""
+    """Refuse a `folder` that has one of the files `names` without a run of ours: they are somebody's. A run and a sweep
+    do not share a folder. Other files are no reason for anything."""
     run, runs = is_run(folder), named_runs(folder)
     if run if sweep else runs:
         raise ValueError(f"{folder} is already in use by {'a run' if sweep else 'several runs'}; name another --out")
@@ -233,8 +233,7 @@ def delete_runs(folder: Path, used: list[Path]) -> None:
         for path in used:
             tidy_run(path)
             drop_best(path / BEST_FOLDER)
-            if is_card(path / CARD_FILE):
-                (path / CARD_FILE).unlink()
+            drop_card(path)
             for name in RUN_FILES:
                 (path / name).unlink(missing_ok=True)
         if used:
@@ -249,11 +248,12 @@ def delete_runs(folder: Path, used: list[Path]) -> None:
                 path.rmdir()
 
 
-def check_job(job: Job, anew: bool = False) -> None:
+def check_job(job: Job, anew: bool = False, again: bool = False) -> None:
     """Refuse a job whose folder is a link or holds another run, a damaged checkpoint, or a model that is no run's.
 
     Args:
         anew: a result that is there does not count.
+        again: the checkpoint has been read before; it may have gigabytes.
     """
     if job.folder.is_symlink() and (anew or not job.finished):
         raise ValueError(
@@ -264,6 +264,8 @@ def check_job(job: Job, anew: bool = False) -> None:
     if found is not None:
         refuse_changes(job.folder, job.identity, found, goes_on=True)
     if (job.folder / CHECKPOINT_FILE).is_file():
+        if again:
+            return
         _, info = load_checkpoint(job.folder / CHECKPOINT_FILE)  # damage is found before the base model is evaluated
         refuse_changes(job.folder, job.identity, info["identity"], goes_on=True)
     elif (job.folder / RESULT_FILE).is_file() and not job.finished and not read_result(job.folder)["diverged"]:

@@ -18,7 +18,7 @@ from model.gpt2 import GPT2
 from model.hub import MODEL_FILES, WEIGHTS_FILE
 from model.pretrained import save_pretrained
 from train.levers import rate_of_step
-from train.run.card import CARD_FILE, is_card, model_card
+from train.run.card import CARD_FILE, drop_card, is_card, model_card
 from train.run.checkpoint import CHECKPOINT_FILE
 from train.run.folder import IDENTITY_FILE, Job, named_settings, tidy_run
 from train.run.lock import locked
@@ -78,8 +78,7 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
     """Write the model, if any, and the result; only when both are on the disk, the checkpoint is deleted."""
     for name in (RESULT_FILE, *MODEL_FILES):  # of a shorter run: no other model may lie beside a result
         (folder / name).unlink(missing_ok=True)
-    if is_card(folder / CARD_FILE):
-        (folder / CARD_FILE).unlink()
+    drop_card(folder)
     if model is not None:
         copy_tokenizer(baseline.folder, folder)
         save_pretrained(model, folder, end_of_text=baseline.tokenizer.eot_token)
@@ -89,7 +88,7 @@ def keep_outcome(folder: Path, result: Result, model: GPT2 | None, baseline: Bas
 
 def complete(job: Job, keep_state: bool) -> None:
     """Do what a process that was killed after its result has left undone."""
-    if job.finished and read_json(job.folder / IDENTITY_FILE) == job.identity:
+    if read_json(job.folder / IDENTITY_FILE) == job.identity and job.finished:
         with locked(job.folder) as ours:
             if ours:
                 tidy_up(job.folder, read_result(job.folder), keep_state)

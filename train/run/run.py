@@ -129,7 +129,7 @@ def run(baseline: Baseline, job: Job, signals: Signals) -> Result:
     # Before. The seed is that of batches and dropout; start tokens and sampling are the same in every run.
     if identity_in(job.folder) is None:
         raise ValueError(f"another process has started {job.folder} anew; stop it, or name another --out")
-    check_job(job)
+    check_job(job, again=True)
     training = job.training
     model = baseline.fresh_model()
     torch.manual_seed(job.seed)  # dropout's; batches and sampling have generators of their own

@@ -13,7 +13,6 @@ from collections import Counter
 import pytest
 
 from data.settings import RATINGS_FILE
-from evaluate.measures.continuations import flowing
 from evaluate.rate.__main__ import main
 from evaluate.rate.contest import (
     FEW,
@@ -27,6 +26,7 @@ from evaluate.rate.contest import (
 )
 from evaluate.rate.preferences import cell, preferences, wilson_interval
 from evaluate.results import find_runs, runs_of
+from evaluate.table import flowing
 from tests.evaluate import handmade
 from tests.evaluate.handmade import write_runs
 

@@ -340,3 +340,8 @@ def test_plot_command_says_what_is_wrong(refused, tmp_path):
     folder = write_runs(tmp_path / "runs", result_of())
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert "file" in refused(plot_command.main, folder, "--out", tmp_path / "file")
+
+
+def test_what_needs_no_model_does_not_wait_for_pytorch():
+    code = "import evaluate.report.page, evaluate.report.plots, evaluate.rate.session, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

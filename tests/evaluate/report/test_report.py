@@ -10,11 +10,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evaluate.measures.continuations import flowing
 from evaluate.report import page as report
 from evaluate.report.__main__ import main
 from evaluate.results import FIGURE_FILE, find_runs, runs_of
-from evaluate.table import over_seeds
+from evaluate.table import flowing, over_seeds
 from evaluate.verdicts import RULES, conclusion
 from tests.evaluate import handmade
 from tests.evaluate.handmade import continuation, diverged, evaluation, nothing_held_out, with_losses, write_runs

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 import train.__main__ as train_command
 import train.pretrain.__main__ as pretrain_command
-from data.files import read_tensors, write_text, write_whole
+from data.files import write_text, write_whole
 from evaluate.results import read_result
+from model.pretrained import read_tensors
 from train import sweep
 from train.run.lock import locked
 from train.run.signals import NAMES, ending_in_one_line
@@ -172,7 +173,7 @@ def test_a_disk_that_maps_no_file_into_memory_is_read(model_folder, tmp_path, mo
     tensors = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
     save_file(tensors, tmp_path / "w.safetensors", {"info": "7"})
     expected = read_tensors(tmp_path / "w.safetensors")
-    monkeypatch.setattr("data.files.safe_open", no_map)
+    monkeypatch.setattr("model.pretrained.safe_open", no_map)
     found, metadata = read_tensors(tmp_path / "w.safetensors")
     assert metadata == expected[1] == {"info": "7"} and found.keys() == tensors.keys() == expected[0].keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
