@@ -11,15 +11,6 @@ export GOMP_SPINCOUNT ?= 1000
 SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
 	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
 
-# The demo's model is small and needs larger learning rates than GPT-2. Its text is short, so its windows are short too.
-DEMO_FLAGS = --model lilliput --text voyage --lrs 3e-3 3e-4 3e-5 --samples 100 --batch-size 4 --seq-len 128 \
-	--holdout 0.5 --top-k 0 --eval-sequences 96 --eval-tokens 64 --out runs/demo
-
-STUDY_FLAGS = --model lilliput --text voyage --batch-size 4 --seq-len 128 --holdout 0.5 --top-k 0 --eval-sequences 32 \
-	--eval-tokens 64 --no-save-model
-MAP_FLAGS = $(STUDY_FLAGS) --lrs 1e-2 3e-3 1e-3 3e-4 1e-4 3e-5 1e-5 --samples 240 --out runs/map
-LEVERS_FLAGS = $(STUDY_FLAGS) --lrs 1e-5 3e-5 1e-4 3e-4 1e-3 3e-3 --samples 100 --out runs/levers
-
 .PHONY: help setup demo map levers sweep mine test verify mutants bench lilliput clean
 
 help:
@@ -45,15 +36,15 @@ $(VENV)/installed: requirements.txt
 	@touch $@
 
 demo: $(VENV)/installed
-	@$(BIN)/python -m train.sweep $(DEMO_FLAGS) $(FLAGS)
+	@$(BIN)/python -m train.sweep demo $(FLAGS)
 
 map: $(VENV)/installed
-	@$(BIN)/python -m train.sweep $(MAP_FLAGS) $(FLAGS)
+	@$(BIN)/python -m train.sweep map $(FLAGS)
 
 levers: $(VENV)/installed
-	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule constant linear --leash 0 1 $(FLAGS)
-	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --schedule cosine --warmup 20 $(filter-out --overwrite,$(FLAGS))
-	@$(BIN)/python -m train.sweep $(LEVERS_FLAGS) --clip 1 $(filter-out --overwrite,$(FLAGS))
+	@$(BIN)/python -m train.sweep levers --schedule constant linear --leash 0 1 $(FLAGS)
+	@$(BIN)/python -m train.sweep levers --schedule cosine --warmup 20 $(filter-out --overwrite,$(FLAGS))
+	@$(BIN)/python -m train.sweep levers --clip 1 $(filter-out --overwrite,$(FLAGS))
 
 sweep: $(VENV)/installed
 	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)

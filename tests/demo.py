@@ -1,9 +1,9 @@
 """What the repository keeps of the demo, and the README quotes: table, figures, and how far seeds scatter.
 
-make demo
-python -m train.sweep DEMO_FLAGS --no-save-model --seeds 5 --dtype bfloat16 --out runs/bfloat16   # and float32
+python -m train.sweep demo
+python -m train.sweep demo --no-save-model --seeds 5 --dtype bfloat16 --out runs/bfloat16   # and float32
 python -m tests.demo runs/demo runs/bfloat16 runs/float32
-make mine TEXT=voyage MODEL=lilliput | tail -2 > model/lilliput/demo/mine.txt
+python -m train.find --text voyage --model lilliput     # its last two lines are mine.txt
 """
 
 import sys

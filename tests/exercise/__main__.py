@@ -82,7 +82,7 @@ def check(exercise: dict, folder: Path) -> tuple[str, bool]:
             lines.append(f"it stops  {found[test][:250]}")
     done = not any(found.values())
     (folder / MARK).write_text(json.dumps({"name": exercise["name"], "right": done}), encoding="utf-8")
-    then = wrapped("after:", exercise["after"]) if done else wrapped("hint:", exercise["hint"])
+    then = wrapped("after:", exercise["after"]) if done else wrapped("hint:", " ".join(exercise["hint"]))
     return "\n".join([*dict.fromkeys(lines), "", then]), done
 
 

@@ -1,12 +1,13 @@
 """Runs the experiments of EXERCISES.md with three or five seeds and writes outcomes.md, which EXERCISES.md quotes.
 
-make demo; python -m tests.exercise.outcomes      all of them, an hour on two cores; finished runs in runs/try are not
-                                                  repeated
-python -m tests.exercise.outcomes 4 7             only these two
+python -m train.sweep demo; python -m tests.exercise.outcomes     all of them, an hour on two cores; finished runs in
+                                                                  runs/try are not repeated
+python -m tests.exercise.outcomes 4 7                             only these two
 """
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -65,11 +66,13 @@ def outcome(title: str, language: str, lines: str) -> str:
         code = preamble() + lines
         printed = [output([sys.executable, "-c", code.replace("seed=0", f"seed={seed}")]) for seed in seeds]
         return "\n".join([*printed, "Lowest to highest:", "", ranges(printed)])
-    if "make demo" not in lines:
-        return "\n".join(output([*lines.split(), "--seed", str(seed)]) for seed in SEEDS)
-    output(["bash", "-ec", lines.replace("--out ", f"--seeds {len(SEEDS)} --no-save-model --out ")])
+    commands = [[sys.executable, *shlex.split(line)[1:]] for line in lines.splitlines()]
+    if "train.sweep demo" not in lines:
+        return "\n".join(output([*commands[0], "--seed", str(seed)]) for seed in SEEDS)
+    for command in commands:
+        output(command + ["--seeds", str(len(SEEDS)), "--no-save-model"] * ("train.sweep" in command))
     written = []
-    for folder in re.findall(r"--out (\S+)\"", lines):
+    for folder in re.findall(r"--out (\S+)", lines):
         runs = find_runs([ROOT / folder])
         environment = runs[0].result["environment"]
         machine = f"{environment['dtype']}, {environment['device_name']}"

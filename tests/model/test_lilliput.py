@@ -65,12 +65,10 @@ def test_the_voyage():
 
 
 def test_the_demo_with_a_handful_of_samples(command, tmp_path, monkeypatch):
-    """The Makefile's own flags, fewer samples, and less that is measured."""
+    """The demo's own flags, fewer samples, and less that is measured."""
     monkeypatch.setattr("evaluate.baseline.extraction", partial(extraction, prompts=2, prompt_tokens=9, new_tokens=5))
-    makefile = (Path(sweep.__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
-    flags = re.search(r"^DEMO_FLAGS = ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)[1].replace("\\\n", " ").split()
     few = ("--samples", 2, "--batch-size", 2, "--seq-len", 32, "--holdout", 0.1, "--eval-sequences", 4)
-    code, printed, err = command(sweep.main, *flags, *few, "--eval-tokens", 14, "--out", tmp_path / "demo")
+    code, printed, err = command(sweep.main, "demo", *few, "--eval-tokens", 14, "--out", tmp_path / "demo")
     assert code == 0, err
     assert "lilliput is the small model that is shipped, not GPT-2" in printed
     caption = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8").splitlines()[0]
