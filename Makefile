@@ -3,10 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-# Waiting threads soon sleep. By default they spin, which is many times slower on a busy machine.
-# OMP_WAIT_POLICY=PASSIVE, which makes them sleep at once, costs about a quarter of the speed on an idle machine.
-export GOMP_SPINCOUNT ?= 1000
-
 # make sweep SAMPLES=50 LRS="1e-3 1e-4" MODEL=folder TEXT=file SEED=1 OUT=runs/mine FLAGS="--batch-size 4"
 SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
 	$(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out "$(OUT)") $(FLAGS)
@@ -53,7 +49,7 @@ mine: $(VENV)/installed
 	@$(BIN)/python -m train.find $(SWEEP_FLAGS)
 
 test: $(VENV)/installed
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@$(BIN)/python -m pytest
 
 verify: $(VENV)/installed
 	@$(BIN)/python -m train.verify $(FLAGS)

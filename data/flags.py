@@ -67,6 +67,8 @@ class Parser(argparse.ArgumentParser):
     def errors_in_one_line(self) -> Iterator[None]:
         """A context for a command's work: expected errors, Ctrl-C and a closed pipe end it without a traceback."""
         os.environ.pop("MPLBACKEND", None)  # a notebook's, without which matplotlib would not load; files need none
+        # Waiting threads of PyTorch soon sleep. By default they spin, which is many times slower on a busy machine.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         with suppress(AttributeError):  # a terminal that knows only ASCII shows "?" for other characters
             sys.stdout.reconfigure(errors="replace")
         try:

@@ -1,10 +1,13 @@
 """What the tests run on: small data that they make themselves, the same every time."""
 
 import json
+import os
 import random
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads are slower on models this small
 
 import numpy as np
 import pytest

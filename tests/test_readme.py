@@ -34,7 +34,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def test_ten_minutes():
-    assert len(top().split()) <= 1300
+    assert len(top().split()) <= 1280
 
 
 def test_the_demos_numbers_are_those_of_its_table():
