@@ -1,12 +1,20 @@
 """The READMEs: their numbers are the demo's, their quotes are the models', their code runs, their maps are complete."""
 
 import math
+import os
 import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from data.flags import Parser
 from tests.exercise import outcomes
+from tests.mutants import NOT_COPIED
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "model" / "lilliput" / "demo"
@@ -52,11 +60,10 @@ def test_the_demos_numbers_are_those_of_its_table():
 
     size, own = re.search(r"[\d.]+ million parameters", written)[0], re.search(r"own ratio is ([\d.]+\d)", written)[1]
     at = re.search(r"\((\d+)\)", found[middle][titles.index("lowest held-out loss (step)")])[1]
-    of_largest, of_smallest = ([page[rate] for page in seeds()] for rate in (largest, smallest))
+    of_largest = [page[largest] for page in seeds()]
     low, high = zip(*(span(cells["ratio"]) for cells in of_largest))
     scatter, writing = ([sd(cells, title) for cells in of_largest] for title in ("ratio", "sd of the ratio's writing"))
     assert all(a > 1.5 * float(b) for a, b in zip(map(float, scatter), writing))  # too narrow
-    assert all(sd(cells, "ratio") <= cells["sd of the ratio's writing"] for cells in of_smallest)  # not too narrow
     sentences = [
         f"a language model of {size}",
         f"{largest} *takes too large a step*, then *over-fits*",
@@ -67,8 +74,7 @@ def test_the_demos_numbers_are_those_of_its_table():
         f"the ruined {largest} ends highest; with it, lowest, and all lie above the tale's own {own}",
         f"At {largest} the ratio ends anywhere from {min(low):.3f} to {max(high):.3f}",
         f"orders scatter by {scatter[0]} and {scatter[1]}, the writing by {writing[0]} and {writing[1]}",
-        "without top-k highest in 4 of 5 orders, with it lowest in 4 of 5 (once below the model before), in each precision",
-        f"At {smallest} it is not",
+        "without top-k highest in 4 of 5 orders, with it lowest in 4 of 5, in each precision",
         f"{smallest} *fits best*",
         f"{middle} turns at step 10 to 25",
         # What is no measurement: the list of frequent tokens, the interval, the models, how the texts are drawn.
@@ -90,10 +96,10 @@ def test_the_demos_numbers_are_those_of_its_table():
 def test_what_the_commands_answered_is_quoted():
     """Each piece of a quote stands in what the demo or `make mine` printed; where something is left out, there is a …"""
     answers = [(DEMO / name).read_text(encoding="utf-8") for name in ("table.md", "mine.txt")]
-    quotes = re.findall(r"(?:^>.*\n)+", top(), re.MULTILINE)
+    quotes = re.findall(r"(?:^>.*\n)+", top(), re.MULTILINE)[1:]  # the first is what a model writes
     assert len(quotes) == len(answers)
     for quote, answer in zip(quotes, answers):
-        pieces = " ".join(line.removeprefix(">").strip() for line in quote.splitlines()).split(" … ")
+        pieces = " ".join(line.removeprefix(">").strip() for line in quote.splitlines()).removesuffix(" …").split(" … ")
         assert all(piece in " ".join(answer.split()) for piece in pieces), quote
 
 
@@ -180,15 +186,56 @@ def test_the_simulation_that_the_measures_quote_is_the_one_that_was_made():
 
 
 def test_the_first_block_of_code_runs(capsys):
-    code = re.search(r"```python\n(.*?)```", top(), re.DOTALL)[1]
-    few, count = re.subn(r"\b(samples|sequences|new_tokens)=\d+", lambda match: f"{match[1]}=4", code)
-    assert count == 3
-    names = {}
-    exec(few, names)
-    result = names["result"]
-    assert len(result.losses) == 4 and all(map(math.isfinite, result.losses))
-    printed = capsys.readouterr().out
-    assert str(result.losses[-1]) in printed and str(result.after.ratio) in printed
+    code, output = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", top(), re.DOTALL).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows the lines are others")
+def test_the_first_lines_work_in_an_empty_environment(tmp_path):
+    """As they are written, where python has no torch. Only pip is another: it downloads nothing, but lends the packages
+    of these tests."""
+    folder = tmp_path / "a folder with blanks"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED, "tests"))
+    lines, said = re.search(r"```sh\n(.*?)```\n.*?\n> (.*?) …", top(), re.DOTALL).groups()
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    pip = f"""
+    pip() {{
+        if python -c "import torch" 2> nothing.txt; then echo "python had torch before it was installed"; return 1; fi
+        test "$1 $2" = "install -r" && test -s "$3"
+        python -c "import sysconfig; open(sysconfig.get_path('purelib') + '/lent.pth', 'w').write({packages!r})"
+    }}
+    """
+    path = f"{Path(sys._base_executable).parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-ec", pip + lines], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " ".join(done.stdout.split()).startswith(said), done.stdout
+
+
+def commands() -> list[str]:
+    """The lines of all blocks of shell in the texts that a student follows."""
+    pages = [ROOT / "README.md", *(ROOT / "tests" / name for name in ("EXERCISES.md", "COURSE.md", "README.md"))]
+    blocks = [block for page in pages for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    return [line for block in blocks for line in block.splitlines()][2:]  # the first two install
+
+
+@pytest.mark.parametrize("line", commands())
+def test_no_step_needs_a_shell_and_every_flag_is_there(line, monkeypatch, command, tmp_path):
+    """Every line is python's; the command reads its flags and begins, and is ended there."""
+    python, option, name, *flags = shlex.split(line, comments=True)
+    assert python == "python" and option in ("-m", "-c"), line
+    if option == "-c":
+        (tmp_path / "runs").mkdir()
+        for room in ("data", "model", "train"):
+            (tmp_path / room).symlink_to(ROOT / room)
+        monkeypatch.chdir(tmp_path)
+        exec(name, {})
+        assert [file.stat().st_size > 10_000 for file in (tmp_path / "runs").iterdir()] == [True]
+    elif name != "pytest":
+        began = []
+        monkeypatch.setattr(Parser, "errors_in_one_line", lambda parser: began.append(1) or sys.exit())
+        assert command(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), *flags)[0] == 0 and began
 
 
 def names_in(folder: Path) -> list[str]:
