@@ -81,8 +81,8 @@ class Training:
     )
     patience: int | None = setting(
         None,
-        "end when the held-out loss has not fallen for N measurements, which come after 5, 10, ..., 30, 40, 50, 60, "
-        "80, 100, 120 steps, ... (default: do all steps; train.find: 3)",
+        "early stopping after N measurements without a lower held-out loss; they come after 5, 10, ..., 30, 40, 50, "
+        "60, 80, 100, 120 steps, ... (default: off; train.find: 3)",
         positive_int,
         metavar="N",
     )
@@ -99,7 +99,7 @@ class Training:
         0.0, "add BETA x KL(base || tuned), a KL penalty; a step takes a third longer", not_negative, metavar="BETA"
     )
     clip: float | None = setting(
-        None, "largest norm of the gradient; a longer one is scaled down (default: any)", positive_float, metavar="NORM"
+        None, "gradient clipping: largest norm of the gradient (default: none)", positive_float, metavar="NORM"
     )
 
 
@@ -114,8 +114,7 @@ class Settings:
     )
     text: str = setting("gulliver", "gulliver (downloaded once and cached), voyage (shipped) or a UTF-8 file")
     raw_text: bool = setting(
-        False,
-        "keep the file as served, with Project Gutenberg's frame and CRLF line ends (default: cut the frame, use LF)",
+        False, "keep the file as served, with Project Gutenberg's header, footer and CRLF (default: cut both, use LF)"
     )
     general_text: str | None = setting(
         None, "another text, to measure forgetting: a UTF-8 file, voyage or gulliver (default: none)", metavar="TEXT"

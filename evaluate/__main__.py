@@ -29,9 +29,9 @@ def main() -> None:
     parser = Parser(
         prog="python -m evaluate",
         description="Let models write from random tokens and measure the share of the text's 100 most frequent tokens. "
-        "Then measure how well they predict the text: loss, perplexity and bits per byte. A run folder, or best/ in "
-        "it, is measured as the run measured itself, except for the flags that are given, and reads what it held out "
-        "of its text. Any other model is measured by the flags and reads the whole text, or --holdout of it.",
+        "Then measure how well they predict the text: loss, perplexity and bits per byte. A run folder, or its "
+        "best/, is measured with the settings of the run, unless flags override them, on the text that the run held "
+        "out. Any other model is measured with the flags, on the whole text or the share --holdout at its end.",
     )
     parser.add_argument(
         "folders",

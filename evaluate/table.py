@@ -198,17 +198,14 @@ def notes(runs: list[Run]) -> str:
     if any(run.result["best"] for run in runs):
         stopped = "A row with a step is of the weights in best/: the run stopped in time. "
     if (measured := first.get("held_out_on_the_way", whole := first["held_out_tokens"])) < whole:
-        part = (
-            f" During training the held-out loss is that of the first {measured:,} of {whole:,} tokens, before and "
-            "after training that of all."
-        )
+        part = f" During training only the first {measured:,} of {whole:,} held-out tokens are measured, otherwise all."
     if not {"samples", "batch_size"} & set(settings_that_differ(run.result for run in runs)):
         read = f"{first['samples']} steps read each training token {runs[0].readings(first['samples']):.1f} times. "
     return (
         "Losses in nats per token, the training loss as the mean over the last tenth (base model: the first batch). "
-        f"{stopped}{read}The interval of a held-out loss is that of its change from the base model's. Only the ratio "
-        "drawn or expected without top-k, at temperature 1, can be compared with the book's. The exercise's own number "
-        f"for the book, {first['in_sample_ratio']:.3f}, is in-sample: its list is picked from the text that it counts."
+        f"{stopped}{read}The interval of a held-out loss is for its difference from the base model. Only ratios "
+        "without top-k at temperature 1, sampled or expected, can be compared with the book's. The exercise's number "
+        f"for the book, {first['in_sample_ratio']:.3f}, is in-sample: its frequent tokens are chosen on the same text."
         f"{part}"
     )
 

@@ -97,7 +97,7 @@ def copies(run: Run) -> Found:
     if wilson_interval(mine / texts, texts)[0] <= wilson_interval(base / of_base, of_base)[1]:
         return None
     share = f"{100 * run.after['copied']:.1f} % of its tokens lie in copied runs"
-    return "", f"{share}, in {mine} of {texts} texts; of the base model's in {base} of {of_base}"
+    return "", f"{share}, in {mine} of {texts} texts (base model: {base} of {of_base})"
 
 
 def memorised(run: Run) -> Found:
@@ -108,7 +108,7 @@ def memorised(run: Run) -> Found:
         return None
     of = {"training text": mine["training"], "held-out text": mine["held_out"], "base model": base["training"]}
     shares = ", ".join(f"{100 * share:.1f} % ({name})" for name, share in of.items())
-    return "", f"of its tokens after prompts from the text these are the book's own next ones: {shares}"
+    return "", f"greedy continuations match the book in {shares} of their tokens"
 
 
 def ended_early(run: Run) -> Found:
@@ -142,11 +142,11 @@ RULES = (
     ),
     Rule(
         "has memorised passages",
-        "It continues prompts as the book does more often for the training text than for the held-out text, and more "
-        "often than the base model: the first interval lies wholly above the two others.",
+        "Its extraction from the training text is higher than that from the held-out text, and than the base model's: "
+        "the first interval lies wholly above the two others.",
         memorised,
     ),
-    Rule("ended early", "As many measurements of the held-out loss as --patience says did not lower it.", ended_early),
+    Rule("ended early", "None of the last --patience measurements lowered the held-out loss.", ended_early),
 )
 RISES = (
     "a loss is higher",
@@ -194,15 +194,15 @@ def fits_best(runs: list[Run]) -> Verdict:
         f"Stopped in time, {best} {says} {loss:.3f} (perplexity {perplexity(loss)}"
         f"{f', mean of {seeds} seeds' * (seeds > 1)}) at {place(steps[best])} "
         f"({own[0].readings(np.mean(steps[best])):.1f} readings of the training text), {change}.",
-        f"The first half of the held-out text chose {what}, the second half reports.",
+        f"One half of the held-out text chose {what}, the other gives these losses.",
     ]
 
     def described(name: str) -> str:
         if not any(steps.get(name, [])):
             return name
         times = float(np.mean(steps[name]) / np.mean(steps[best]))
-        when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times as {'soon' if times < 1 else 'late'}"
-        return f"{name} with {mean[name]:.3f} at {place(steps[name])}, {'as soon' if times == 1 else when}"
+        when = f"{max(times, 1 / times):.1f}".removesuffix(".0") + f" times {'earlier' if times < 1 else 'later'}"
+        return f"{name} with {mean[name]:.3f} at {place(steps[name])}{'' if times == 1 else f', {when}'}"
 
     gaining = [name for name in others if any(steps[name])]
     if seeds >= SEEDS:
@@ -256,9 +256,9 @@ def what_the_exercise_sees(runs: list[Run]) -> list[str]:
         return f"{name} ({means[name]:.3f})"
 
     ratios = [best(lambda run: run.after["ratio"], max)]
-    ratios += [f"{words} at {best(lambda run: run.after[key], max)}" for key, words in first.expected.items()]
+    ratios += [f"that {words} at {best(lambda run: run.after[key], max)}" for key, words in first.expected.items()]
     return [
-        "The exercise's own numbers, at the end: the training loss is lowest at "
+        "The exercise's final numbers: the training loss is lowest at "
         f"{best(lambda run: run.last_loss, min)}, the ratio highest at {'; '.join(ratios)}. The book's own ratio is "
         f"{first.book_ratio:.3f}."
     ]
@@ -312,7 +312,7 @@ def conclusion(runs: list[Run]) -> list[str]:
             parts.append(f"{name} {in_words(phrases(mine, sum(run.name == name for run in runs)))}")
         else:
             unmarked.append(name)
-    parts += [f"no other rule applies to {in_words(unmarked)}"] if unmarked else []
+    parts += [f"no further verdict on {in_words(unmarked)}"] if unmarked else []
     # Not str.capitalize: it would make the rest of the sentence small.
     sentences.append(f"{parts[0][0].upper()}{'; '.join(parts)[1:]}.")
     for name in dict.fromkeys(run.name for run in runs if run.after and not several_levers(runs)):

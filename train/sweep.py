@@ -36,7 +36,7 @@ def main() -> None:
         "study",
         nargs="?",
         choices=STUDIES,
-        help="flags of the small model that is shipped, which those after it change (default: none): "
+        help="preset for the small shipped model; your own flags override it (default: none): "
         + "; ".join(f"{name}: {flags}" for name, flags in STUDIES.items()),
     )
     parser.add_argument(

@@ -51,7 +51,7 @@ def test_the_table():
     assert text.startswith("What the learning rate does to a fine-tune: gpt2 (124 million parameters) on gulliver; ")
     assert (
         "; 100 steps of 16 x 256 tokens, seed 0.\n" in text
-        and " 100 steps read each training token 45.5 times. The interval of a held-out loss is that of its ch" in text
+        and " 100 steps read each training token 45.5 times. The interval of a held-out loss is for its di" in text
         and "number for the book, 0.558, is in-sample" in text
     )
     assert list(found) == ["base model", "1e-3", "1e-4", "held-out book"]
@@ -168,7 +168,7 @@ def test_a_diverged_run_has_no_numbers():
 def test_a_loss_over_a_part_says_so():
     assert "During training" not in table(runs_of([result_of()]))
     part = result_of(held_out_tokens=50_000, held_out_on_the_way=8192)
-    assert "During training the held-out loss is that of the first 8,192 of 50,000 tokens" in table(runs_of([part]))
+    assert "During training only the first 8,192 of 50,000 held-out tokens are measured" in table(runs_of([part]))
 
 
 def test_what_exploded_has_no_thousandths():

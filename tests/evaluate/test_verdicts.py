@@ -53,7 +53,7 @@ def test_copies_by_the_share_of_texts():
     copying["before"] |= copied(0)
     assert names(copying) == ["copies"]
     assert sentences(copying) == [
-        "1e-4 copies: 20.0 % of its tokens lie in copied runs, in 8 of 96 texts; of the base model's in 0 of 96."
+        "1e-4 copies: 20.0 % of its tokens lie in copied runs, in 8 of 96 texts (base model: 0 of 96)."
     ]
     copying["after"] |= copied(7)
     assert names(copying) == []
@@ -157,19 +157,19 @@ def test_the_answer():
         "Stopped in time, 3e-4 has the lowest loss: 3.620 (perplexity 37.3) at step 20 "
         "(9.1 readings of the training text), a change of -0.480 (-0.480 to -0.480) from the base model. "
         # 20 x 16 x 256 / 9000; all windows change alike
-        "The first half of the held-out text chose the rate and the step, the second half reports. "
-        "Next comes 1e-3 with 3.500 at step 10, 2 times as soon. "
+        "One half of the held-out text chose the rate and the step, the other gives these losses. "
+        "Next comes 1e-3 with 3.500 at step 10, 2 times earlier. "
         "One seed was run: train.sweep --seeds 3 tells whether another order of the batches changes this."
     )
     results[0]["after"] = evaluation(0.53, with_top_k=0.57)
     results[1]["after"] = evaluation(0.55, with_top_k=0.56)
     others = "the training loss is lowest at 1e-3 (2.000), the ratio highest at 3e-4 (0.550); "
-    others += "expected with top-k 50 at 1e-3 (0.570). The book's own ratio is 0.531."
-    assert conclusion(runs_of(results))[0] == f"{verdict.sentence} The exercise's own numbers, at the end: {others}"
+    others += "that expected with top-k 50 at 1e-3 (0.570). The book's own ratio is 0.531."
+    assert conclusion(runs_of(results))[0] == f"{verdict.sentence} The exercise's final numbers: {others}"
     for result in results:
         result["settings"] = result["settings"] | {"top_k": 50}
     results[2]["after"] = evaluation(0.5, without_top_k=0.6)
-    assert "highest at 3e-4 (0.550); expected without top-k at 1e-4 (0.600). The" in conclusion(runs_of(results))[0]
+    assert "highest at 3e-4 (0.550); that expected without top-k at 1e-4 (0.600). The" in conclusion(runs_of(results))[0]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_the_best_fit_with_three_seeds_is_paired(gaps, name):
     assert (verdict.run, verdict.name) == ("1e-4", name)
     assert "1e-4 fits best, with 3.500 (perplexity 33.1, mean of 3 seeds) at step 30 (13.7 readings" in verdict.sentence
     assert "a change of -0.500 (-0.748 to -0.252) from the base model" in verdict.sentence  # 4.303 x 0.1 / sqrt(3)
-    as_good = "As good within the noise: 1e-5 with 3.520 at step 60, 2 times as late."
+    as_good = "As good within the noise: 1e-5 with 3.520 at step 60, 2 times later."
     assert (as_good in verdict.sentence) == (name != "fits best")
 
 
@@ -197,7 +197,7 @@ def test_two_seeds_give_no_word():
     results = [stopped(lr, {30: loss}, seed) for lr, loss in ((1e-4, 3.4), (1e-5, 3.6)) for seed in (0, 1)]
     verdict = best_of(*results)
     assert verdict.name == "lowest loss" and "noise" not in verdict.sentence
-    assert "Next comes 1e-5 with 3.600 at step 30, as soon. Two seeds were run: train.sweep --s" in verdict.sentence
+    assert "Next comes 1e-5 with 3.600 at step 30. Two seeds were run: train.sweep --s" in verdict.sentence
 
 
 def test_a_seed_that_only_one_rate_has_is_not_paired():
@@ -243,7 +243,7 @@ def test_the_answer_for_one_rate_and_for_diverged_ones():
     results = [nothing_held_out(run(1e-3)), run(1e-4)]
     assert next(iter(judge(runs_of(results))[1])) == ("fits best", "nothing was held out")
     answer = conclusion(runs_of(results))[0]
-    assert answer.startswith("Which learning rate fits best cannot be said: nothing was held out. The exercise's own ")
+    assert answer.startswith("Which learning rate fits best cannot be said: nothing was held out. The exercise's final ")
 
 
 def test_without_its_numbers_a_verdict_is_not_made():
@@ -282,7 +282,7 @@ def test_nothing_is_averaged_over_levers():
     assert "rate: try" not in verdict.sentence  # of this lever there is one
     found = conclusion(runs_of([leashed, *results]))
     assert "the training loss is lowest at 3e-4 leash 2 (4.000)" in found[0] or "lowest at 1e-3 (4.000)" in found[0]
-    assert found[1] == "3e-4 leash 2 copies; no other rule applies to 1e-3, 3e-4 and 1e-4."
+    assert found[1] == "3e-4 leash 2 copies; no further verdict on 1e-3, 3e-4 and 1e-4."
     more = with_levers(stopped(1e-4, {20: 3.4}), **leash)
     assert "3e-4 leash 2 is the largest rate: try 1e-3 leash 2 too." in best_of(leashed, more, *results).sentence
 
@@ -329,9 +329,9 @@ def test_the_conclusion_is_made_from_the_verdicts():
     spoiled["before"] |= copied(0)
     results = [diverged(1e-2, [4.0] * 7), spoiled, run(1e-4), run(1e-5)]
     found = conclusion(runs_of(results))
-    assert found[0].startswith("No rate gains anything on this text: the base model fits best. The exercise's own num")
+    assert found[0].startswith("No rate gains anything on this text: the base model fits best. The exercise's final num")
     marked = "1e-2 diverged after step 7; 1e-3 takes too large a step and copies"
-    assert found[1] == f"{marked}; no other rule applies to 1e-4 and 1e-5."
+    assert found[1] == f"{marked}; no further verdict on 1e-4 and 1e-5."
     short = [result | {"samples": 99} for result in results]
     assert conclusion(runs_of(short))[1] == found[1]
     assert conclusion(runs_of(short))[-1] == "Only a trial, with fewer than 100 steps: too few for an outcome."
@@ -339,7 +339,7 @@ def test_the_conclusion_is_made_from_the_verdicts():
         "No rate gains anything on this text: the base model fits best.",
         "1e0 diverged after step 0.",
     ]
-    assert conclusion(runs_of([run()]))[1] == "No other rule applies to 1e-4."
+    assert conclusion(runs_of([run()]))[1] == "No further verdict on 1e-4."
 
 
 def test_seeds_that_disagree_are_counted():

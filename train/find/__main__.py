@@ -14,8 +14,8 @@ FLAGS = ("samples", "batch_size", "seq_len", "holdout", "micro_batch", "patience
 def main() -> None:
     parser = Parser(
         prog="python -m train.find",
-        description="Which learning rate fits this text, how many steps, and the model: looks at the text, searches, "
-        "and says what it found. The same command again continues an interrupted search.",
+        description="Find the learning rate and the number of steps for a text, and save the best model. "
+        "The same command again continues an interrupted search.",
     )
     parser.add_argument(
         "--out", type=path, metavar="FOLDER", default=Path("runs/mine"), help="folder for the runs and for best/"

@@ -78,10 +78,10 @@ def look(baseline: Baseline, minutes: float | None) -> int:
     read = 100 * training.batch_size * training.seq_len / len(baseline.training_tokens)
     print(
         f"{baseline.book.name}: {len(baseline.tokens):,} tokens, {baseline.tokens_per_word:.1f} a word; the last "
-        f"{baseline.held_out:,} are held out, {100 * baseline.repeated:.1f} % of them stand in the rest in runs of 13 "
-        f"or more\n100 steps of {training.batch_size} x {training.seq_len} tokens read the rest "
-        f"{read:.1f} times\na step takes {seconds:.2g} s: {duration(budget * seconds)} for a run of "
-        f"--samples {budget}, two or three times that for the search, measuring not counted"
+        f"{baseline.held_out:,} are held out; {100 * baseline.repeated:.1f} % of them repeat 13 or more tokens of the "
+        f"training text\n100 steps of {training.batch_size} x {training.seq_len} tokens are {read:.1f} epochs\n"
+        f"a step takes {seconds:.2g} s: a run of --samples {budget} takes {duration(budget * seconds)}, the search "
+        "two or three times that, without evaluations"
     )
     for note in notes_on(baseline):
         print(f"note: {note}")

@@ -69,11 +69,11 @@ def duration(seconds: float) -> str:
 def summed_up(run: Run) -> str:
     """One line on a run that has finished and not diverged."""
     seconds = run.result["environment"]["seconds"]
-    words = [f"training loss {run.train_loss[0]:.3f} to {run.last_loss:.3f}"]
+    words = [f"training loss {run.train_loss[0]:.3f} -> {run.last_loss:.3f}"]
     if held_out := run.held_out:
         step, lowest = run.lowest_held_out
-        words.append(f"held-out {held_out[0][1]:.3f} to {held_out[-1][1]:.3f} (lowest {lowest:.3f} at step {step})")
-    words.append(f"ratio {run.before['ratio']:.3f} to {run.after['ratio']:.3f}")
+        words.append(f"held-out {held_out[0][1]:.3f} -> {held_out[-1][1]:.3f} (lowest {lowest:.3f} at step {step})")
+    words.append(f"ratio {run.before['ratio']:.3f} -> {run.after['ratio']:.3f}")
     early = ended_early(run)
     end = f"ended early {early[0]}, in" if early else "done in"
     return f"{run.label} {end} {duration(sum(seconds.values()) - seconds['before'])}: {', '.join(words)}"

@@ -22,8 +22,8 @@ class Terminal(io.StringIO):
 def measured_in(label: str, samples: list[int]) -> str:
     """The lines of a run of 12 samples, as a pattern."""
     lines = (rf"{label} step {n}/12  training \d\.\d\d{left(n)}" for n in samples)
-    done = rf"{label} done in \d+ s: training loss \d\.\d{{3}} to \d\.\d{{3}}, held-out \d\.\d{{3}} to \d\.\d{{3}} "
-    done += r"\(lowest \d\.\d{3} at step \d+\), ratio 0\.\d{3} to 0\.\d{3}"
+    done = rf"{label} done in \d+ s: training loss \d\.\d{{3}} -> \d\.\d{{3}}, held-out \d\.\d{{3}} -> \d\.\d{{3}} "
+    done += r"\(lowest \d\.\d{3} at step \d+\), ratio 0\.\d{3} -> 0\.\d{3}"
     return "\n".join([*lines, done]) + "\n"
 
 
@@ -100,10 +100,10 @@ def test_the_sum_of_a_run():
         "shown": {},
         "environment": {"seconds": {"before": 50.0, "training": 10.0, "after": 4.0}},
     }
-    expected = "3e-3 done in 14 s: training loss 3.861 to 1.946, "
-    held_out = "held-out 3.742 to 5.143 (lowest 3.742 at step 5), "
-    assert summed_up(Run(result, "3e-3")) == f"{expected}{held_out}ratio 0.431 to 0.557"
-    assert summed_up(Run(result | {"checkpoints": []}, "3e-3")) == f"{expected}ratio 0.431 to 0.557"
+    expected = "3e-3 done in 14 s: training loss 3.861 -> 1.946, "
+    held_out = "held-out 3.742 -> 5.143 (lowest 3.742 at step 5), "
+    assert summed_up(Run(result, "3e-3")) == f"{expected}{held_out}ratio 0.431 -> 0.557"
+    assert summed_up(Run(result | {"checkpoints": []}, "3e-3")) == f"{expected}ratio 0.431 -> 0.557"
     early = "3e-3 ended early after step 20, as the held-out loss had not fallen for 3 measurements, in 14 s: "
     assert summed_up(Run(result | {"samples": 99}, "3e-3")).startswith(early)
 
