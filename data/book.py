@@ -118,12 +118,12 @@ def cut_frame(text: str) -> tuple[str, list[str]]:
     notes = []
     if bool(starts) != bool(ends):
         found, cut = ("start", first) if starts else ("end", len(text) - last)
-        notes.append(f"only the {found} of Project Gutenberg's header and footer was found: {cut:,} characters were cut off")
+        notes.append(f"only the {found} of a frame as Project Gutenberg's was found: {cut:,} characters were cut off")
     elif starts and text[: starts[0].start()].strip() and "gutenberg" not in text[: starts[0].start()].lower():
         notes.append(f"{first:,} characters were cut off at the top, which do not look like Project Gutenberg's header")
     body = text[first:last].strip()
     if left := re.search(r"^.*project gutenberg.*$", body, re.IGNORECASE | re.MULTILINE):
         notes.append(
-            f"Project Gutenberg is still named in the text (“{left[0].strip()[:60]}”): a second book, or its header or footer?"
+            f"Project Gutenberg is still named in the text (“{left[0].strip()[:60]}”): a second book, or its frame?"
         )
     return body, notes
