@@ -40,7 +40,7 @@ from evaluate.measures.copying import (
 )
 from evaluate.measures.forgetting import divergence_from_base, logits_of
 from evaluate.ratio import Ratio, frequent_token_ratio, most_frequent_tokens, share_among
-from evaluate.results import LOSSES, EvalPoint, Evaluation
+from evaluate.results import LOSSES, EvalPoint, Evaluation, Run, runs_of
 from model.device import Machine
 from model.gpt2 import GPT2, GPT2Config
 from model.hub import file_sha256, source_of, weight_files
@@ -201,14 +201,9 @@ class Baseline:
             began: when its writing began, in seconds of `time.monotonic`.
         """
         rounded = cast_copy(model, self.machine.dtype)
-        found = {
-            "ratio": ratio.ratio,
-            "ratio_ci": ratio.ratio_ci,
-            "shares": ratio.shares,
-            **mean("without_top_k", ratio.without_top_k),
-            **mean("with_top_k", ratio.with_top_k),
-            "texts": [self.tokenizer.decode(row) for row in ratio.tokens[:TEXTS_KEPT].tolist()],
-        } | self.measures_of_texts(ratio.tokens[:, 1:])
+        found = shares_of(ratio)
+        found["texts"] = [self.tokenizer.decode(row) for row in ratio.tokens[:TEXTS_KEPT].tolist()]
+        found |= self.measures_of_texts(ratio.tokens[:, 1:])
         measures = (self.losses, self.extraction, self.moved, self.continuations)
         for measure in tqdm(measures, title, unit="measure", leave=False, disable=None):
             found |= measure(rounded)
@@ -324,6 +319,25 @@ class Baseline:
         seq_len = self.settings.training.seq_len
         return math.isfinite(text_loss(model, self.tokens[: seq_len + 1].to(self.machine.device), seq_len))
 
+    def runs(self, outcomes: dict) -> list[Run]:
+        """What `train.experiment` returned with these settings, by learning rate, as runs that were measured no
+        further: their figure is the one of losses and ratios."""
+        settings, training = self.settings, self.settings.training
+        named = {"model_name": self.name, "model_identity": self.model_identity, "text_name": self.book.name}
+        common = vars(training) | {
+            "settings": vars(settings) | vars(training) | vars(settings.sampling) | named,
+            "book": self.book_evaluation,
+            "in_sample_ratio": self.in_sample_ratio,
+            "environment": {"seconds": {}},
+        }
+        common |= {"checkpoints": [], "best_step": None, "shown": {}}
+        results = []
+        for lr, found in outcomes.items():
+            after = found.after and shares_of(found.after)
+            measured = {"before": shares_of(found.before), "after": after}
+            results.append(common | {"lr": lr, "train_loss": found.losses} | measured)
+        return runs_of(results)
+
 
 def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
     """Open model folder, tokenizer and text, and check that they fit together. No weights are read yet.
@@ -378,6 +392,12 @@ def open_baseline(settings: Settings, device: str | None = None) -> Baseline:
         general=general,
         general_sha256=general_book.sha256 if general_book else None,
     )
+
+
+def shares_of(ratio: Ratio) -> dict:
+    """What an `Evaluation` has of `ratio`."""
+    of_texts = {name: getattr(ratio, name) for name in ("ratio", "ratio_ci", "shares")}
+    return of_texts | mean("without_top_k", ratio.without_top_k) | mean("with_top_k", ratio.with_top_k)
 
 
 def mean(name: str, values: np.ndarray) -> dict[str, float | Interval | None]:

@@ -343,6 +343,7 @@ def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[A
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", color="#dddddd", linewidth=0.6)
+        ax.tick_params(which="both", labelsize=12)  # ticks come only when it is drawn, wherever that is
         ax.set_axisbelow(True)
     figure.suptitle(title, fontsize=15, weight="bold")
     # parse_math: a text may be called cost_$5_and_$6, which is no formula.
@@ -350,8 +351,8 @@ def new_figure(runs: list[Run], title: str, panels: int) -> tuple[Figure, list[A
     return figure, axes
 
 
-def plot_all(runs: list[Run], folder: Path) -> list[Path]:
-    """Write the figures of `runs` (see `find_runs`) to `folder`; returns their files.
+def figures(runs: list[Run]) -> dict[str, Figure]:
+    """The figures of `runs` (see `find_runs` and `Baseline.runs`), by the names of their files.
 
     A figure that nothing was measured for, or that would be a single dot, is left out.
     """
@@ -360,7 +361,7 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     moved = {run.name for run in held_out if len(run.held_out) > 1}
     levers, few = several_levers(runs), len({run.name for run in runs}) <= MANY
     priced = [run for run in held_out if run.path("held_out_loss", "kl")]
-    files = []
+    found = {}
     for file, panels, usable, enough in (
         (FIGURE_FILE, (plot_loss, plot_ratio), runs, few or not levers),
         (HELD_OUT_FILE, (plot_held_out,), held_out, len(moved) > 0 and not levers),
@@ -370,11 +371,17 @@ def plot_all(runs: list[Run], folder: Path) -> list[Path]:
     ):
         if enough:
             with rc_context({"font.size": 12, "legend.fontsize": 11}):
-                figure, axes = new_figure(usable, TITLES[file], len(panels))
+                found[file], axes = new_figure(usable, TITLES[file], len(panels))
                 for panel, ax in zip(panels, axes):
                     # One seed of each: more curves cannot be followed.
                     first = file == LEVERS_FILE and panel is not plot_valleys
                     panel(ax, [run for run in usable if run.seed == runs[0].seed] if first else usable, styles)
-                write_whole(folder / file, figure.savefig)
-            files.append(folder / file)
-    return files
+    return found
+
+
+def plot_all(runs: list[Run], folder: Path) -> list[Path]:
+    """Write the `figures` of `runs` to `folder`; returns their files."""
+    drawn = figures(runs)
+    for file, figure in drawn.items():
+        write_whole(folder / file, figure.savefig)
+    return [folder / file for file in drawn]
