@@ -19,7 +19,7 @@ from tests.mutants import NOT_COPIED
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "model" / "lilliput" / "demo"
 ROOMS = ("data", "model", "train", "evaluate")
-MAPPED = (".py", ".html", ".css", ".txt", ".json", ".safetensors", ".md", ".png")  # what a map has to name
+MAPPED = (".py", ".html", ".css", ".txt", ".json", ".safetensors", ".md", ".png", ".ipynb")  # what a map has to name
 
 
 def top() -> str:

@@ -1,5 +1,6 @@
 """The figures, read back from their axes, and the command that draws them."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -306,6 +308,16 @@ def test_a_figure_without_numbers_is_left_out(tmp_path, monkeypatch):
     assert files(tmp_path, nothing_held_out(result_of())) == [FIGURE_FILE]
     assert files(tmp_path, diverged(losses=()), run()) == OF_ONE
     assert files(tmp_path, diverged()) == files(tmp_path, diverged(losses=())) == [FIGURE_FILE]
+
+
+def test_a_figure_is_the_same_wherever_it_is_drawn():
+    """In a notebook or in a file: how many ticks there are depends on the size of their letters."""
+    seen = set()
+    for size in (10, 12, 30):
+        with rc_context({"font.size": size}):
+            plots.figures(runs_of([run()]))[FIGURE_FILE].savefig(file := io.BytesIO())
+        seen.add(file.getvalue())
+    assert len(seen) == 1
 
 
 def test_a_texts_name_is_no_formula(tmp_path):
