@@ -25,8 +25,8 @@ def code_cells(notebook: dict) -> list[dict]:
 
 
 def run(notebook: dict, folder: Path) -> None:
-    """Run the code cells in `folder`, which is empty and stands for the project's, and put the outputs into them."""
-    (folder / "train").mkdir()
+    """Run the code cells in `folder`, which stands for the project's, and put the outputs into them."""
+    (folder / "train").mkdir(parents=True)
     (folder / "train" / "experiment.py").touch()  # by which the first cell knows the project
     names = {"__name__": "__main__"}
     with contextlib.chdir(folder):
@@ -67,7 +67,9 @@ def made_of(notebook: dict) -> dict[str, str]:
                 shown += map(str, (line.get_label(), line.get_color(), line.get_linestyle(), line.get_marker()))
                 shown += [f"{n:.3g}" for n in line.get_xydata().ravel()]
     cells = ["".join(cell["source"]) for cell in code_cells(notebook)]
-    return {name: hashlib.sha256("\n".join(of).encode()).hexdigest() for name, of in (("cells", cells), ("drawn", shown))}
+    return {
+        name: hashlib.sha256("\n".join(of).encode()).hexdigest() for name, of in (("cells", cells), ("drawn", shown))
+    }
 
 
 if __name__ == "__main__":

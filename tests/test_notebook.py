@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import train.experiment  # noqa: F401  the cells' own import of it would find the folder that they run in
 
 from evaluate.results import CLOCK_FILE
 from tests.notebook import NOTEBOOK, code_cells, made_of, run
@@ -23,19 +22,22 @@ def pictures(notebook: dict) -> list[bytes]:
     return [base64.b64decode(png) for png in found if png]
 
 
-def test_the_cells_run(tmp_path, monkeypatch):
-    """In a few steps, and those for a GPU with the small model on the CPU."""
+def test_the_cells_run(tmp_path, monkeypatch, model_folder, text_file):
+    """In a few steps of a smaller model, those for a GPU too."""
     small, count = copy.deepcopy(STORED), 0
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(subprocess, "run", None)  # nothing is fetched
+    few = {"torch.cuda.is_available()": "True", 'device="cuda"': 'model="lilliput", text="voyage", device="cpu"'}
+    few |= {"samples=50": "samples=50, seq_len=16", "seq_len=128": "seq_len=16"}
+    few |= {'"lilliput"': repr(str(model_folder)), '"voyage"': repr(str(text_file))}
     for cell in code_cells(small):
-        text = "".join(cell["source"]).replace("torch.cuda.is_available()", "True")
-        text = text.replace('device="cuda"', 'model="lilliput", text="voyage", device="cpu"')
-        text, changed = re.subn(r"\b(samples|sequences|new_tokens)=\d+", lambda match: f"{match[1]}=2", text)
+        text = "".join(cell["source"])
+        for old, new in few.items():
+            text = text.replace(old, new)
+        text, changed = re.subn(r"\b(samples|sequences|new_tokens)=\d+", lambda match: f"{match[1]}=4", text)
         cell["source"], count = [text], count + changed
     assert count == 9
-    run(small, tmp_path)
-    assert (tmp_path / "runs" / "notebook" / CLOCK_FILE).is_file()
+    run(small, tmp_path / "project")
+    assert (tmp_path / "project" / "runs" / "notebook" / CLOCK_FILE).is_file()
     assert all(picture.startswith(PNG) for picture in pictures(small))
     assert len(pictures(small)) == len(pictures(STORED)) + 1  # the GPU's
 
@@ -53,11 +55,13 @@ def fetch(folder: Path, monkeypatch, project: str = "") -> list[list[str]]:
 def test_the_first_cell_fetches_the_project(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="^put the project's address into PROJECT.*$"):
         fetch(tmp_path, monkeypatch)
-    monkeypatch.setattr("os.chdir", lambda folder: (tmp_path / folder).mkdir())
+    (tmp_path / "gulliver").mkdir()
+    monkeypatch.setattr(Path, "is_dir", lambda folder: False)
     clone, install = fetch(tmp_path, monkeypatch, "an address")
     assert clone == ["git", "clone", "an address", "gulliver"]
     assert install == [sys.executable, "-m", "pip", "install", "-q", "-r", "requirements.txt"]
-    assert fetch(tmp_path, monkeypatch, "an address") == [install]  # its folder is there already
+    monkeypatch.undo()
+    assert fetch(tmp_path, monkeypatch) == [install]  # its folder is there already
 
 
 def test_in_the_project_the_first_cell_fetches_nothing(tmp_path, monkeypatch):
