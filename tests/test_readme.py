@@ -1,9 +1,9 @@
 """The READMEs: their numbers are the demo's, their quotes are the models', their code runs, their maps are complete."""
 
+import importlib.util
 import math
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -239,7 +239,9 @@ def test_no_step_needs_a_shell_and_every_flag_is_there(line, monkeypatch, comman
     elif name != "pytest":
         began = []
         monkeypatch.setattr(Parser, "errors_in_one_line", lambda parser: began.append(1) or sys.exit())
-        assert command(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), *flags)[0] == 0 and began
+        package = importlib.util.find_spec(name).submodule_search_locations is not None
+        module = importlib.import_module(name + ".__main__" * package)
+        assert command(module.main, *flags)[0] == 0 and began
 
 
 def names_in(folder: Path) -> list[str]:
