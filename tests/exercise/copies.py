@@ -1,49 +1,47 @@
-"""Copies of the project to work in: a function's body is taken out, and the tests are run there."""
+"""Copies of the project to work in: a function's body is taken out. What is written there is graded in another copy."""
 
 import ast
 import io
 import json
 import re
 import shutil
-import tempfile
 import textwrap
 import tokenize
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from tests.mutants import NOT_COPIED, TIME_LIMIT, run_tests
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "exercise.json"  # a file at the top of a copy that says what it is
-REPLACED = {  # files of a copy that would show the fault, or that work in the project only
-    "tests/mutants.py": '"""The list of faults is left out of a copy."""\n',
-    "tests/test_mutants.py": '"""Faults are tested in the project itself."""\n',
-    "tests/test_exercise.py": '"""Exercises are made in the project itself."""\n',
-    "tests/exercise/__main__.py": 'raise SystemExit("error: this is a copy; give the command in the project")\n',
-}
+MARK = "exercise.json"  # in the copy of an exercise: its name, the hints that were given, whether it is right
 
 
-def copy_project(folder: Path, mark: dict, again: bool) -> Path:
-    """Copy the project to `folder` and put `mark` in it. With `again` a folder that is there already is renamed."""
-    if folder.exists():
+class Stop(NamedTuple):
+    """Why a test failed, and the last line of the student that its traceback names, "" if there is none."""
+
+    error: str
+    place: str
+
+
+def copy_project(to: Path, again: bool, *without: Path) -> Path:
+    """Copy the project to `to`, but not the files and folders `without`. With `again` what is there is renamed."""
+    if to.exists():
         if not again:
-            raise FileExistsError(
-                f"{folder} exists already; go on there, or begin again with --again, which renames it"
-            )
-        number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
-        folder.rename(folder.with_name(f"{folder.name}.{number}"))
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    for name, text in REPLACED.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    (folder / MARK).write_text(json.dumps(mark), encoding="utf-8")
-    return folder
+            raise FileExistsError(f"{to} exists already; go on there, or begin again with --again, which renames it")
+        number = next(n for n in range(1, 10_000) if not to.with_name(f"{to.name}.{n}").exists())
+        to.rename(to.with_name(f"{to.name}.{number}"))
+    never = shutil.ignore_patterns(*NOT_COPIED)
+    return shutil.copytree(
+        ROOT, to, ignore=lambda where, names: never(where, names) | {n for n in names if Path(where, n) in without}
+    )
 
 
-def find(source: str, name: str) -> ast.FunctionDef:
-    """The function called `name`, such as `attention` or `Block.forward`, in `source`."""
+def find(source: str, name: str) -> ast.FunctionDef | None:
+    """The function called `name`, such as `attention` or `Block.forward`, in `source`; None if it is not there."""
     node = ast.parse(source)
     for part in name.split("."):
-        node = next(child for child in node.body if getattr(child, "name", None) == part)
+        node = next((child for child in getattr(node, "body", []) if getattr(child, "name", None) == part), None)
     return node
 
 
@@ -94,35 +92,58 @@ def shape_comments(lines: list[str], function: ast.FunctionDef, first: int) -> l
     return [targets.get(row, "") + comment for row, comment in comments if comment.startswith("(")]
 
 
-def outcomes(folder: Path, tests: list[str]) -> dict[str, str]:
-    """Run `tests` (files or node ids below tests/) in `folder`: by test "" if it passed, else its error in one line."""
-    with tempfile.TemporaryDirectory() as temporary:
-        report = Path(temporary) / "report.xml"
-        code, printed = run_tests(folder, " ".join(tests), f"--junitxml={report}")
-        if code is None:
-            raise ValueError(f"the tests have not ended after {TIME_LIMIT} s: is there an endless loop?")
-        if code not in (0, 1):
-            raise ValueError(f"the tests cannot be run: {' '.join(printed.split())[-300:]}")
-        return read_report(report, tests)
+def filled(source: str, exercise: dict) -> tuple[str, list[str]]:
+    """`source` with the project's own lines for the functions of other exercises that are still hollow.
+
+    Returns: the text, and for each of its lines its place in `source`, "" if the line is the project's.
+    """
+    own = (ROOT / exercise["file"]).read_text(encoding="utf-8")
+    rows = [(f"{exercise['file']}:{i}: {row.strip()}", row) for i, row in enumerate(source.splitlines(), start=1)]
+    functions = {name: function for name in exercise["elsewhere"] if (function := find(source, name))}
+    for name, function in sorted(functions.items(), key=lambda item: -item[1].lineno):
+        if any(isinstance(part, ast.Raise) and "NotImplementedError" in ast.unparse(part) for part in function.body):
+            rows[function.lineno - 1 : function.end_lineno] = [("", row) for row in solution(own, name).splitlines()]
+    return "\n".join(row for _, row in rows) + "\n", [place for place, _ in rows]
 
 
-def read_report(report: Path, tests: list[str]) -> dict[str, str]:
-    """What `outcomes` returns, from the file that pytest's --junitxml has written."""
+def used(source: str, exercise: dict) -> list[str]:
+    """Which names of the exercise's `library` the functions to write contain."""
+    nodes = [n for name in exercise["write"] if (function := find(source, name)) for n in ast.walk(function)]
+    found = {getattr(node, field, None) for node in nodes for field in ("id", "attr", "name")}
+    return [name for name in exercise.get("library", []) if name in found]
+
+
+def grade(tree: Path, exercise: dict, source: str) -> dict[str, Stop | None]:
+    """Run the tests of an exercise in `tree`, a copy of the project, with `source` as its file; None: passed."""
+    compile(source, exercise["file"], "exec")
+    file, report, tests = tree / exercise["file"], tree / "report.xml", [test for test, _, _ in exercise["checks"]]
+    own, (text, places) = file.read_bytes(), filled(source, exercise)
+    report.unlink(missing_ok=True)
+    file.write_text(text, encoding="utf-8")
+    code, printed = run_tests(tree, " ".join(tests), f"--junitxml={report}")
+    file.write_bytes(own)
+    if code is None:
+        raise ValueError(f"the tests have not ended after {TIME_LIMIT} s: is there an endless loop?")
+    if code not in (0, 1) or not report.exists():
+        errors = re.findall("^E +(.*)", printed, re.MULTILINE) or [" ".join(printed.split())[-300:]]
+        raise ValueError(f"the tests cannot be run: {errors[-1]}")
+    return read_report(report, tests, exercise["file"], places)
+
+
+def read_report(report: Path, tests: list[str], file: str, places: list[str]) -> dict[str, Stop | None]:
+    """By test None if it passed, else why it did not, from what pytest's --junitxml has written."""
     cases, found = list(ElementTree.parse(report).iter("testcase")), {}
     for test in tests:
-        file, _, name = test.removesuffix(".py").replace(".py::", "::").partition("::")
+        module, _, name = test.removesuffix(".py").replace(".py::", "::").partition("::")
         mine = [
             case
             for case in cases
-            if case.get("classname") == f"tests.{file.replace('/', '.')}"
+            if case.get("classname") == f"tests.{module.replace('/', '.')}"
             and (not name or name in (case.get("name"), case.get("name").partition("[")[0]))
         ]
-        stops = [stop(fault) for case in mine for fault in case if fault.tag in ("failure", "error")]
-        found[test] = stops[0] if stops else "" if mine else "no such test"
+        stops = [fault for case in mine for fault in case if fault.tag in ("failure", "error", "skipped")]
+        found[test] = None if mine and not stops else Stop("the test was not run", "")
+        for fault in stops[:1]:
+            lines = re.findall(rf"^{re.escape(file)}:(\d+):", fault.text or "", re.MULTILINE)
+            found[test] = Stop(" ".join(fault.get("message", "").split()), places[int(lines[-1]) - 1] if lines else "")
     return found
-
-
-def stop(fault: ElementTree.Element) -> str:
-    """The error of a test in one line, with the last place in the code under test that its traceback names."""
-    places = re.findall(r"^((?!tests/(?!exercise/))[\w/]+\.py:\d+):", fault.text or "", re.MULTILINE)
-    return " ".join([*fault.get("message", "").split(), *(f"(at {place})" for place in places[-1:])])

@@ -7,44 +7,56 @@ import ast
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evaluate.report.plots import Figure, style_of
-from evaluate.results import lr_label
-from tests.exercise.copies import MARK, ROOT, copy_project
+from tests.exercise.copies import ROOT, copy_project
+from tests.exercise.symptom import symptom
 from tests.mutants import FAULTS, Fault, put_in
 
-SEEN = 0.05  # nats; a loss that differs by this much at some sample is a symptom
-SEEN_RATIO = 0.05
-SYMPTOM_FILE = "symptom.png"
-VISIBLE_FILE = Path(__file__).with_name("visible.json")  # names of the faults with a symptom, for level 2
+RIGHT = "Right"
+VISIBLE_FILE = Path(__file__).with_name("visible.json")  # names of the faults with a symptom; the others are not drawn
+REPLACED = {  # files of a copy that would show the fault, or that work in the project only
+    "tests/exercise/__main__.py": 'raise SystemExit("error: this is a copy; give the command in the project")\n',
+    "tests/exercise/visible.json": "[]\n",
+    "tests/mutants.py": '"""The list of faults is left out of a copy."""\n',
+    "tests/test_mutants.py": '"""Faults are tested in the project itself."""\n',
+    "tests/test_exercise.py": '"""Exercises are made in the project itself."""\n',
+}
 
 
-def candidates(level: int, seed: int) -> list[int]:
-    """Numbers in FAULTS in the order in which `seed` draws them; at level 2 only faults with a symptom."""
+def drawn(level: int, seed: int) -> Fault:
+    """The fault that `seed` draws at a level."""
     visible = json.loads(VISIBLE_FILE.read_text(encoding="utf-8"))
-    numbers = [i for i, fault in enumerate(FAULTS) if level != 2 or fault.name in visible]
-    random.Random(f"{level} {seed}").shuffle(numbers)
-    return numbers
+    name = random.Random(f"{level} {seed}").choice(visible)
+    return next(fault for fault in FAULTS if fault.name == name)
+
+
+def copy_with(fault: Fault, folder: Path, again: bool = False) -> None:
+    copy_project(folder, again, folder.parent)
+    for name, text in REPLACED.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / fault.file).write_text(put_in(fault, (ROOT / fault.file).read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def begin(folder: Path, level: int, seed: int, again: bool) -> str:
     """Make the copy with a fault in it; returns what the student is told."""
-    number = candidates(level, seed)[0]
-    fault = FAULTS[number]
-    copy_project(folder, {"fault": number}, again)
-    whole = (ROOT / fault.file).read_text(encoding="utf-8")
-    (folder / fault.file).write_text(put_in(fault, whole), encoding="utf-8")
-    told = {1: f"It is in {fault.file}.", 2: "", 3: "There is no further hint at this level."}[level]
+    fault = drawn(level, seed)
+    copy_with(fault, folder, again)
+    told = {1: f"It is in {fault.file}, in {function_of(fault)}.", 2: "", 3: "There is no hint at this level."}[level]
     if level == 2:
-        print("running the healthy and the faulty code: half a minute", flush=True)
+        print("running the healthy and the faulty code: one to two minutes", flush=True)
         both = start(ROOT), start(folder)
         told, _ = symptom(folder, *map(finish, both))
-    return f"{os.path.relpath(folder)} is a copy of the project with one fault in it.\n{told}"
+    return (
+        f"{os.path.relpath(folder)} is a copy of the project with one fault in it.\n{told}\n"
+        f"Find it, then: python -m tests.exercise fault --level {level} --seed {seed} --answer FILE:LINE"
+    )
 
 
 def start(folder: Path, *lrs: str) -> subprocess.Popen:
@@ -60,66 +72,47 @@ def finish(process: subprocess.Popen) -> list[dict] | None:
     return json.loads(printed) if process.returncode == 0 else None
 
 
-def symptom(folder: Path, healthy: list[dict], faulty: list[dict] | None) -> tuple[str, bool]:
-    """A table of the healthy and the faulty losses and ratios, drawn to a figure too; and whether they differ."""
-    if faulty is None:
-        return "The faulty code stops with an error.", False
-    lines, seen = [f"{'':8}{'healthy: loss, ratio':>28}{'here: loss, ratio':>28}"], False
-    for a, b in zip(healthy, faulty):
-        seen |= len(a["losses"]) != len(b["losses"]) or a["after"] is None or b["after"] is None
-        seen |= any(not abs(x - y) < SEEN for x, y in zip(a["losses"], b["losses"]))
-        seen |= any(not abs((a[when] or 0) - (b[when] or 0)) < SEEN_RATIO for when in ("before", "after"))
-        lines.append(f"{lr_label(a['lr']):8}{in_numbers(a):>28}{in_numbers(b):>28}")
-    plot(healthy, faulty, folder / SYMPTOM_FILE)
-    return "\n".join([*lines, f"losses and ratios as a figure: {os.path.relpath(folder / SYMPTOM_FILE)}"]), seen
+def run(args: Namespace, folder: Path) -> bool:
+    """Do what the flags say; returns whether the answer, if there is one, is right."""
+    fault, folder = drawn(args.level, args.seed), folder / f"fault-{args.level}-{args.seed}"
+    if args.check or args.hint:
+        raise ValueError("a fault has no --check and no --hint; give an --answer, or run the tests in its folder")
+    if args.answer:
+        name, _, line = args.answer.rpartition(":")
+        if not (ROOT / name).is_file() or not line.isdecimal():
+            raise ValueError(f"{args.answer!r} is not a file and a line, such as model/gpt2.py:47")
+        said = verdict(fault, args.answer)
+        print(f"{said}.", explanation(fault) if said == RIGHT else "--solution shows the place.", sep="\n")
+        return said == RIGHT
+    if args.answers:
+        print(answers(args.answers))
+    elif args.solution:
+        print(explanation(fault))
+    else:
+        print(begin(folder, args.level, args.seed, args.again))
+    return True
 
 
-def in_numbers(row: dict) -> str:
-    if row["after"] is None:
-        return f"diverged at sample {len(row['losses'])}"
-    last = sum(row["losses"][-4:]) / 4
-    return f"{row['losses'][0]:.2f} to {last:.2f}, {row['before']:.2f} to {row['after']:.2f}"
+def verdict(fault: Fault, answer: str) -> str:
+    """Is the fault at `answer`, such as model/gpt2.py:47? The line is that of the copy as it was made."""
+    name, _, line = answer.rpartition(":")
+    if Path(name).as_posix() != fault.file:
+        return "No"
+    return RIGHT if int(line) in rows_of(fault) else "Right file, other line"
 
 
-def plot(healthy: list[dict], faulty: list[dict], file: Path) -> None:
-    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
-    styles = style_of([row["lr"] for row in healthy])
-    panels = figure.subplots(2, 2, sharey="row", sharex="row")
-    for column, (title, rows) in enumerate((("healthy", healthy), ("here", faulty))):
-        losses, ratios = panels[:, column]
-        for i, row in enumerate(rows):
-            style, label = styles[row["lr"]], lr_label(row["lr"])
-            losses.plot(range(1, len(row["losses"]) + 1), row["losses"], **style, label=label, markevery=6)
-            ratios.bar([i - 0.2], [row["before"]], 0.4, color="white", edgecolor=style["color"], hatch="//")
-            ratios.bar([i + 0.2], [row["after"] or 0], 0.4, color=style["color"])
-        losses.set(title=title, xlabel="sample", ylabel="training loss (nats per token)")
-        losses.legend(frameon=False, title="learning rate")
-        ratios.set(xlabel="learning rate; before (hatched) and after", ylabel="frequent-token ratio")
-        ratios.set_xticks(range(len(rows)), [lr_label(row["lr"]) for row in rows])
-    figure.savefig(file)
-
-
-def answer(folder: Path, said: str) -> tuple[str, bool]:
-    """What to tell the student who says that the fault is at `said`, such as model/gpt2.py:47; and whether it is."""
-    name, _, line = said.rpartition(":")
-    file = Path(os.path.normpath(name))
-    if not name or not (ROOT / file).is_file():
-        raise ValueError(f"there is no file {name!r}; answer with file and line, such as model/gpt2.py:47")
-    fault = drawn(folder)
-    lines = (ROOT / file).read_text(encoding="utf-8").count("\n")
-    if not line.isdecimal() or not 1 <= int(line) <= lines:
-        raise ValueError(f"{file} has lines 1 to {lines}, not {line!r}; count them in the copy as it was made")
-    if file.as_posix() == fault.file and int(line) in rows_of(fault):
-        return f"Right.\n{explanation(fault)}", True
-    return "No, the fault is not there. --solution shows its place.", False
-
-
-def drawn(folder: Path) -> Fault:
-    """The fault in the copy `folder`."""
-    try:
-        return FAULTS[json.loads((folder / MARK).read_text(encoding="utf-8"))["fault"]]
-    except (OSError, ValueError, KeyError, IndexError):
-        raise ValueError(f"no fault was put into {folder} yet; give the command without --answer first") from None
+def answers(file: Path) -> str:
+    """The verdicts on the answers of a class, of which each line has NAME LEVEL SEED FILE:LINE; # begins a comment."""
+    rows = []
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not (text := text.partition("#")[0].strip()):
+            continue
+        if not (found := re.fullmatch(r"(\S+)\s+([1-3])\s+(\d+)\s+(\S+:\d+)", text, re.ASCII)):
+            raise ValueError(f"{file}, line {number}: {text!r} is not NAME LEVEL SEED FILE:LINE")
+        name, level, seed, answer = found.groups()
+        rows.append((name, verdict(drawn(int(level), int(seed)), answer)))
+    lines = [f"{name:<20} {said.lower()}" for name, said in rows]
+    return "\n".join([*lines, f"{sum(said == RIGHT for _, said in rows)} of {len(rows)} right"])
 
 
 def rows_of(fault: Fault) -> range:
@@ -134,6 +127,13 @@ def rows_of(fault: Fault) -> range:
     return range(first, last + 1)
 
 
+def function_of(fault: Fault) -> str:
+    """The function with the fault in it, such as `Block.forward`; "" outside of all."""
+    source, line = (ROOT / fault.file).read_text(encoding="utf-8"), rows_of(fault)[0]
+    around = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.ClassDef, ast.FunctionDef))]
+    return ".".join(node.name for node in around if node.lineno <= line <= node.end_lineno)
+
+
 def explanation(fault: Fault) -> str:
     told = "\n".join(f"  python -m pytest tests/{test}" for test in fault.tests.split())
     return (
@@ -143,20 +143,20 @@ def explanation(fault: Fault) -> str:
 
 
 def survey() -> None:
-    """Write the names of the faults that show a symptom at a learning rate of 3e-4."""
+    """Write the names of the faults that show a symptom at a learning rate of 3e-4, in the files that README names."""
 
-    def look(number: int) -> bool:
+    def look(fault: Fault) -> bool:
         with tempfile.TemporaryDirectory() as temporary:
-            fault, folder = FAULTS[number], copy_project(Path(temporary) / "copy", {}, again=False)
-            file = folder / fault.file
-            file.write_text(put_in(fault, file.read_text(encoding="utf-8")), encoding="utf-8")
+            folder = Path(temporary) / "copy"
+            copy_with(fault, folder)
             seen = symptom(folder, healthy, finish(start(folder, "3e-4")))[1]
             print("seen  " if seen else "unseen", fault.name, flush=True)
             return seen
 
-    healthy, numbers = finish(start(ROOT, "3e-4")), sorted(candidates(3, 0))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    healthy, faults = finish(start(ROOT, "3e-4")), [fault for fault in FAULTS if f"`{fault.file}`" in readme]
     with ThreadPoolExecutor(2) as pool:
-        names = [FAULTS[number].name for number, seen in zip(numbers, pool.map(look, numbers)) if seen]
+        names = [fault.name for fault, seen in zip(faults, pool.map(look, faults)) if seen]
     VISIBLE_FILE.write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
