@@ -64,7 +64,7 @@ def begin(exercise: dict, folder: Path, again: bool) -> str:
     source = copies.hollow(own, exercise["write"] | exercise["elsewhere"])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(source, encoding="utf-8")
-    mark(folder, name=exercise["name"])
+    mark(folder, hints=0)
     writes = [
         wrapped("write:", f"{name} in {os.path.relpath(file)}:{copies.find(source, name).lineno}: {what}")
         for name, what in exercise["write"].items()
@@ -188,10 +188,10 @@ def main() -> None:
             right = report["right"] == report["of"]
             if args.report:
                 args.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        elif len(args.names) > 1 or args.report:
+            raise ValueError("several names and --report need --check")
         elif not args.names:
             print(listing(folder))
-        elif len(args.names) > 1:
-            raise ValueError("several exercises can only be checked: add --check")
         else:
             exercise = exercises[args.names[0]]
             if args.solution:

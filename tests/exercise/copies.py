@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from tests.mutants import NOT_COPIED, TIME_LIMIT, run_tests
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "exercise.json"  # in the copy of an exercise: its name, the hints that were given, whether it is right
+MARK = "exercise.json"  # in the copy of an exercise: how many hints were given, and whether all was right
 
 
 class Stop(NamedTuple):
