@@ -27,6 +27,68 @@ def train(model: GPT2, parameters: list[torch.Tensor]) -> None:
     list(finetune(model, TOKENS.flatten(), AdamW(parameters, lr=0.1), settings))
 
 
+def test_a_and_b_are_parameters():
+    names = {name for name, _ in LoRALinear(nn.Linear(3, 5), rank=2, alpha=6.0).named_parameters()}
+    assert {"A", "B"} <= names
+
+
+def test_a_and_b_have_these_shapes():
+    layer = LoRALinear(nn.Linear(3, 5), rank=2, alpha=6.0)
+    assert layer.A.shape == (2, 3) and layer.B.shape == (5, 2)
+
+
+def test_b_is_zero_at_first():
+    assert not LoRALinear(nn.Linear(3, 5), rank=2, alpha=6.0).B.any()
+
+
+def test_the_layer_begins_as_the_linear_layer():
+    linear, x = nn.Linear(3, 5), torch.randn(4, 3)
+    layer = LoRALinear(linear, rank=2, alpha=6.0)
+    nn.init.zeros_(layer.B)
+    torch.testing.assert_close(layer(x), linear(x), rtol=0, atol=0)
+
+
+def added(rank: int, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a layer adds to its linear layer, and B A x."""
+    linear, x = nn.Linear(3, 5), torch.randn(4, 7, 3)
+    layer = LoRALinear(linear, rank, alpha)
+    nn.init.normal_(layer.B)
+    return layer(x) - linear(x), x @ (layer.B @ layer.A).T
+
+
+def test_the_layer_adds_b_a_x():
+    """With alpha = r = 1 the scale is 1."""
+    torch.testing.assert_close(*added(1, 1.0))
+
+
+def test_the_scale_is_alpha_over_rank():
+    found, product = added(2, 6.0)
+    torch.testing.assert_close(found, 3 * product)
+
+
+def test_all_but_a_and_b_is_frozen(model):
+    add_lora(model)
+    assert not any(p.requires_grad for name, p in model.named_parameters() if not name.endswith((".A", ".B")))
+
+
+def test_a_and_b_can_be_trained(model):
+    parameters = add_lora(model)
+    assert parameters and all(p.requires_grad for p in parameters)
+
+
+def test_merge_puts_the_linear_layers_back(model):
+    names = [name for name, _ in model.named_parameters()]
+    add_lora(model)
+    merge(model)
+    assert [name for name, _ in model.named_parameters()] == names
+
+
+def test_after_merge_all_can_be_trained(model):
+    add_lora(model)
+    merge(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
 def test_the_layer_is_its_equation():
     linear = nn.Linear(3, 5)
     layer = LoRALinear(linear, rank=2, alpha=6.0)
@@ -49,9 +111,9 @@ def test_a_is_random_with_a_variance_of_one_over_the_inputs():
 
 
 def test_what_is_trained_is_every_a_and_b(model):
-    parameters = add_lora(model, rank=3)
+    parameters = add_lora(model)
     widths = [(12, 36), (12, 12), (12, 48), (48, 12)]  # inputs and outputs of the four linear layers of a block
-    expected = [shape for inputs, outputs in widths for shape in ((3, inputs), (outputs, 3))] * 2
+    expected = [shape for inputs, outputs in widths for shape in ((8, inputs), (outputs, 8))] * 2
     assert sorted(p.shape for p in parameters) == sorted(expected)
 
 

@@ -17,6 +17,7 @@ import torch
 from data.batches import sample_batch
 from data.book import cached_gulliver, cut_frame, load_book
 from data.download import cache_folder
+from data.generators import BATCHES
 from data.tokenizer import WORD_PATTERN, byte_alphabet, copy_tokenizer, load_tokenizer
 
 FRAMED = (
@@ -27,20 +28,78 @@ FRAMED = (
 # Batches
 
 
+def test_inputs_and_targets_have_the_length_asked_for():
+    inputs, targets = sample_batch(torch.arange(100, 200), batch_size=32, seq_len=7, seed=0, step=0)
+    assert inputs.shape == targets.shape == (32, 7)
+
+
+def test_inputs_are_a_piece_of_the_text():
+    inputs, _ = sample_batch(torch.arange(100, 200), batch_size=32, seq_len=7, seed=0, step=0)
+    assert torch.equal(inputs, inputs[:, :1] + torch.arange(7)) and 100 <= inputs.min()
+
+
 def test_targets_are_the_inputs_shifted_by_one():
     inputs, targets = sample_batch(torch.arange(100, 200), batch_size=32, seq_len=7, seed=0, step=0)
-    assert inputs.shape == targets.shape == (32, 7) and inputs.dtype == torch.int64
     assert torch.equal(targets, inputs + 1)
-    assert torch.equal(inputs, inputs[:, :1] + torch.arange(7))
 
 
-def test_every_window_can_come_and_all_equally_often():
-    tokens = torch.arange(10)
-    firsts = torch.cat([sample_batch(tokens, 16, 4, seed=1, step=step)[0][:, 0] for step in range(500)])
-    counts = torch.bincount(firsts, minlength=10)
-    assert counts[6:].sum() == 0 and counts[:6].min() > 0  # 6 windows of 4 + 1 tokens; the last ends on the last token
-    expected = 8000 / 6
-    assert ((counts[:6] - expected) ** 2 / expected).sum() < 20  # chi-squared with 5 degrees of freedom: p = 0.001
+def batch(seed: int, step: int) -> str:
+    return str(sample_batch(torch.arange(1000), 4, 8, seed, step)[0].tolist())
+
+
+def test_the_same_seed_and_step_give_the_same_batch():
+    expected = batch(3, 5)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    batch(3, 4)
+    assert batch(3, 5) == expected
+
+
+def test_another_step_gives_another_batch():
+    assert len({batch(3, step) for step in range(4)}) == 4
+
+
+def test_another_seed_gives_another_batch():
+    assert len({batch(seed, 3) for seed in range(4)}) == 4
+
+
+def test_no_two_pairs_of_seed_and_step_give_the_same_batch():
+    assert len({batch(seed, step) for seed in range(4) for step in range(4)}) == 16
+
+
+def test_a_batch_has_the_generator_of_batches(monkeypatch):
+    asked = []
+    monkeypatch.setattr("data.batches.generator", lambda *seed: asked.append(seed) or np.random.default_rng(seed))
+    batch(3, 5)
+    assert asked == [(BATCHES, 3, 5)]
+
+
+def test_the_windows_of_a_batch_begin_at_different_places():
+    inputs, _ = sample_batch(torch.arange(1000), 16, 4, seed=1, step=0)
+    assert len(inputs[:, 0].unique()) > 10
+
+
+def counts_of_starts() -> torch.Tensor:
+    """How often each token of ten comes first in a window of 4 + 1: there are 6 such windows."""
+    try:
+        firsts = [sample_batch(torch.arange(10), 16, 4, seed=1, step=step)[0][:, 0] for step in range(500)]
+    except RuntimeError:
+        pytest.fail("a window goes beyond the end of the text")
+    return torch.bincount(torch.cat(firsts), minlength=10)
+
+
+def test_no_window_goes_beyond_the_end():
+    assert counts_of_starts()[6:].sum() == 0
+
+
+def test_the_first_and_the_last_window_can_come():
+    counts = counts_of_starts()
+    assert counts[0] > 0 and counts[5] > 0
+
+
+def test_every_window_is_drawn_equally_often():
+    counts, expected = counts_of_starts()[:6], 8000 / 6
+    assert ((counts - expected) ** 2 / expected).sum() < 20  # chi-squared with 5 degrees of freedom: p = 0.001
 
 
 def test_batches_are_int64_whatever_the_text_is_stored_as():
@@ -48,26 +107,18 @@ def test_batches_are_int64_whatever_the_text_is_stored_as():
     assert inputs.dtype == targets.dtype == torch.int64
 
 
-def test_a_text_shorter_than_a_window():
-    inputs, targets = sample_batch(torch.arange(5), batch_size=2, seq_len=4, seed=0, step=0)  # just long enough
+def test_a_text_of_one_window_is_long_enough():
+    try:
+        inputs, targets = sample_batch(torch.arange(5), batch_size=2, seq_len=4, seed=0, step=0)
+    except ValueError:
+        pytest.fail("a text of T + 1 tokens has one window")
     assert inputs.tolist() == [[0, 1, 2, 3]] * 2 and targets.tolist() == [[1, 2, 3, 4]] * 2
-    with pytest.raises(ValueError, match="a window needs 6 tokens, the text has 5"):
+
+
+def test_a_text_shorter_than_a_window():
+    with pytest.raises((ValueError, RuntimeError)) as error:
         sample_batch(torch.arange(5), 2, 5, 0, 0)
-
-
-def test_a_batch_depends_on_seed_and_step_alone():
-    tokens = torch.arange(1000)
-
-    def batch(seed, step):
-        return sample_batch(tokens, 4, 8, seed, step)[0].tolist()
-
-    expected = batch(3, 5)
-    torch.manual_seed(1)
-    np.random.seed(1)
-    batch(3, 4)
-    assert batch(3, 5) == expected
-    different = [batch(seed, step) for seed in range(4) for step in range(4)]
-    assert len({str(b) for b in different}) == 16
+    assert "a window needs 6 tokens, the text has 5" in str(error.value)
 
 
 # Tokenizer

@@ -24,12 +24,26 @@ from model.pretrained import load_pretrained
 from tests.evaluate.handmade import losses_of, result_of, with_levers, with_losses, write_runs
 
 
+def test_most_frequent_tokens_without_ties():
+    assert most_frequent_tokens(torch.tensor([3, 7, 7, 9, 9, 9]), 3) == [9, 7, 3]
+
+
+def test_only_so_many_as_asked_for():
+    tokens = torch.tensor([7, 7, 3, 3, 3, 9])
+    assert [len(most_frequent_tokens(tokens, count)) for count in (1, 2, 3, 100)] == [1, 2, 3, 3]
+
+
 def test_most_frequent_tokens_and_ties():
     tokens = torch.tensor([9, 7, 7, 3, 3, 3, 5, 5, 1])
     assert most_frequent_tokens(tokens, 1) == [3]
     assert most_frequent_tokens(tokens, 3) == [3, 5, 7]  # 5 and 7 tie: the smaller id first
     assert most_frequent_tokens(tokens, 4) == [3, 5, 7, 1]  # 1 and 9 tie for the last place
     assert most_frequent_tokens(tokens) == [3, 5, 7, 1, 9]  # fewer than 100 there are
+
+
+def test_every_row_has_a_share():
+    shares = share_among(torch.zeros(2, 5, dtype=torch.long), [3, 1])
+    assert shares.shape == (2,) and shares.dtype == torch.float64
 
 
 def test_share_by_hand():
@@ -137,6 +151,79 @@ def test_the_probability_is_of_the_models_own_at_every_step(model_folder, how):
 
 
 # Loss over a whole text
+
+
+WEIGHTS = torch.arange(1.0, 9.0)  # a model's probabilities, up to a factor, whatever it has read
+SHORT = torch.tensor([0, 7, 7, 1, 2, 0, 0, 3, 5, 6, 1])  # ten predictions: windows of four have 4, 4 and 2
+
+
+def windows_read(batch_size: int = 2) -> tuple[np.ndarray, list[list[int]]]:
+    """The losses of the windows of SHORT, and what the model has read, window by window."""
+    read = []
+
+    def model(inputs):
+        read.extend(inputs.tolist())
+        return WEIGHTS.log().expand(*inputs.shape, 8)
+
+    return window_losses(model, SHORT, 4, batch_size), read
+
+
+def test_the_text_is_cut_into_windows_without_overlap():
+    assert windows_read()[1][:2] == [[0, 7, 7, 1], [2, 0, 0, 3]]
+
+
+def test_the_short_last_window_is_read_too():
+    assert windows_read()[1][2:] == [[5, 6]]
+
+
+def test_every_window_has_a_loss_of_its_own():
+    losses, _ = windows_read()
+    assert isinstance(losses, np.ndarray) and losses.shape == (3,)
+
+
+def test_a_window_predicts_its_next_tokens():
+    """The first two windows have as many tokens, so their losses are as the sums are."""
+    losses, _ = windows_read()
+    each = -(WEIGHTS / WEIGHTS.sum()).log()[SHORT[1:]]
+    assert losses[0] / losses[1] == pytest.approx((each[:4].sum() / each[4:8].sum()).item(), rel=1e-6)
+
+
+def test_a_short_window_weighs_less():
+    """Its sum is divided by the same number as the others'."""
+    losses, _ = windows_read()
+    each = -(WEIGHTS / WEIGHTS.sum()).log()[SHORT[1:]]
+    assert losses[2] / losses[0] == pytest.approx((each[8:].sum() / each[:4].sum()).item(), rel=1e-6)
+
+
+class Watched(torch.nn.Module):
+    """Notes the mode in which it is called, and whether gradients are recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.modes, self.gradients = set(), set()
+        window_losses(self.train(), SHORT, 4)
+
+    def forward(self, inputs):
+        self.modes.add(self.training)
+        self.gradients.add(torch.is_grad_enabled())
+        return torch.zeros(*inputs.shape, 8)
+
+
+def test_a_loss_is_measured_without_dropout():
+    assert Watched().modes == {False}
+
+
+def test_a_loss_is_measured_without_gradients():
+    assert Watched().gradients == {False}
+
+
+def test_a_measured_model_is_left_as_it_was():
+    assert Watched().training
+
+
+def test_the_loss_of_a_text_is_the_mean_of_its_windows():
+    model = lambda inputs: WEIGHTS.log().expand(*inputs.shape, 8)  # noqa: E731
+    assert text_loss(model, SHORT, 4) == pytest.approx(window_losses(model, SHORT, 4).mean(), abs=1e-12)
 
 
 def test_text_loss_sums_all_tokens_and_divides_once():

@@ -13,7 +13,8 @@ from reference import logits
 from safetensors.numpy import load_file
 
 from model.gpt2 import GPT2, GPT2Config
-from model.pretrained import load_pretrained, never_drawn, open_model, save_pretrained
+from model.hub import weight_files
+from model.pretrained import load_pretrained, never_drawn, open_model, read_weights, save_pretrained
 
 
 @pytest.fixture
@@ -35,11 +36,49 @@ def test_official_file_gives_the_references_logits(model_folder, official_weight
     np.testing.assert_allclose(forward(model), logits(stored, tokens, LAYERS, HEADS), rtol=0, atol=1e-10)
 
 
-def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_folder, tokenizer_folder):
-    other = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
-    other |= {f"transformer.h.{i}.attn.masked_bias": np.float32([-1e4]) for i in range(LAYERS)}
-    other["lm_head.weight"] = tensors["wte.weight"]
-    folder = write_model(tmp_path, other, tokenizer_folder)
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    return read_weights(weight_files(folder), GPT2(GPT2Config(VOCAB, BLOCK, LAYERS, HEADS, WIDTH)))
+
+
+def test_masks_are_left_out(model_folder, official_weights):
+    assert not weights_in(model_folder).keys() - official_weights.keys()
+
+
+def test_no_parameter_is_forgotten(model_folder, official_weights):
+    assert not official_weights.keys() - weights_in(model_folder).keys()
+
+
+def compare(folder: Path, official_weights: dict, names: tuple[str, ...]) -> None:
+    """The weights whose names end in `names`: those of the file; those of linear layers transposed."""
+    found = weights_in(folder)
+    for name in (name for name in official_weights if name.endswith(names)):
+        w = official_weights[name].astype(np.float32)
+        np.testing.assert_array_equal(found[name].numpy(), w.T if name.endswith(LINEAR) else w, err_msg=name)
+
+
+def test_embeddings_norms_and_biases_are_as_in_the_file(model_folder, official_weights):
+    compare(model_folder, official_weights, ("wte.weight", "wpe.weight", ".bias", "ln_1.weight", "ln_f.weight"))
+
+
+def test_linear_weights_are_transposed(model_folder, official_weights):
+    compare(model_folder, official_weights, ("c_attn.weight", "c_fc.weight", "mlp.c_proj.weight"))
+
+
+def test_the_square_weight_is_transposed_too(model_folder, official_weights):
+    compare(model_folder, official_weights, ("attn.c_proj.weight",))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {f"transformer.{name}": tensor for name, tensor in t.items()},
+        lambda t: t | {f"h.{i}.attn.masked_bias": np.float32([-1e4]) for i in range(LAYERS)},
+        lambda t: t | {"lm_head.weight": t["wte.weight"]},
+    ],
+    ids=["prefix", "masks", "head"],
+)
+def test_prefix_masks_and_a_tied_head_change_nothing(tmp_path, tensors, model_folder, tokenizer_folder, change):
+    folder = write_model(tmp_path, change(tensors), tokenizer_folder)
     np.testing.assert_array_equal(forward(load_pretrained(folder)), forward(load_pretrained(model_folder)))
 
 
@@ -152,6 +191,7 @@ def test_a_pickle_is_refused_and_its_two_lines_convert_it(
         ),
         (lambda t: t.update({"transformer.ln_f.bias": t["ln_f.bias"]}), "unknown: (transformer.)?ln_f.bias"),
     ],
+    ids=["missing", "unknown", None, "shape", None, "type", "untied", *8 * [None]],
 )
 def test_what_is_not_gpt2_is_refused_by_name(tmp_path, tensors, tokenizer_folder, change, complaint):
     tensors = dict(tensors)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from conftest import BLOCK, VOCAB, WIDTH
 
-from model.gpt2 import GPT2
+from model.gpt2 import GPT2, attention
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, complete, generate, sample_token, uniform_numbers
+from model.sampling import KeyValueCache, cast_copy, complete, generate, sample_token, uniform_numbers
 from model.speed.packed import PackedLinear, can_pack, pack
 
 needs_packing = pytest.mark.skipif(not can_pack(torch.zeros(2, 2)), reason="this PyTorch has no packed linear layers")
@@ -47,6 +47,115 @@ def test_with_the_cache_every_token_is_read_once(model, prompts, monkeypatch):
     read.clear()
     complete(model, prompts, 5, use_cache=False)
     assert read == [(0, 3), (0, 4), (0, 5), (0, 6), (0, 7)]
+
+
+# One idea of the cache each; a cache without blocks only counts and embeds.
+
+
+def test_the_cache_counts_what_was_read(model, prompts):
+    cache = KeyValueCache(model, 5, 4)
+    cache.blocks = []
+    counts = []
+    for tokens in (prompts, prompts[:, :1]):
+        cache.read(model, tokens)
+        counts.append(cache.filled)
+    assert counts == [3, 4]
+
+
+def test_the_cache_gives_every_token_its_position(model, prompts, monkeypatch):
+    embed, read = GPT2.embed, []
+    monkeypatch.setattr(
+        GPT2, "embed", lambda self, tokens, start=0: read.append((start, tokens.shape[1])) or embed(self, tokens, start)
+    )
+    cache = KeyValueCache(model, 5, 4)
+    cache.blocks = []
+    for tokens in (prompts, prompts[:, :1]):
+        cache.read(model, tokens)
+    assert read == [(0, 3), (3, 1)]
+
+
+@pytest.mark.parametrize("blocks", ["none", "all"])
+def test_the_logits_are_those_of_the_last_token(model, prompts, blocks):
+    """Of one token, which has no past. Without blocks: the embedding, ln_f and the head alone, of three tokens."""
+    cache, tokens = KeyValueCache(model, 5, 3), prompts if blocks == "none" else prompts[:, :1]
+    if blocks == "none":
+        cache.blocks = []
+    with torch.no_grad():
+        x = model.embed(tokens)
+        expected = model.unembed(model.ln_f(x) if blocks == "none" else model.transform(x))[:, -1]
+        torch.testing.assert_close(cache.read(model, tokens), expected, rtol=0, atol=1e-10)
+
+
+def stores_given(model, prompts, monkeypatch) -> list[tuple[int, int]]:
+    """Two reads by blocks that only attend: store, by its address, and start of each call of `attend`."""
+    given = []
+    monkeypatch.setattr(
+        KeyValueCache, "attend", lambda self, store, start, q, *rest: given.append((store.data_ptr(), start)) or q
+    )
+    cache = KeyValueCache(model, 5, 4)
+    blocks = len(cache.store)
+    cache.blocks = [lambda x, attend=None: attend(x, x, x, 0.0) if attend else x] * blocks
+    for tokens in (prompts, prompts[:, :1]):
+        cache.read(model, tokens)
+    return [(next((i for i in range(blocks) if cache.store[i].data_ptr() == at), -1), start) for at, start in given]
+
+
+def test_every_block_attends_through_the_cache(model, prompts, monkeypatch):
+    assert [start for _, start in stores_given(model, prompts, monkeypatch)] == [0, 0, 3, 3]
+
+
+def test_every_block_has_its_own_store(model, prompts, monkeypatch):
+    assert [store for store, _ in stores_given(model, prompts, monkeypatch)] == [0, 1, 0, 1]
+
+
+def attended(model, length=4, dtype=torch.float64):
+    """Three tokens and then one, (2, 1, 3 or 1, 4), through `attend`: the store, what came out, q, k, v."""
+    cache = KeyValueCache(model, 2, length)
+    store = torch.full((2, 2, 1, length, 4), 1e3, dtype=torch.promote_types(dtype, torch.float32))
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 2, 1, 4, 4, generator=generator, dtype=torch.float64).to(dtype)
+    v = torch.eye(4, dtype=dtype).expand(2, 1, 4, 4)  # so the weights themselves come out
+    found = []
+    for start, end in ((0, 3), (3, 4)):
+        cache.filled = end
+        found.append(cache.attend(store, start, *(z[:, :, start:end] for z in (q, k, v)), 0.0))
+    return store, found, q, k, v
+
+
+def test_keys_and_values_are_stored_in_this_order(model):
+    store, _, _, k, v = attended(model)
+    assert torch.equal(store[0, :, :, 3:4], k[:, :, 3:4]) and torch.equal(store[1, :, :, 3:4], v[:, :, 3:4])
+
+
+def test_what_was_stored_before_stays(model):
+    store, _, _, k, v = attended(model)
+    assert torch.equal(store[0, :, :, :3], k[:, :, :3]) and torch.equal(store[1, :, :, :3], v[:, :, :3])
+
+
+def test_tokens_of_the_prompt_do_not_see_later_ones(model):
+    _, found, _, _, v = attended(model)
+    torch.testing.assert_close(found[0][:, :, 0], v[:, :, 0], rtol=0, atol=1e-12)
+
+
+def test_a_new_token_sees_itself_and_all_before(model):
+    _, found, *_ = attended(model)
+    assert (found[1] > 0).all()
+
+
+def test_empty_places_are_not_read(model):
+    _, found, *_ = attended(model)
+    _, longer, *_ = attended(model, length=7)
+    torch.testing.assert_close(longer[1], found[1], rtol=0, atol=1e-12)
+
+
+def test_the_cache_attends_as_the_model_does(model):
+    _, found, q, k, v = attended(model)
+    torch.testing.assert_close(torch.cat(found, dim=2), attention(q, k, v), rtol=0, atol=1e-12)
+
+
+def test_the_cache_answers_in_the_models_dtype(model):
+    _, found, *_ = attended(model, dtype=torch.bfloat16)
+    assert [z.dtype for z in found] == [torch.bfloat16] * 2
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_k": 9}])
@@ -197,6 +306,51 @@ LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]], dtype=torch.float64))
 )
 def test_the_draw_is_the_inverse_of_the_distribution(uniform, token):
     assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64)).item() == token
+
+
+ONE = torch.tensor([0.5], dtype=torch.float64)
+
+
+def test_every_row_gets_one_token():
+    assert sample_token(LOGITS.expand(3, 4), torch.full((3,), 0.3, dtype=torch.float64)).shape == (3,)
+
+
+def test_every_row_has_its_own_number():
+    uniform = torch.tensor([0.05, 0.3, 0.95], dtype=torch.float64)
+    assert sample_token(LOGITS.expand(3, 4), uniform).flatten().tolist() == [0, 1, 3]
+
+
+def test_a_temperature_of_0_takes_the_most_likely():
+    """Every row its own, whatever the uniform number is."""
+    drawn = sample_token(torch.cat([LOGITS, -LOGITS]), torch.full((2,), 0.99, dtype=torch.float64), temperature=0)
+    assert drawn.tolist() == [1, 0] and drawn.dtype == torch.int64
+
+
+def test_only_the_k_most_likely_are_drawn():
+    uniform = torch.linspace(0, 1 - 1e-9, 50, dtype=torch.float64)
+    assert set(sample_token(LOGITS.expand(50, 4), uniform, top_k=2).tolist()) == {1, 3}
+
+
+def test_with_top_k_an_id_is_returned():
+    """Of 30 tokens number 25 is all but certain; among the few most likely ones it has another place."""
+    logits = torch.zeros(1, 30, dtype=torch.float64)
+    logits[0, 25] = 10.0
+    assert sample_token(logits, ONE, top_k=1).item() == 25
+
+
+def test_the_probabilities_of_the_k_sum_to_one():
+    for uniform, token in ((4 / 7 - 1e-9, 1), (4 / 7 + 1e-9, 3), (1 - 1e-9, 3)):
+        assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64), top_k=2).item() == token
+
+
+def test_the_k_stand_in_the_order_of_their_ids():
+    """0.4, 0.2, 0.3, not 0.4, 0.3, 0.2."""
+    assert sample_token(LOGITS, torch.tensor([4 / 9 + 1e-9], dtype=torch.float64), top_k=3).item() == 2
+
+
+@pytest.mark.parametrize("top_k", [4, 9])
+def test_a_top_k_of_the_whole_vocabulary_leaves_all(top_k):
+    assert sample_token(LOGITS, torch.tensor([0.05], dtype=torch.float64), top_k=top_k).item() == 0
 
 
 @pytest.mark.parametrize(

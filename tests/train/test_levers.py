@@ -49,6 +49,71 @@ def tuned(model_folder):
 # The rate
 
 
+def rate(step: int, samples: int = 10, **levers) -> float:
+    return rate_of_step(step, 6.0, Training(samples, **levers))
+
+
+def test_a_constant_rate_stays():
+    assert [rate(step) for step in range(10)] == [6.0] * 10
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_decay_begins_at_the_peak(schedule):
+    assert rate(0, schedule=schedule) == pytest.approx(6.0)
+
+
+def test_a_linear_decay_is_a_straight_line():
+    falls = [rate(step, schedule="linear") - rate(step + 1, schedule="linear") for step in range(9)]
+    assert falls == pytest.approx([falls[0]] * 9) and falls[0] > 0
+
+
+def test_a_cosine_is_half_way_at_half_time():
+    assert rate(5, schedule="cosine") == pytest.approx(3.0)
+
+
+def test_a_cosine_falls_slowly_at_first():
+    """At a quarter of the way it has lost (1 - cos 45 degrees) / 2 of the peak."""
+    assert rate(2, samples=8, schedule="cosine") == pytest.approx(6 * (1 - (1 - math.sqrt(0.5)) / 2))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_decay_would_be_zero_in_the_step_after_the_last(schedule):
+    assert rate(9, schedule=schedule) > 0.1 and rate(10, schedule=schedule) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_first_step_of_a_warm_up_is_not_zero():
+    assert rate(0, warmup=3) > 0
+
+
+def test_a_warm_up_rises_in_equal_parts():
+    first, second, third = (rate(step, warmup=3) for step in range(3))
+    assert [second - first, third - second] == pytest.approx([first, first])
+
+
+def test_a_warm_up_ends_with_the_peak():
+    assert rate(2, warmup=3) == pytest.approx(6.0)
+
+
+def test_after_a_warm_up_the_rate_is_the_schedules():
+    assert [rate(step, warmup=3) for step in range(3, 10)] == [6.0] * 7
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_decay_begins_after_the_warm_up(schedule):
+    assert rate(3, warmup=3, schedule=schedule) == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_decay_takes_all_steps_after_the_warm_up(schedule):
+    """With a warm-up of 2 of 10 it takes 8 steps: 4 of them are done at step 6."""
+    rates = [rate(step, warmup=2, schedule=schedule) for step in (6, 10)]
+    assert rates == pytest.approx([3.0, 0.0], abs=1e-12)
+
+
+def test_a_warm_up_may_take_all_steps():
+    assert [rate(step, samples=3, warmup=3, schedule="linear") for step in range(4)] == pytest.approx([2, 4, 6, 6])
+
+
 def test_the_rates_by_hand():
     def rates(count, peak, samples, **levers):
         return [rate_of_step(step, peak, Training(samples, **levers)) for step in range(count)]

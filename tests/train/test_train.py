@@ -24,13 +24,14 @@ from evaluate.loss import text_loss
 from evaluate.ratio import frequent_token_ratio
 from evaluate.results import LEVERS_FILE, TITLES, find_runs, read_result
 from evaluate.table import terminal_summary
+from model.gpt2 import GPT2, GPT2Config
 from model.hub import MODEL_FILES
 from model.pretrained import load_pretrained, read_config, save_pretrained
 from model.sampling import complete
 from train import sweep
 from train.adamw import AdamW
 from train.experiment import experiment
-from train.loop import Diverged, finetune
+from train.loop import Diverged, finetune, next_token_loss
 from train.run import jobs
 from train.run.run import notes_on
 
@@ -74,6 +75,151 @@ def test_the_exercises_settings_are_the_defaults(model_folder, tokens, monkeypat
     model = load_pretrained(model_folder)
     list(finetune(model, tokens, AdamW(model.parameters(), 1e-4), Training(samples=2)))
     assert asked == [(16, 256, 0, 0), (16, 256, 0, 1)]
+
+
+# One idea of the loop each.
+
+
+def test_the_loss_is_a_mean_in_nats():
+    """The targets have probabilities of 1/2 and 1/4."""
+    model = lambda inputs: torch.tensor([0.5, 0.25, 0.25]).log().expand(*inputs.shape, 3)  # noqa: E731
+    inputs, targets = torch.zeros(2, 2, dtype=torch.long), torch.tensor([[0, 1], [0, 1]])
+    assert next_token_loss(model, inputs, targets).item() == pytest.approx(1.5 * math.log(2), abs=1e-6)
+
+
+def test_the_loss_has_a_gradient():
+    """It is softmax minus one-hot, divided by the number of tokens."""
+    logits = torch.zeros(1, 2, 4, requires_grad=True)
+    next_token_loss(lambda inputs: logits, torch.zeros(1, 2, dtype=torch.long), torch.tensor([[3, 0]])).backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad[0] * 8, torch.tensor([[1.0, 1.0, 1.0, -3.0], [-3.0, 1.0, 1.0, 1.0]]))
+
+
+class Watch:
+    """A small model in the loop. It notes each batch that is drawn, and each call of the gradients, which give losses
+    of 5, 4, 3 ... and a gradient of 1 for every number."""
+
+    def __init__(self, monkeypatch, tokens, samples=3, begun=0, loss=5.0, gradient=1.0, at=None):
+        self.drawn, self.given, self.training, self.clean = [], [], [], []
+        self.model = GPT2(GPT2Config(VOCAB, BLOCK, 1, 1, 4))
+        self.optimizer = AdamW(self.model.parameters(), 0.01)
+        self.optimizer.steps = begun
+
+        def draw(tokens, batch_size, seq_len, seed, step):
+            self.drawn.append((batch_size, seq_len, seed, step))
+            return sample_batch(tokens, batch_size, seq_len, seed, step)
+
+        def gradients(model, inputs, targets):
+            self.given.append((inputs, targets))
+            self.training.append(model.training)
+            self.clean.append(all(p.grad is None or not p.grad.any() for p in model.parameters()))
+            odd = at is not None and len(self.given) > at
+            for p in model.parameters():
+                p.grad = torch.full_like(p, gradient if odd or at is None else 1.0)
+            return loss if odd else 6.0 - len(self.given)
+
+        monkeypatch.setattr("train.loop.sample_batch", draw)
+        settings = Training(samples, batch_size=2, seq_len=4, seed=9)
+        self.losses = finetune(self.model, tokens, self.optimizer, settings, gradients)
+
+    def weights(self):
+        return [p.detach().clone() for p in self.model.parameters()]
+
+
+@pytest.fixture
+def watch(monkeypatch, tokens):
+    return lambda **changes: Watch(monkeypatch, tokens, **changes)
+
+
+def test_each_step_has_its_own_batch(watch):
+    w = watch()
+    list(w.losses)
+    assert [step for *_, step in w.drawn] == [0, 1, 2]
+
+
+def test_a_run_goes_on_where_it_stopped(watch):
+    w = watch(samples=4, begun=2)
+    list(w.losses)
+    assert [step for *_, step in w.drawn] == [2, 3]
+
+
+def test_batches_are_drawn_with_the_settings(watch):
+    w = watch()
+    list(w.losses)
+    assert {settings[:3] for settings in w.drawn} == {(2, 4, 9)}
+
+
+def test_gradients_get_the_batch(watch, tokens):
+    w = watch()
+    list(w.losses)
+    assert len(w.given) == 3
+    for step, batch in enumerate(w.given):
+        assert all(map(torch.equal, batch, sample_batch(tokens, 2, 4, 9, step)))
+
+
+def test_the_loss_of_gradients_is_yielded(watch):
+    assert list(watch().losses) == [5.0, 4.0, 3.0]
+
+
+def test_a_step_uses_the_gradients(watch):
+    w = watch()
+    before = w.weights()
+    list(w.losses)
+    assert not any(map(torch.equal, before, w.weights()))
+
+
+def test_gradients_are_forgotten_after_each_step(watch):
+    w = watch()
+    list(w.losses)
+    assert w.clean == [True] * 3
+
+
+def test_the_step_is_done_when_its_loss_comes(watch):
+    w = watch()
+    assert [w.optimizer.steps for _ in w.losses] == [1, 2, 3]
+
+
+def test_the_model_is_in_training_mode_in_the_loop(watch):
+    w = watch()
+    w.model.eval()
+    list(w.losses)
+    assert w.training == [True] * 3
+
+
+def test_the_model_is_in_eval_mode_after_the_loop(watch):
+    w = watch()
+    list(w.losses)
+    assert not w.model.training
+
+
+def test_the_model_is_in_eval_mode_after_an_early_end(watch):
+    w = watch()
+    next(w.losses)
+    w.losses.close()
+    assert not w.model.training
+
+
+@pytest.mark.parametrize(
+    ("what", "odd"),
+    [("loss", {"loss": math.nan}), ("loss", {"loss": math.inf}), ("gradient", {"gradient": math.inf})],
+    ids=["nan", "inf", "gradient"],
+)
+def test_what_is_not_finite_ends_the_loop(watch, what, odd):
+    """In the second step. A loss of NaN comes with finite gradients here: it is looked at by itself."""
+    w = watch(at=1, **odd)
+    next(w.losses)
+    with pytest.raises(Diverged) as stopped:
+        list(w.losses)
+    assert stopped.value.what == what
+
+
+def test_it_ends_before_the_step(watch):
+    w = watch(at=1, loss=math.nan)
+    next(w.losses)
+    before = w.weights()
+    with pytest.raises(Diverged):
+        list(w.losses)
+    assert w.optimizer.steps == 1 and all(map(torch.equal, before, w.weights()))
 
 
 def test_dropout_is_off_unless_the_model_has_one(model_folder, tokens):

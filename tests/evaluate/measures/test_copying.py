@@ -10,6 +10,7 @@ from evaluate.measures.copying import (
     copied_runs,
     copied_share,
     extraction,
+    in_long_match,
     longest_copied,
     min_copy_length,
 )
@@ -84,6 +85,46 @@ def test_a_text_that_stands_in_its_source_is_matched_as_a_whole():
     assert lengths[0].tolist() == [*range(20_000, 0, -1)] and (places[0, :19_000] == np.arange(3, 19_003)).all()
     tabs = torch.zeros(30_000, dtype=torch.long)
     assert SourceIndex(tabs).matches(torch.cat([tabs, tabs])[None])[0][0, ::30_000].tolist() == [30_000, 30_000]
+
+
+# One idea each: the lengths are those of the longest run that begins at each token.
+
+
+def test_a_run_of_exactly_n_counts():
+    assert in_long_match(np.array([[0, 3, 2, 1, 0]]), 3)[0, 1]
+
+
+def test_a_shorter_run_does_not_count():
+    assert not in_long_match(np.array([[0, 2, 1, 0, 0]]), 3)[0, 1:3].any()
+
+
+def test_all_tokens_of_a_run_are_marked():
+    assert in_long_match(np.array([[0, 4, 3, 2, 1, 0]]), 3)[0, 1:5].all()
+
+
+def test_the_tokens_around_a_run_are_not_marked():
+    assert in_long_match(np.array([[0, 4, 3, 2, 1, 0]]), 3)[0, [0, 5]].tolist() == [False, False]
+
+
+def test_no_run_goes_on_in_another_text():
+    lengths = np.array([[0, 0, 0, 0], [0, 3, 2, 1], [0, 0, 0, 0]])
+    assert in_long_match(lengths, 3).any(axis=1).tolist() == [False, True, False]
+
+
+def test_every_text_has_its_share():
+    index = SourceIndex(torch.arange(20))
+    assert copied_share(torch.tensor([[1, 2, 3, 50], [50, 50, 50, 50]]), index, 3).shape == (2,)
+
+
+def test_a_token_in_two_runs_counts_once():
+    """2 3 4 5 and 4 5 9 overlap."""
+    index = SourceIndex(torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 9]))
+    assert copied_share(torch.tensor([[2, 3, 4, 5, 9]]), index, 3).tolist() == [1.0]
+
+
+def test_the_least_length_is_the_one_asked_for():
+    index, text = SourceIndex(torch.arange(20)), torch.tensor([[1, 2, 3, 50]])
+    assert [copied_share(text, index, n).tolist() for n in (3, 4)] == [[0.75], [0.0]]
 
 
 def test_runs_by_hand():

@@ -56,6 +56,83 @@ def test_against_numpy(texts, batch_size):
     assert kl.min() > 0.05 and np.ptp(kl) > 0.01  # the texts differ, so their order matters
 
 
+# One idea each, on models that give the same probabilities whatever they read.
+
+
+def says(*probabilities: float):
+    return lambda tokens: torch.tensor(probabilities).log().expand(*tokens.shape, len(probabilities))
+
+
+ZEROS = torch.zeros(2, 4, dtype=torch.long)
+
+
+def test_every_text_has_two_numbers():
+    """Also where the last group has fewer texts than the others."""
+    found = divergence_from_base(says(0.5, 0.5), says(0.25, 0.75), torch.zeros(7, 4, dtype=torch.long), batch_size=3)
+    assert [x.shape for x in found] == [(7,), (7,)] and all(x.dtype == np.float64 for x in found)
+
+
+def test_the_divergence_is_a_sum_over_the_vocabulary():
+    """Of these two the divergence is the same in both directions."""
+    kl, _ = divergence_from_base(says(0.5, 0.25, 0.25), says(0.25, 0.25, 0.5), ZEROS)
+    assert kl == pytest.approx([0.25 * math.log(2)] * 2, abs=1e-6)
+
+
+def test_the_divergence_has_this_direction():
+    kl, _ = divergence_from_base(says(0.5, 0.5), says(0.1, 0.9), ZEROS)
+    assert kl == pytest.approx([0.5 * math.log(5) + 0.5 * math.log(5 / 9)] * 2, abs=1e-6)
+
+
+def test_each_text_has_its_own_mean():
+    """After token 1 the tuned model says something else."""
+
+    def tuned(tokens):
+        return torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()[tokens]
+
+    kl, _ = divergence_from_base(says(0.5, 0.5), tuned, torch.tensor([[0, 0, 0, 0], [1, 1, 0, 0]]))
+    one = 0.5 * math.log(5) + 0.5 * math.log(5 / 9)
+    assert kl == pytest.approx([0.0, 2 / 3 * one], abs=1e-6)  # at three places, the last token is not read
+
+
+def test_the_increase_is_tuned_less_base():
+    _, increase = divergence_from_base(says(0.5, 0.5), says(0.25, 0.75), ZEROS)
+    assert increase == pytest.approx([math.log(2)] * 2, abs=1e-6)
+
+
+def test_the_increase_is_on_the_next_tokens():
+    _, increase = divergence_from_base(says(0.5, 0.5), says(0.25, 0.75), torch.tensor([[1, 0, 0, 0]]))
+    assert increase == pytest.approx([math.log(2)], abs=1e-6)
+
+
+def test_what_both_exclude_adds_nothing():
+    kl, _ = divergence_from_base(says(0.5, 0.5, 0.0), says(0.5, 0.5, 0.0), ZEROS)
+    assert kl.tolist() == [0.0, 0.0]
+
+
+def test_what_the_tuned_model_alone_excludes_makes_it_infinite():
+    kl, _ = divergence_from_base(says(0.25, 0.25, 0.5), says(0.5, 0.5, 0.0), ZEROS)
+    assert kl.tolist() == [math.inf, math.inf]
+
+
+def test_logits_that_are_no_numbers_make_it_infinite():
+    found = divergence_from_base(says(0.5, 0.5), says(math.nan, 0.5), ZEROS)
+    assert [x.tolist() for x in found] == [[math.inf] * 2] * 2
+
+
+@pytest.mark.parametrize("dropping", ["base", "tuned"])
+def test_no_dropout_while_it_is_measured(texts, dropping):
+    base, tuned = make_model(0, dropout=0.5).eval(), make_model(1, dropout=0.5).eval()
+    expected, _ = divergence_from_base(base, tuned, texts)
+    {"base": base, "tuned": tuned}[dropping].train()
+    np.testing.assert_array_equal(divergence_from_base(base, tuned, texts)[0], expected)
+
+
+def test_a_model_in_training_stays_in_training(texts):
+    base, tuned = make_model(0).train(), make_model(1).eval()
+    divergence_from_base(base, tuned, texts)
+    assert base.training and not tuned.training
+
+
 def test_by_hand_and_in_this_direction():
     """base says 1/2, 1/2, 0 and tuned 1/4, 1/4, 1/2: KL(base || tuned) is log 2, the other way round infinite."""
     halves = lambda tokens: torch.tensor([0.5, 0.5, 0.0]).log().expand(*tokens.shape, 3)  # noqa: E731
