@@ -320,6 +320,18 @@ def test_every_row_has_its_own_number():
     assert sample_token(LOGITS.expand(3, 4), uniform).flatten().tolist() == [0, 1, 3]
 
 
+def test_the_draw_is_made_in_float64():
+    for uniform, token in ((0.1 - 1e-12, 0), (0.1 + 1e-12, 1)):
+        assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64)).item() == token
+
+
+def test_temperature_counts_with_top_k_too():
+    """At 0.5 probabilities of 0.4 and 0.3 become 16 / 25 and 9 / 25."""
+    for uniform, token in ((0.63, 1), (0.65, 3)):
+        drawn = sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64), temperature=0.5, top_k=2)
+        assert drawn.item() == token
+
+
 def test_a_temperature_of_0_takes_the_most_likely():
     """Every row its own, whatever the uniform number is."""
     drawn = sample_token(torch.cat([LOGITS, -LOGITS]), torch.full((2,), 0.99, dtype=torch.float64), temperature=0)
@@ -339,13 +351,13 @@ def test_with_top_k_an_id_is_returned():
 
 
 def test_the_probabilities_of_the_k_sum_to_one():
-    for uniform, token in ((4 / 7 - 1e-9, 1), (4 / 7 + 1e-9, 3), (1 - 1e-9, 3)):
+    for uniform, token in ((4 / 7 - 1e-6, 1), (4 / 7 + 1e-6, 3), (1 - 1e-6, 3)):
         assert sample_token(LOGITS, torch.tensor([uniform], dtype=torch.float64), top_k=2).item() == token
 
 
 def test_the_k_stand_in_the_order_of_their_ids():
     """0.4, 0.2, 0.3, not 0.4, 0.3, 0.2."""
-    assert sample_token(LOGITS, torch.tensor([4 / 9 + 1e-9], dtype=torch.float64), top_k=3).item() == 2
+    assert sample_token(LOGITS, torch.tensor([4 / 9 + 1e-6], dtype=torch.float64), top_k=3).item() == 2
 
 
 @pytest.mark.parametrize("top_k", [4, 9])
@@ -404,7 +416,7 @@ def test_top_k_draws_as_the_full_distribution_would():
 def test_temperature_divides_the_logits():
     logits = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
     share_of_0 = 1 / (1 + math.exp(1 / 0.5))
-    for uniform, token in ((share_of_0 - 1e-9, 0), (share_of_0 + 1e-9, 1)):
+    for uniform, token in ((share_of_0 - 1e-6, 0), (share_of_0 + 1e-6, 1)):
         assert sample_token(logits, torch.tensor([uniform], dtype=torch.float64), temperature=0.5).item() == token
 
 

@@ -94,6 +94,11 @@ def test_a_warm_up_ends_with_the_peak():
     assert rate(2, warmup=3) == pytest.approx(6.0)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_warm_up_is_the_same_in_every_schedule(schedule):
+    assert [rate(step, warmup=4, schedule=schedule) for step in range(4)] == pytest.approx([1.5, 3.0, 4.5, 6.0])
+
+
 def test_after_a_warm_up_the_rate_is_the_schedules():
     assert [rate(step, warmup=3) for step in range(3, 10)] == [6.0] * 7
 

@@ -149,6 +149,23 @@ def test_batches_are_drawn_with_the_settings(watch):
     assert {settings[:3] for settings in w.drawn} == {(2, 4, 9)}
 
 
+class Seen(Exception):
+    """The loop is stopped here, with what is to be looked at."""
+
+
+def test_batches_are_on_the_models_device(tokens):
+    """On torch's device meta, which has shapes and no numbers."""
+
+    def gradients(model, inputs, targets):
+        raise Seen(inputs.device.type, targets.device.type)
+
+    model = GPT2(GPT2Config(VOCAB, BLOCK, 1, 1, 4)).to("meta")
+    settings = Training(1, batch_size=2, seq_len=4)
+    with pytest.raises(Seen) as seen:
+        next(finetune(model, tokens, AdamW(model.parameters(), 0.01), settings, gradients))
+    assert seen.value.args == ("meta", "meta")
+
+
 def test_gradients_get_the_batch(watch, tokens):
     w = watch()
     list(w.losses)
