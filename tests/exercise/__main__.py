@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from data.flags import Parser, path, whole_number
-from tests.exercise import copies, fault
+from tests.exercise import copies, fault, predict
 from tests.exercise.copies import MARK, ROOT, Stop
 
 FOLDER = ROOT / "exercises"
+OTHERS = (["fault"], ["predict"])
 
 
 def course() -> dict[str, dict]:
@@ -45,7 +46,8 @@ def mark(folder: Path, **changes) -> dict:
 
 
 def listing(folder: Path) -> str:
-    rows = [f"{'fault':<18}find the fault: --level 1, 2 or 3, --seed N", ""]
+    rows = [f"{'predict':<18}twelve questions: what comes out?"]
+    rows += [f"{'fault':<18}find the fault: --level 1, 2 or 3, --seed N", ""]
     rows += ["python -m tests.exercise attention   makes a copy to write in; --check, --hint, --solution"]
     for name, exercise in reversed(course().items()):
         state = "right" if mark(folder / name)["right"] else "begun" if (folder / name).is_dir() else ""
@@ -158,7 +160,7 @@ def open_parser() -> Parser:
         description="Write a piece of GPT-2 yourself and have each of its ideas checked; or find a fault. Without a "
         "name: the list. You work in a copy of the project in exercises/; what you write there is never overwritten.",
     )
-    parser.add_argument("names", nargs="*", metavar="name", help="an exercise of the list, or fault")
+    parser.add_argument("names", nargs="*", metavar="name", help="of the list")
     parser.add_argument("--check", action="store_true", help="what is right? Without names: all. Exits with 0 or 1")
     parser.add_argument("--report", type=path, metavar="FILE", help="with --check: write the results to FILE as JSON")
     parser.add_argument("--hint", action="store_true", help="the next hint")
@@ -179,10 +181,12 @@ def main() -> None:
     args = parser.parse_args()
     exercises, right, folder = course(), True, args.folder.resolve()
     with parser.errors_in_one_line():
-        if unknown := [name for name in args.names if name not in exercises and args.names != ["fault"]]:
-            raise ValueError(f"there is no exercise {unknown[0]!r}; there are {', '.join(exercises)} and fault")
+        if unknown := [name for name in args.names if name not in exercises and args.names not in OTHERS]:
+            raise ValueError(f"there is no exercise {unknown[0]!r}; there are {', '.join(exercises)}, predict and fault")
         if args.names == ["fault"]:
             right = fault.run(args, folder)
+        elif args.names == ["predict"]:
+            predict.main()
         elif args.check:
             report = check_all(args.names, folder)
             right = report["right"] == report["of"]
