@@ -81,8 +81,8 @@ def summary(answers: list[tuple[str, int, bool]]) -> str:
         of_key = [(probability(sure, n), right) for sure, n, right in answers if sure == key]
         if of_key:
             lines.append(
-                f"You {words} {len(of_key)} times and were right {sum(right for _, right in of_key)} times; you expected "
-                f"{sum(p for p, _ in of_key):.1f} times."
+                f"You {words} {len(of_key)} times and were right {sum(right for _, right in of_key)} times; "
+                f"you expected {sum(p for p, _ in of_key):.1f} times."
             )
     return "\n".join(textwrap.fill(line, 100) for line in lines)
 
