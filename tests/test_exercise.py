@@ -193,7 +193,7 @@ def test_a_course_of_checks_in_words(command, folder, ready):
     code, printed = check(TEXTS["shape"][1])
     row = TEXTS["shape"][1][: TEXTS["shape"][1].index("return q @")].count("\n") + 1
     assert code == 1 and len(re.findall("^it stops  .*: RuntimeError", printed, re.MULTILINE)) > 2
-    assert re.search("^it stops  scores are divided .*: RuntimeError: .*\n          model", printed, re.MULTILINE)
+    assert re.search("^it stops  .*: RuntimeError: .*\n          model", printed, re.MULTILINE)
     assert printed.count("\n          ") == printed.count(f"model/gpt2.py:{row}: return q @ k @ v") == 1
     code, printed = check(TEXTS["skip"][1])
     assert code == 1 and "right " not in printed
@@ -257,7 +257,7 @@ def test_a_class(command, refused, folder, ready, tmp_path):
     code, printed, err = command(exercise.main, "--check", "--folder", anna, "--report", file)
     *lines, last = printed.splitlines()
     assert code == 1 and last == f"1 of {len(COURSE)} right" and not folder.exists(), err
-    assert re.fullmatch(r"attention  \d of 6: no later token changes an earlier result", lines[0])
+    assert re.fullmatch(r"attention  \d+ of \d+: no later token changes an earlier result", lines[0])
     assert lines[1] == "adamw      not written yet" and lines[3] == "lora       right"
     assert re.fullmatch(r"ratio      .*evaluate/ratio.py:1 is not Python yet \(.*\)", lines[2])
     report = json.loads(file.read_text(encoding="utf-8"))
@@ -293,7 +293,7 @@ def test_no_work_is_overwritten(command, refused, folder):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["attenton"], "no exercise 'attenton'; there are embedding, attention"),
+        (["attenton"], "no exercise 'attenton'; there are batch, testing"),
         (["ratio", "fault", "--check"], "no exercise 'fault'"),
         (["ratio", "adamw"], "need --check"),
         (["--report", "x"], "need --check"),

@@ -87,8 +87,8 @@ def test_a_whole_session(session):
     assert f"11 of 12 right. Brier score {(2 / 3 + sum(sure[1:])) / 12:.3f}" in said
     guessing = sum(1 - 1 / len(question["options"]) for question in QUESTIONS) / 12
     assert f"Guessing always gives {guessing:.3f}, being sure and right always {sum(sure) / 12:.3f}." in said
-    assert "You guessed 1 times and were right 0 times; you expected 0.3 times." in said
-    assert "You were sure 11 times and were right 11 times; you expected 10.4 times." in said
+    assert "A guess: 1 answers, 0 right, 0.3 expected." in said
+    assert "Sure: 11 answers, 11 right, 10.4 expected." in said
 
 
 def test_other_keys_are_asked_again(session):
@@ -96,7 +96,7 @@ def test_other_keys_are_asked_again(session):
     said = session("", "x", "d", "ab", " " + right.upper() + " ", "0", "sure", "2", "q")
     assert said.count("Type one of a, b, c, or q to end.") == 4
     assert said.count("Type one of 1, 2, 3, or q to end.") == 2
-    assert "1 of 1 right. Brier score 0.135" in said and "You were rather sure 1 times" in said
+    assert "1 of 1 right. Brier score 0.135" in said and "Rather sure: 1 answers" in said
 
 
 @pytest.mark.parametrize("end", ("q", EOFError(), KeyboardInterrupt()))

@@ -7,7 +7,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
-CERTAINTY = {"1": "guessed", "2": "were rather sure", "3": "were sure"}
+CERTAINTY = {"1": "A guess", "2": "Rather sure", "3": "Sure"}
 LEAD = (
     "Twelve questions, five minutes. The runs fine-tune Lilliput, a small GPT-2, with AdamW on the first half of a "
     "short tale, with 4 windows of 128 tokens a step unless a question says otherwise. The second half is held out: "
@@ -80,10 +80,8 @@ def summary(answers: list[tuple[str, int, bool]]) -> str:
     for key, words in CERTAINTY.items():
         of_key = [(probability(sure, n), right) for sure, n, right in answers if sure == key]
         if of_key:
-            lines.append(
-                f"You {words} {len(of_key)} times and were right {sum(right for _, right in of_key)} times; "
-                f"you expected {sum(p for p, _ in of_key):.1f} times."
-            )
+            expected = f"{sum(p for p, _ in of_key):.1f} expected"
+            lines.append(f"{words}: {len(of_key)} answers, {sum(right for _, right in of_key)} right, {expected}.")
     return "\n".join(textwrap.fill(line, 100) for line in lines)
 
 
