@@ -121,9 +121,10 @@ def check(exercise: dict, folder: Path, tree: Path) -> tuple[dict, list[str]]:
 def in_words(exercise: dict, found: dict[str, Stop | None]) -> tuple[str, list[str]]:
     """What was found, in a few words; and a line for each idea, of which the first wrong one is explained."""
     stops = [stop for stop in found.values() if stop]
-    if len(stops) == len(found) and all(stop.error.startswith("NotImplementedError") for stop in stops):
-        said = stops[0].error.removeprefix("NotImplementedError: ")
-        return "not written yet", [f"not written yet: {said}", f"{'':10}{stops[0].place}"]
+    empty = [stop for stop in stops if stop.error.startswith("NotImplementedError")]
+    if len(stops) == len(found) and empty:
+        said = empty[0].error.removeprefix("NotImplementedError: ")
+        return "not written yet", [f"not written yet: {said}", f"{'':10}{empty[0].place}"]
     lines, stopped, first = [], False, None
     for test, idea, wrong in exercise["checks"]:
         if not (stop := found[test]):
