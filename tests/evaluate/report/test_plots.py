@@ -107,7 +107,7 @@ def test_the_figure_shows_the_numbers():
     assert [bar.get_height() for bar in bars(ax)] == [0.5, 0.55, 0.5, 0.52, 0.5, 0.501]
     assert [bar.get_facecolor()[:3] for bar in bars(ax)[1::2]] == [to_rgb(colour) for colour in colours]
     assert any(
-        np.allclose(line.get_ydata(), 0.531) for line in ax.get_lines()
+        np.allclose(line.get_xydata()[:, 1], 0.531) for line in ax.get_lines()
     ) and "the book, held out: 0.531" in legend(ax)
     band = next(patch for patch in ax.patches if patch.get_alpha())
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.522, 0.54))

@@ -91,7 +91,7 @@ def test_the_best_are_the_weights_that_the_first_half_chose(quick, command, tmp_
 def test_no_best_is_kept_where_there_is_none(quick, tmp_path):
     """Nothing held out; a base model that is better than every step; not wanted, also if it is there already."""
     quick(tmp_path / "more", "--samples", 9, "--keep-state")
-    for flag, value, step in (("--holdout", 0, None), ("--lr", 1, 0), ("--no-best", "", 6), ("--no-save-model", "", 6)):
+    for flag, value, step in (("--holdout", 0, None), ("--lr", 100, 0), ("--no-best", "", 6), ("--no-save-model", "", 6)):
         folder = shutil.copytree(tmp_path / "more", tmp_path / flag) if step else tmp_path / flag
         quick(folder, *([flag] if step else [flag, value]))
         result = read_result(folder)
