@@ -126,7 +126,8 @@ def test_a_run_that_was_killed_after_its_result_is_completed(command, arguments,
     code, printed, err = command(train_command.main, *arguments)
     assert code == 0 and "finished already" in printed, err
     assert {path.name for path in out.iterdir() if path.is_file()} == {*whole}
-    assert without_seconds(out) == result and (out / "README.md").read_bytes() == whole["README.md"]
+    cards = (re.sub(rb"\d\.\d \|\n", b"", card) for card in ((out / "README.md").read_bytes(), whole["README.md"]))
+    assert without_seconds(out) == result and next(cards) == next(cards)  # without the minutes
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
