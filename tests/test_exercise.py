@@ -265,7 +265,10 @@ def test_a_class(command, refused, folder, ready, tmp_path):
     assert list(report["exercises"]) == ["attention", "adamw", "ratio", "lora"]
     entry = report["exercises"]["attention"]
     assert entry["hints"] == 1 and not entry["right"] and entry["says"] == lines[0].split(maxsplit=1)[1]
-    assert entry["ideas"]["the weights of a row sum to 1"] and f"{sum(entry['ideas'].values())} of {len(entry['ideas'])}" in lines[0]
+    assert (
+        entry["ideas"]["the weights of a row sum to 1"]
+        and f"{sum(entry['ideas'].values())} of {len(entry['ideas'])}" in lines[0]
+    )
     assert entry["sha256"] == hashlib.sha256(TEXTS["mask"][1].encode()).hexdigest()
     assert not any(report["exercises"]["ratio"]["ideas"].values())
     for names, right in ((["lora"], True), (["lora", "adamw"], False), (["lora", "batch"], False)):

@@ -14,6 +14,7 @@ import pytest
 
 from data.flags import Parser
 from tests.exercise import outcomes
+from tests.exercise.__main__ import course
 from tests.mutants import NOT_COPIED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,7 +185,12 @@ def test_the_simulation_that_the_measures_quote_is_the_one_that_was_made():
     found = rows((DEMO / "simulated.md").read_text(encoding="utf-8"))
     text = (ROOT / "evaluate" / "measures" / "README.md").read_text(encoding="utf-8")
     said = re.findall(r"\d+ %", text.split("**How often")[1])
-    of = ("the ratio holds the truth, 5 texts", "the ratio holds the truth, 32", "copying holds the truth, 10 texts", "3 seeds")
+    of = (
+        "the ratio holds the truth, 5 texts",
+        "the ratio holds the truth, 32",
+        "copying holds the truth, 10 texts",
+        "3 seeds",
+    )
     assert said == [next(cells[-1] for name, cells in found.items() if words in name) for words in of]
     assert [cells[-1] for name, cells in found.items() if "does not move" in name] == ["0 %"] * 3
 
@@ -298,6 +304,26 @@ def test_the_makes_of_the_readme_are_the_makefiles():
     readme = (ROOT / "train" / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)", readme + top()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_course_names_what_is_there():
+    """Two pages; files with their lines, exercises, experiments; and no number in an answer that was not measured."""
+    page = (ROOT / "tests" / "COURSE.md").read_text(encoding="utf-8")
+    assert len(page.split()) <= 1300
+    evenings = [line.split("|")[1:-1] for line in re.findall(r"^\| [1-4]\. .*", page, re.MULTILINE)]
+    written = [name for cells in evenings for name in re.findall(r"`(\w+)`", cells[1])]
+    later = re.search(r"Left for later: (.*?)\.\n", page, re.DOTALL)[1]
+    assert written + re.findall(r"`(\w+)`", later) == list(course())
+    for cells in evenings:
+        files = [(name, int(lines)) for name, lines in re.findall(r"`(\S+\.py)` (\d+)", cells[2])]
+        assert all(len((ROOT / name).read_text("utf-8").splitlines()) == lines for name, lines in files), files
+        assert f"{sum(lines for _, lines in files) / 8:.0f} min" in cells[2]
+    folded = re.findall(r"<summary>\d+\. .*?</details>", page, re.DOTALL)
+    sources = [*DEMO.glob("*.md"), *DEMO.parent.glob("*/*.md"), ROOT / "tests" / "exercise" / "outcomes.md"]
+    sources += [ROOT / "README.md", ROOT / "evaluate" / "measures" / "README.md"]
+    measured = "".join(file.read_text(encoding="utf-8") for file in sources)
+    numbers = [number for text in folded for number in re.findall(r"\d+\.\d{3}", text)]
+    assert len(folded) == 12 and len(numbers) > 20 and not [number for number in numbers if number not in measured]
 
 
 def test_what_comes_out_of_the_experiments_was_measured():

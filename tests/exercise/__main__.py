@@ -183,7 +183,9 @@ def main() -> None:
     exercises, right, folder = course(), True, args.folder.resolve()
     with parser.errors_in_one_line():
         if unknown := [name for name in args.names if name not in exercises and args.names not in OTHERS]:
-            raise ValueError(f"there is no exercise {unknown[0]!r}; there are {', '.join(exercises)}, predict and fault")
+            raise ValueError(
+                f"there is no exercise {unknown[0]!r}; there are {', '.join(exercises)}, predict and fault"
+            )
         if args.names == ["fault"]:
             right = fault.run(args, folder)
         elif args.names == ["predict"]:
