@@ -1,6 +1,6 @@
 """Runs the experiments of EXERCISES.md with three or five seeds and writes outcomes.md, which EXERCISES.md quotes.
 
-python -m train.sweep demo; python -m tests.exercise.outcomes     all of them, an hour on two cores; finished runs in
+python -m train.sweep demo; python -m tests.exercise.outcomes     all of them, 90 minutes on two cores; finished runs in
                                                                   runs/try are not repeated
 python -m tests.exercise.outcomes 4 7                             only these two
 """
