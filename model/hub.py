@@ -125,7 +125,7 @@ def fetch(name: str, source: Source, *, endpoint: str | None = None, cache: Path
         raise ConnectionError(
             f"{name} is {'' if name in HUB else 'no folder, '}not in the cache and could not be fetched ({reason}); "
             f"connect to the internet, or fetch {', '.join(MODEL_FILES)} of {repository} elsewhere and name "
-            "their folder instead; `make demo` and the model lilliput need neither, they are shipped"
+            "their folder instead; python -m train.sweep demo needs neither"
         ) from None
     refuse_adapter(name, folder)
     if not is_complete(folder):

@@ -10,7 +10,7 @@ from train.run.signals import ending_in_one_line
 
 def corpus_path(text: str) -> Path:
     if not text:  # Path("") is the current folder
-        raise argparse.ArgumentTypeError("no corpus is named; give one, as in: make lilliput CORPUS=books.jsonl.xz")
+        raise argparse.ArgumentTypeError("no corpus is named; give one: --corpus books.jsonl.xz")
     return path(text)
 
 

@@ -201,7 +201,7 @@ def test_other_settings_do_not_go_on(pretrain, tmp_path):
         (["--vocab-size", "256"], "argument --vocab-size: '256' is not a whole number from 257 to 65,536"),
         (["--vocab-size", "65537"], "'65537' is not a whole number from 257 to 65,536"),
         (["--vocab-size", "4e3"], "'4e3' is not a whole number"),
-        (["--corpus", ""], "no corpus is named; give one, as in: make lilliput CORPUS="),
+        (["--corpus", ""], "no corpus is named; give one: --corpus "),
         (["--block-size", "100000"], "a window needs 100001"),
     ],
 )
