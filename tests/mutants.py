@@ -160,8 +160,8 @@ TABLE = {
         "train/test_adamw.py": [
             ("add_(g, alpha=1 - beta1)", "add_(g + self.weight_decay * p, alpha=1 - beta1)",
              "decay coupled: it enters the first moment"),
-            ("p.mul_(1 - self.lr * decay)", "p.mul_(1 + self.lr * decay)", "decay grows"),
-            ("p.mul_(1 - self.lr * decay)", "p.mul_(1 - decay)", "decay without the rate"),
+            ("p.mul_(1 - self.lr * self.decay(p))", "p.mul_(1 + self.lr * self.decay(p))", "decay grows"),
+            ("p.mul_(1 - self.lr * self.decay(p))", "p.mul_(1 - self.decay(p))", "decay without the rate"),
             ("value=-1", "value=-1 + self.lr * self.weight_decay", "decay after the step, not before"),
             ("1 - beta1**self.steps, 1 - beta2**self.steps",
              "1 - beta1 ** (self.steps + 1), 1 - beta2 ** (self.steps + 1)", "bias corrections off by one step"),
@@ -178,6 +178,14 @@ TABLE = {
             ("if p.grad is not None:", "if True:", "a parameter without a gradient"),
             ("list(parameters)", "parameters", "a generator is empty the second time"),
             ("weight_decay: float = 0.01", "weight_decay: float = 0.0", "no decay by default"),
+        ],
+    },
+    "train/speed/adamw.py": {
+        "train/test_adamw.py::test_fused_the_step_is_the_same": [
+            ('"weight_decay": decay', '"weight_decay": self.weight_decay', "fused: vectors decay with matrices_only"),
+            ("float(self.steps)", "float(self.steps - 1)", "fused: the corrections are a step late"),
+            ("if state[0].grad is not None]", "if self.parameters[1].grad is not None]",
+             "fused: one tensor without a gradient and none gets a step"),
         ],
     },
     "train/loop.py": {

@@ -24,6 +24,7 @@ from model.speed.attention import fused_attention
 from train.adamw import AdamW
 from train.experiment import experiment
 from train.loop import finetune, plain_gradients
+from train.speed.adamw import FusedAdamW
 from train.speed.step import bfloat16_loss, fast_gradients
 
 TOKENS = torch.from_numpy(np.random.default_rng(8).integers(VOCAB, size=500))
@@ -71,18 +72,18 @@ def same_attention(monkeypatch):
     monkeypatch.setattr("train.speed.step.window_attention", fused_attention)
 
 
-@pytest.mark.parametrize("piece", [None, 1 << 18])
+@pytest.mark.parametrize("kind", [AdamW, FusedAdamW])
 @pytest.mark.parametrize(
     "gradients",
     [plain_gradients, fast_gradients(torch.float32), fast_gradients(torch.bfloat16), fast_gradients(torch.bfloat16, 1)],
 )
-def test_a_step_on_a_device(model_folder, piece, gradients, same_attention):
+def test_a_step_on_a_device(model_folder, kind, gradients, same_attention):
     """It sends inputs and targets, and waits for the loss and for the gradient's length, however many the parts."""
 
     def trained(device):
         model = load_pretrained(model_folder).to(device)
         losses, crossed = [], []
-        optimizer = AdamW(model.parameters(), lr=1e-2, piece=piece)
+        optimizer = kind(model.parameters(), lr=1e-2)
         gpu.sent.clear(), gpu.waits.clear()
         for loss in finetune(model, TOKENS, optimizer, Training(samples=3, batch_size=4, seq_len=9), gradients):
             losses.append(loss)

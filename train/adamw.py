@@ -27,8 +27,6 @@ class AdamW:
         weight_decay: share of a parameter that a learning rate of 1 would take away in a step.
         matrices_only: decay only tensors of two dimensions, as pretraining does: decay pulls towards zero, where the
             gain of a norm should not go, and biases are too few to over-fit.
-        piece: numbers updated together; None: a whole tensor. On a CPU the step waits for memory: several operations
-            on a whole tensor read it several times. Pieces of 2^18 numbers stay in the cache in between.
     """
 
     def __init__(
@@ -40,11 +38,10 @@ class AdamW:
         weight_decay: float = 0.01,
         *,
         matrices_only: bool = False,
-        piece: int | None = None,
     ):
         self.parameters = list(parameters)
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-        self.matrices_only, self.piece = matrices_only, piece
+        self.matrices_only = matrices_only
         self.steps = 0
         self.m = [torch.zeros_like(p) for p in self.parameters]
         self.v = [torch.zeros_like(p) for p in self.parameters]
@@ -54,19 +51,20 @@ class AdamW:
         self.steps += 1
         for p, m, v in zip(self.parameters, self.m, self.v, strict=True):
             if p.grad is not None:
-                decay = 0.0 if self.matrices_only and p.dim() != 2 else self.weight_decay
-                pieces = (tensor.view(-1).split(self.piece or tensor.numel()) for tensor in (p, p.grad, m, v))
-                for piece in zip(*pieces):
-                    self.update(*piece, decay)
+                self.update(p, p.grad, m, v)
 
-    def update(self, p: Tensor, g: Tensor, m: Tensor, v: Tensor, decay: float) -> None:
+    def update(self, p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> None:
         """The step of `p` with gradient `g`, in place."""
         beta1, beta2 = self.betas
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         m.mul_(beta1).add_(g, alpha=1 - beta1)
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        p.mul_(1 - self.lr * decay)
+        p.mul_(1 - self.lr * self.decay(p))
         p.addcdiv_(m * (self.lr / correction1), (v / correction2).sqrt_().add_(self.eps), value=-1)
+
+    def decay(self, p: Tensor) -> float:
+        """The weight decay of `p`."""
+        return 0.0 if self.matrices_only and p.dim() != 2 else self.weight_decay
 
     def zero_grad(self) -> None:
         """Drop the gradients: `backward` adds to what is there."""

@@ -18,7 +18,7 @@ def prepare(task: dict):
     from model.device import Machine
     from model.pretrained import load_pretrained
     from model.sampling import cast_copy
-    from train.adamw import AdamW
+    from train.speed.adamw import FusedAdamW
     from train.speed.step import fast_gradients, keep_memory
 
     device = torch.device(task["device"])
@@ -46,7 +46,7 @@ def prepare(task: dict):
 
         return generate
 
-    optimizer = AdamW(model.parameters(), lr=1e-4, piece=1 << 18 if device.type == "cpu" else None)
+    optimizer = FusedAdamW(model.parameters(), lr=1e-4)
     if task["work"] == "adamw":
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)

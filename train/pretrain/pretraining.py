@@ -26,10 +26,10 @@ from evaluate.results import write_json
 from model.gpt2 import GPT2, GPT2Config
 from model.pretrained import save_pretrained
 from model.speed.attention import fused_attention
-from train.adamw import AdamW
 from train.pretrain.corpus import ADVICE
 from train.run.checkpoint import CHECKPOINT_FILE, Checkpointer, load_checkpoint
 from train.run.folder import refuse_changes
+from train.speed.adamw import FusedAdamW
 from train.speed.chunked_loss import chunked_next_token_loss
 from train.speed.step import keep_memory
 
@@ -88,7 +88,7 @@ def make_model(
     tokenizer = load_tokenizer(work)
     words = held_out[held_out != tokenizer.eot_token]  # `<|endoftext|>` is no part of a text
     held_out_bytes = len(tokenizer.decode_bytes(words.tolist()))
-    optimizer = AdamW(
+    optimizer = FusedAdamW(
         model.parameters(), recipe.lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, matrices_only=True
     )
     checkpointer = Checkpointer(work / CHECKPOINT_FILE, model, optimizer, dataclasses.asdict(recipe))
@@ -157,7 +157,7 @@ def pretrain(
     return history
 
 
-def training_step(model: GPT2, optimizer: AdamW, tokens: Tensor, recipe: Recipe, step: int) -> float:
+def training_step(model: GPT2, optimizer: FusedAdamW, tokens: Tensor, recipe: Recipe, step: int) -> float:
     """Train on one batch; returns its loss before the step, in nats per token."""
     device = model.wte.weight.device
     inputs, targets = sample_batch(tokens, recipe.batch_size, recipe.block_size, recipe.seed, step)  # (B, T) each

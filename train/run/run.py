@@ -1,7 +1,7 @@
 """A run that can be interrupted: the experiment of experiment.py, with a recorder.
 
 The calls are the same: evaluate, finetune, evaluate. The stand-ins that make them faster are `fast_gradients` for
-`plain_gradients` and AdamW in pieces; `share_batches` spreads a batch over several processes.
+`plain_gradients` and `FusedAdamW` for `AdamW`; `share_batches` spreads a batch over several processes.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from train.run.folder import Job, check_job, check_room, checkpoint_bytes, ident
 from train.run.outcome import complete, keep_outcome, result_of
 from train.run.progress import Progress, duration, summed_up
 from train.run.signals import Interrupted, Signals
+from train.speed.adamw import FusedAdamW
 from train.speed.step import fast_gradients, keep_memory
 from train.verify.device_check import compare_with_cpu
 
@@ -44,8 +45,7 @@ def open_run(settings: Settings) -> Baseline:
 
 
 def open_optimizer(model: GPT2, training: Training, lr: float) -> AdamW:
-    piece = 1 << 18 if model.wte.weight.device.type == "cpu" else None  # on a GPU each call costs a launch
-    return AdamW(trained_parameters(model, training.train), lr, weight_decay=training.weight_decay, piece=piece)
+    return FusedAdamW(trained_parameters(model, training.train), lr, weight_decay=training.weight_decay)
 
 
 def steps_of(baseline: Baseline, training: Training, model: GPT2, optimizer: AdamW, lr: float) -> Iterator[float]:

@@ -130,7 +130,7 @@ def test_biases_and_norms_do_not_decay(pretrain, tmp_path, monkeypatch):
         assert given["matrices_only"]
         return AdamW(parameters, lr, **given)
 
-    monkeypatch.setattr(pretraining, "AdamW", note)
+    monkeypatch.setattr(pretraining, "FusedAdamW", note)
     assert pretrain(tmp_path / "model", "--weight-decay", "0.3")[0] == 0
     assert made == [(6, 16, 0.3)]
 

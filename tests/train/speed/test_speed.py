@@ -21,6 +21,7 @@ from model.speed.centred import centred_head
 from train.adamw import AdamW
 from train.loop import finetune, plain_gradients
 from train.run.run import notes_on
+from train.speed.adamw import FusedAdamW
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients, window_attention
 
@@ -175,7 +176,7 @@ def test_loss_curves_in_bfloat16_and_float32_agree(model_folder, tokens):
     for dtype in (torch.float32, torch.bfloat16):
         model = load_pretrained(model_folder)
         settings = Training(samples=40, batch_size=8, seq_len=16)
-        optimizer = AdamW(model.parameters(), lr=3e-3, piece=1 << 18)
+        optimizer = FusedAdamW(model.parameters(), lr=3e-3)
         curves[dtype] = np.array(list(finetune(model, tokens, optimizer, settings, fast_gradients(dtype))))
         assert all(p.dtype == torch.float32 for p in model.parameters())
     assert curves[torch.float32][-1] < curves[torch.float32][0] - 2
