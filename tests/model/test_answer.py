@@ -10,16 +10,15 @@ import model.__main__ as ask
 from data.flags import plain
 from data.tokenizer import load_tokenizer
 from evaluate.measures.continuations import decode_pieces
-from model.device import Machine
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, complete
+from model.sampling import complete
 
 
 @pytest.fixture
 def written(model_folder):
     """What `generate` writes after a prompt, as text, prompt included."""
     tokenizer = load_tokenizer(model_folder)
-    model = cast_copy(load_pretrained(model_folder), Machine().dtype)
+    model = load_pretrained(model_folder)
 
     def write(prompt, new_tokens, row=0, **settings):
         ids = (tokenizer.encode_ordinary(prompt) or [tokenizer.eot_token])[-BLOCK:]
