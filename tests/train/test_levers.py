@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import make_text, stopping_after, without_seconds
+from pretended import Pretended
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 import train.__main__ as train_command
@@ -202,7 +203,7 @@ def test_only_the_part_moves(model_folder, tokens, part, fast):
 def test_a_frozen_head_makes_no_gradient_of_its_size(model_folder, batch, monkeypatch):
     model, made = load_pretrained(model_folder), []
     zeros_like = torch.zeros_like
-    monkeypatch.setattr(torch, "zeros_like", lambda *args: made.append(args[0].shape) or zeros_like(*args))
+    monkeypatch.setattr(torch, "zeros_like", lambda *args, **dtype: made.append(args[0].shape) or zeros_like(*args, **dtype))
     for part, sizes in (("all", [model.wte.weight.shape]), ("mlp", [])):
         made.clear()
         trained_parameters(model, part)
@@ -242,12 +243,17 @@ def test_the_leash_is_its_definition(base, tuned, batch, beta):
     assert all(p.grad is None for p in base.parameters())
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # on a GPU there is one chunk, and the vocabulary is padded
 @pytest.mark.parametrize("micro_batch", [None, 2])
-def test_the_fast_leash_is_the_plain_one(base, tuned, batch, micro_batch, monkeypatch):
+def test_the_fast_leash_is_the_plain_one(base, tuned, batch, micro_batch, device, monkeypatch):
     monkeypatch.setattr("train.speed.chunked_loss.CHUNK_ROWS", 20)  # 45 rows: whole chunks and a rest
     monkeypatch.setattr("train.speed.chunked_loss.EXACT_ROWS", 7)
     loss, expected = gradients_of(tuned, leashed(base, 1.5), batch)
-    found_loss, found = gradients_of(tuned, fast_gradients(torch.float32, micro_batch, base, 1.5), batch)
+    with Pretended():
+        there = [part.to(device) for part in batch]
+        gradients = fast_gradients(torch.float32, micro_batch, base.to(device), 1.5)
+        found_loss, found = gradients_of(tuned.to(device), gradients, there)
+        found = [gradient.cpu() for gradient in found]
     assert found_loss == pytest.approx(loss, abs=1e-12)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 

@@ -17,9 +17,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from model.gpt2 import GPT2, Attend
-from model.speed.centred import centred_head
 from train.loop import Gradients
-from train.speed.chunked_loss import Leash, chunked_next_token_loss, head_cross_entropy
+from train.speed.chunked_loss import Leash, chunked_next_token_loss, head_cross_entropy, padded_head
 
 
 def _one_window(q: Tensor, k: Tensor, v: Tensor, future: Tensor) -> Tensor:
@@ -98,7 +97,7 @@ def fast_gradients(
             are in `dtype`.
     """
     loss_of = bfloat16_loss if dtype == torch.bfloat16 else chunked_next_token_loss
-    head = centred_head(base.wte.weight, base.wte.weight.dtype) if beta else None
+    head = padded_head(base.wte.weight, base.wte.weight.dtype) if beta else None
 
     def leash_on(inputs: Tensor) -> Leash:
         if not beta:
