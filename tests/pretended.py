@@ -5,12 +5,17 @@ CPU: they can be compared with the CPU's own. As on a GPU
 
 - an operation on tensors of two places is an error, unless one of them is a single number (0-dim) on the CPU;
 - what is made without `device=` is on the CPU;
-- Python sees a number only when it has come back. For that it waits until the device has done all it was told to.
+- Python sees a number only when it has come back. For that it waits until the device has done all it was told to;
+- a CUDA graph is a list of operations and of the memory that they read and write. Python's own work is not in it.
 
 What it cannot show: whether a GPU's own kernels are right, how long anything takes, and what PyTorch's C++ decides by
 the device (there it sees a CPU).
 """
 
+from contextlib import contextmanager, nullcontext
+from unittest.mock import MagicMock
+
+import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -53,9 +58,28 @@ class There(Tensor):
         if name in WAITS or by_mask:
             place.waits.append(name)
         args, kwargs = tree_map_only(There, lambda tensor: tensor.numbers, (args, kwargs or {}))
+        found = operation(*args, **kwargs)
+        if place.graph is not None:
+            if name in WAITS or by_mask or here:
+                raise RuntimeError(f"{operation}: a graph is recorded, and nothing may cross or wait")
+            place.graph.operations.append((operation, args, kwargs, found))
         # What was changed in place comes out as the tensor that went in.
         known = {id(tensor.numbers): tensor for tensor in there} | {id(tensor): tensor for tensor in here}
-        return tree_map_only(Tensor, lambda out: known.get(id(out), There(out, place)), operation(*args, **kwargs))
+        return tree_map_only(Tensor, lambda out: known.get(id(out), There(out, place)), found)
+
+
+class Graph:
+    """Stands for torch.cuda.CUDAGraph."""
+
+    def __init__(self):
+        self.operations = []
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for operation, args, kwargs, found in self.operations:
+            for old, new in zip(tree_leaves(found), tree_leaves(operation(*args, **kwargs))):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():  # neither in place nor a view
+                    old.copy_(new.reshape(old.shape))  # `squeeze_` has changed the shape of an old one
 
 
 class Pretended(TorchFunctionMode):
@@ -63,15 +87,27 @@ class Pretended(TorchFunctionMode):
 
     def __init__(self, device: str = "cuda:0"):
         super().__init__()
-        self.device, self.sent, self.waits = torch.device(device), [], []
+        self.device, self.sent, self.waits, self.graph = torch.device(device), [], [], None
+
+    @contextmanager
+    def recording(self, graph: Graph):
+        self.graph = graph
+        yield
+        self.graph = None
 
     def __enter__(self):
+        self.patched = pytest.MonkeyPatch()
+        for name, stand_in in {"CUDAGraph": Graph, "graph": self.recording, "device": nullcontext}.items():
+            self.patched.setattr(torch.cuda, name, stand_in)
+        for name in ("Stream", "current_stream", "stream"):
+            self.patched.setattr(torch.cuda, name, MagicMock())
         # A module that is moved gets new parameters: the old ones cannot change into tensors of another kind.
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         return super().__enter__()
 
     def __exit__(self, *error):
         torch.__future__.set_overwrite_module_params_on_conversion(False)
+        self.patched.undo()
         super().__exit__(*error)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):

@@ -41,7 +41,7 @@ def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
 def _logits(x: Tensor, head: Tensor, V: int) -> Tensor:
     """The logits (R, W) of `x` (R, C). Those of the padding are -inf: probability and gradient are 0."""
     logits = x @ head.T
-    logits[:, V:] = -math.inf
+    logits[:, V:].fill_(-math.inf)
     return logits
 
 
