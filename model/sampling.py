@@ -19,6 +19,10 @@ from model.speed.centred import centred_head
 from model.speed.empty import empty_model
 from model.speed.packed import PackedLinear, can_pack, pack
 
+# Where the attention of one token is two products: on a CPU they take half the time of PyTorch's kernel, which is made
+# for many tokens. The kernel's scores are float32, whatever the keys are.
+TWO_PRODUCTS = ("cpu",)
+
 
 def sample_token(logits: Tensor, uniform: Tensor, *, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
     """Draw one token per row from softmax(logits / temperature), truncated to the `top_k` most likely.
@@ -93,9 +97,10 @@ class KeyValueCache:
 
     def __init__(self, model: GPT2, batch_size: int, length: int):
         config, weight = model.config, model.wte.weight
-        shape = (config.n_layer, 2, batch_size, config.n_head, length, config.n_embd // config.n_head)
-        # Float32 at least: scores rounded to bfloat16 would double the rounding error of the logits.
-        dtype = torch.promote_types(weight.dtype, torch.float32)
+        shape = (config.n_layer, 2 * batch_size, config.n_head, length, config.n_embd // config.n_head)
+        # Two products need float32: scores rounded to bfloat16 would double the rounding error of the logits.
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        dtype = exact if weight.device.type in TWO_PRODUCTS else weight.dtype
         self.store = torch.empty(shape, dtype=dtype, device=weight.device)
         self.filled = 0  # tokens read
         head = centred_head(weight, weight.dtype)  # (V, C)
@@ -117,12 +122,12 @@ class KeyValueCache:
 
         `dropout` is 0, since the model is in eval mode.
         """
-        keys, values = store[..., : self.filled, :]  # (B, H, filled, D) each
-        keys[:, :, start:] = k
-        values[:, :, start:] = v
+        torch.cat((k, v), out=store[:, :, start : self.filled])  # (2 B, H, T, D)
         if start == 0:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        # One token, which sees all others. Two products take half the time of PyTorch's kernel, which is made for many.
+        keys, values = store[:, :, : self.filled].chunk(2)  # (B, H, filled, D) each
+        if q.device.type not in TWO_PRODUCTS:
+            return F.scaled_dot_product_attention(q, keys, values)  # one token, which sees all others
         scores = q.to(store.dtype) @ keys.mT / math.sqrt(q.shape[-1])  # (B, H, 1, filled)
         return (scores.softmax(-1) @ values).to(q.dtype)
 

@@ -113,9 +113,9 @@ TABLE = {
             ("[2, seed, row]", "[2, row]", "the seed is ignored"),
             ("uniform[:, i]", "uniform[:, 0]", "a row has one random number for all tokens"),
             ("model.embed(tokens, start)", "model.embed(tokens)", "the cache reads every token at position 0"),
-            ("keys[:, :, start:] = k", "keys[:, :, : k.shape[2]] = k", "cached keys lost"),
-            ("values[:, :, start:] = v", "values[:, :, : v.shape[2]] = v", "cached values lost"),
-            ("store[..., : self.filled, :]", "store", "empty places are read"),
+            ("torch.cat((k, v)", "torch.cat((v, k)", "keys and values change places"),
+            ("store[:, :, start : self.filled])", "store[:, :, : self.filled - start])", "cached keys and values lost"),
+            ("store[:, :, : self.filled].chunk(2)", "store.chunk(2)", "empty places are read"),
             ("is_causal=True", "is_causal=False", "tokens of the prompt see the future"),
             ("if start == 0:", "if True:", "a new token sees nothing but itself"),
             ("keys.mT / math.sqrt(q.shape[-1])", "keys.mT", "a new token's scores are not divided"),
@@ -245,10 +245,24 @@ TABLE = {
     },
     "train/speed/chunked_loss.py": {
         "train/test_levers.py": [
-            ("-sums / (1 + beta)", "-sums", "the leash pulls towards the target as well"),
-            ("mul_((1 + beta) / (N * sums))", "mul_(1 / (N * sums))", "the leash pushes from the base model alone"),
+            ("-1 / N, dtype", "-(1 + beta) / N, dtype", "the leash pulls towards the target as well"),
+            ("mul_((1 + beta) / N)", "mul_(1 / N)", "the leash pushes from the base model alone"),
             ("alpha=beta / N)", "alpha=beta)", "the divergence is a sum, not a mean"),
             ("if ctx.needs_input_grad[1] else None", "", "a frozen head gets a gradient"),
+            ("logits[:, V:].fill_(-math.inf)", "pass", "on a GPU: the padding of the vocabulary has a probability"),
+        ],
+        "test_device_path.py": [
+            ("if on_cpu else (N, N, 2 * V)", "", "on a GPU: the head in pieces, 1,600 launches"),
+            ("(0, 0, 0, -len(head) % 64)", "(0, 0, 0, 1)", "on a GPU: one row of padding, which aligns nothing"),
+        ],
+    },
+    "train/speed/recorded.py": {
+        "test_device_path.py": [
+            ("place.copy_(part)", "pass", "recorded: every batch is the first"),
+            ("p.grad = None", "pass", "recorded: gradients of the pass before are added"),
+            ("p.grad = grad", "pass", "recorded: no gradients after the first step"),
+            ("self.batch = inputs.clone(), targets.clone()", "self.batch = inputs, targets", "recorded: on another's batch"),
+            ("!= (model, inputs.shape)", "is None", "recorded: another model gets the gradients of the first"),
         ],
     },
     "train/experiment.py": {

@@ -3,38 +3,47 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import BLOCK, VOCAB
 from pretended import Pretended, There
+from torch.nn.utils import get_total_norm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import evaluate.__main__ as evaluate_command
 import model.__main__ as answer_command
 import train.__main__ as train_command
+from data.batches import sample_batch
 from data.settings import Sampling, Training
 from evaluate.loss import text_loss
 from evaluate.measures.copying import extraction
 from evaluate.measures.forgetting import divergence_from_base
 from evaluate.ratio import frequent_token_ratio
+from model.gpt2 import GPT2Config
 from model.pretrained import load_pretrained
-from model.sampling import cast_copy, complete, sample_token
+from model.sampling import KeyValueCache, cast_copy, complete, sample_token
 from model.speed.attention import fused_attention
 from model.speed.centred import centred_head
+from model.speed.empty import empty_model
 from train.adamw import AdamW
 from train.experiment import experiment
 from train.loop import finetune, plain_gradients
 from train.speed.adamw import FusedAdamW
+from train.speed.chunked_loss import chunked_next_token_loss, padded_head
 from train.speed.step import bfloat16_loss, fast_gradients
 
 TOKENS = torch.from_numpy(np.random.default_rng(8).integers(VOCAB, size=500))
 
 
 @pytest.fixture(autouse=True)
-def no_packing(monkeypatch):
-    """Packed layers are the CPU's alone, and round differently."""
+def writing_as_on_a_gpu(monkeypatch):
+    """Packed layers and an attention by two products are the CPU's alone, and round differently."""
     monkeypatch.setattr("model.sampling.can_pack", lambda weight: False)
+    monkeypatch.setattr("model.sampling.TWO_PRODUCTS", ())
 
 
 # The pretended device itself
@@ -249,3 +258,100 @@ def test_the_other_doors_to_a_device(command, model_folder, text_file):
             assert isinstance(done.model.wte.weight, There) == (device == "cuda")
             outcomes[device] = answer, ratio, done.losses, done.before.shares, done.after.shares
     assert outcomes["cuda"] == outcomes["cpu"] and answer[0] == ratio[0] == 0
+
+
+def test_a_step_on_a_gpu_is_recorded_once(model_folder, monkeypatch):
+    """For each model and size of batch; Python computes no loss after that. The gradients are the eager ones'."""
+    calls, batches, sums, eager = [], [], [], chunked_next_token_loss
+    monkeypatch.setattr("train.speed.step.chunked_next_token_loss", lambda *given: calls.append(1) or eager(*given))
+    with Pretended():
+        models = [load_pretrained(model_folder).to("cuda") for _ in range(2)]
+        models[1].ln_f.weight.requires_grad_(False)
+        gradients = fast_gradients(torch.float32)
+        # A first pass for the libraries and one that is recorded, for a new model and for a batch of another size.
+        for step, (model, B, recorded) in enumerate([(0, 3, 2), (0, 3, 0), (1, 3, 2), (1, 3, 0), (1, 2, 2)]):
+            batch = [ids.to("cuda") for ids in sample_batch(TOKENS, B, 9, 0, step)]
+            model, plain = models[model], load_pretrained(model_folder).to("cuda")
+            plain.load_state_dict(model.state_dict())
+            calls.clear()
+            loss = gradients(model, *batch)
+            batches.append(batch)
+            sums.append(int(batch[0].sum()))
+            assert len(calls) == recorded and loss == pytest.approx(plain_gradients(plain, *batch), abs=1e-6)
+            for p, expected in zip(model.parameters(), plain.parameters()):
+                assert (p.grad is None) == (not p.requires_grad)
+                if p.requires_grad:
+                    torch.testing.assert_close(p.grad.cpu(), expected.grad.cpu(), rtol=0, atol=1e-6)
+                    p.data -= 0.1 * p.grad
+                p.grad = None
+        assert [int(ids.sum()) for ids, _ in batches] == sums  # nobody else's memory is written to
+
+
+@pytest.mark.parametrize("lever", ["dropout", "parts", "leash", "processes"])
+def test_what_no_graph_can_hold_is_not_recorded(model_folder, lever, monkeypatch):
+    monkeypatch.setattr("train.speed.step.RecordedGradients.__call__", lambda *_: pytest.fail("recorded"))
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: lever == "processes")
+    with Pretended():
+        model = load_pretrained(model_folder, dropout=0.1 * (lever == "dropout")).to("cuda")
+        base = load_pretrained(model_folder).to("cuda")
+        gradients = fast_gradients(torch.float32, 2 if lever == "parts" else None, base, 0.5 * (lever == "leash"))
+        gradients(model, *(ids.to("cuda") for ids in sample_batch(TOKENS, 3, 9, 0, 0)))
+
+
+# Launches
+
+
+class Launches(TorchDispatchMode):
+    """Inside: counts the operations for which a GPU starts at least one kernel."""
+
+    NONE = ("view", "empty", "promote_types", "squeeze", "dropout")  # they start none; dropout does if p is above 0
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        self.count += not (operation.is_view or any(word in name for word in self.NONE))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def gpt2(monkeypatch):
+    """GPT-2 124M on tensors without memory, for which PyTorch's Python takes every branch that it takes on a GPU."""
+    flash = torch.ops.aten._scaled_dot_product_flash_attention  # on a GPU `fused_attention` is this, in one kernel
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, **_: flash(q, k, v, 0.0, True)[0])
+    monkeypatch.setattr("torch.autocast", lambda *_, **__: nullcontext())  # it knows no such device
+    monkeypatch.setattr("torch.nn.utils.clip_grad._has_foreach_support", lambda *_: True)
+    return empty_model(GPT2Config(), fused_attention)
+
+
+def test_the_launches_of_a_step(gpt2):
+    """All of them, as where no graph can be recorded. One launch here may be several, in which a GPU visits the tensors
+    of a list: some ten each of the gradient's length and of the optimizer."""
+    batch = torch.zeros(2, 16, 256, dtype=torch.long, device="meta")
+    optimizer = FusedAdamW(gpt2.parameters(), 1e-4)
+    with Launches() as forward_and_backward:
+        bfloat16_loss(gpt2, *batch).backward()
+    with Launches() as others:
+        get_total_norm([p.grad for p in gpt2.parameters()])
+        optimizer.step()
+    assert forward_and_backward.count + others.count <= 700
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_launches_of_a_token(gpt2, dtype):
+    copy = cast_copy(gpt2, dtype)
+    with torch.no_grad():  # in inference mode an operation does not tell what it is made of
+        cache = KeyValueCache(copy, 256, 100)
+        tokens, uniform = torch.zeros(256, 1, dtype=torch.long, device="meta"), torch.zeros(256, device="meta")
+        cache.read(copy, tokens)
+        with Launches() as seen:
+            sample_token(cache.read(copy, tokens), uniform, top_k=50)
+    assert seen.count <= 150
+
+
+def test_the_vocabulary_is_padded_on_a_gpu_alone():
+    head = torch.zeros(50257, 4)
+    assert padded_head(head.to("meta"), torch.bfloat16).shape == (50304, 4)
+    assert padded_head(head, torch.bfloat16).shape == (50257, 4)

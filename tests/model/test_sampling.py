@@ -111,7 +111,7 @@ def test_every_block_has_its_own_store(model, prompts, monkeypatch):
 def attended(model, length=4, dtype=torch.float64):
     """Three tokens and then one, (2, 1, 3 or 1, 4), through `attend`: the store, what came out, q, k, v."""
     cache = KeyValueCache(model, 2, length)
-    store = torch.full((2, 2, 1, length, 4), 1e3, dtype=torch.promote_types(dtype, torch.float32))
+    store = torch.full((4, 1, length, 4), 1e3, dtype=torch.promote_types(dtype, torch.float32))
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 2, 1, 4, 4, generator=generator, dtype=torch.float64).to(dtype)
     v = torch.eye(4, dtype=dtype).expand(2, 1, 4, 4)  # so the weights themselves come out
@@ -124,12 +124,12 @@ def attended(model, length=4, dtype=torch.float64):
 
 def test_keys_and_values_are_stored_in_this_order(model):
     store, _, _, k, v = attended(model)
-    assert torch.equal(store[0, :, :, 3:4], k[:, :, 3:4]) and torch.equal(store[1, :, :, 3:4], v[:, :, 3:4])
+    assert torch.equal(store[:2, :, 3:4], k[:, :, 3:4]) and torch.equal(store[2:, :, 3:4], v[:, :, 3:4])
 
 
 def test_what_was_stored_before_stays(model):
     store, _, _, k, v = attended(model)
-    assert torch.equal(store[0, :, :, :3], k[:, :, :3]) and torch.equal(store[1, :, :, :3], v[:, :, :3])
+    assert torch.equal(store[:2, :, :3], k[:, :, :3]) and torch.equal(store[2:, :, :3], v[:, :, :3])
 
 
 def test_tokens_of_the_prompt_do_not_see_later_ones(model):

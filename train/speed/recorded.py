@@ -25,7 +25,7 @@ class RecordedGradients:
 
     def record(self, model: GPT2, inputs: Tensor, targets: Tensor) -> None:
         self.batch = inputs.clone(), targets.clone()
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = list(model.parameters())
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # PyTorch asks for it: libraries allocate their memory in a first pass
