@@ -50,6 +50,8 @@ class Machine:
         if isinstance(self.dtype, str):
             dtype = fastest_dtype(self.device) if self.dtype == "auto" else getattr(torch, self.dtype)
             object.__setattr__(self, "dtype", dtype)
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = True  # float32 products there: ten bits of mantissa are kept
 
     @property
     def dtype_name(self) -> str:

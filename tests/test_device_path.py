@@ -17,18 +17,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import evaluate.__main__ as evaluate_command
 import model.__main__ as answer_command
 import train.__main__ as train_command
+import train.find.__main__ as find_command
+import train.pretrain.__main__ as pretrain_command
+import train.verify.__main__ as verify_command
 from data.batches import sample_batch
 from data.settings import Sampling, Training
 from evaluate.loss import text_loss
 from evaluate.measures.copying import extraction
 from evaluate.measures.forgetting import divergence_from_base
 from evaluate.ratio import frequent_token_ratio
+from model.device import Machine
 from model.gpt2 import GPT2Config
 from model.pretrained import load_pretrained
 from model.sampling import KeyValueCache, cast_copy, complete, sample_token
 from model.speed.attention import fused_attention
 from model.speed.centred import centred_head
 from model.speed.empty import empty_model
+from train import sweep
 from train.adamw import AdamW
 from train.experiment import experiment
 from train.loop import finetune, plain_gradients
@@ -37,6 +42,13 @@ from train.speed.chunked_loss import chunked_next_token_loss, padded_head
 from train.speed.step import bfloat16_loss, fast_gradients
 
 TOKENS = torch.from_numpy(np.random.default_rng(8).integers(VOCAB, size=500))
+
+
+@pytest.fixture(autouse=True)
+def no_tf32():
+    """A machine with CUDA switches it on for the whole process."""
+    yield
+    torch.set_float32_matmul_precision("highest")
 
 
 @pytest.fixture(autouse=True)
@@ -355,3 +367,26 @@ def test_the_vocabulary_is_padded_on_a_gpu_alone():
     head = torch.zeros(50257, 4)
     assert padded_head(head.to("meta"), torch.bfloat16).shape == (50304, 4)
     assert padded_head(head, torch.bfloat16).shape == (50257, 4)
+
+
+@pytest.mark.parametrize(
+    "main, flags",
+    [
+        *((door.main, ("--model", "nowhere")) for door in (train_command, sweep, find_command, verify_command)),
+        *((door.main, ("nowhere",)) for door in (evaluate_command, answer_command)),
+        (pretrain_command.main, ("--corpus", "nowhere")),
+        (experiment, None),
+    ],
+)
+def test_every_door_multiplies_float32_alike(refused, monkeypatch, main, flags):
+    """TF32 on CUDA, or `evaluate` prints another ratio than the run. A wrong path ends each with its machine open."""
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
+    Machine("cpu")
+    assert not torch.backends.cuda.matmul.allow_tf32
+    with Pretended():
+        if flags:
+            refused(main, *flags, "--device", "cuda")
+        else:
+            with pytest.raises(ValueError):
+                main(model="nowhere", device="cuda")
+    assert torch.backends.cuda.matmul.allow_tf32

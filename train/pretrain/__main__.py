@@ -37,7 +37,7 @@ def main() -> None:
     work = args.out / "work"  # tokens and state: an interrupted training needs them, the model does not
     with parser.errors_in_one_line(), ending_in_one_line():
         from data.files import tidy  # only now, see data/flags.py
-        from model.device import device_of
+        from model.device import Machine
         from model.hub import MODEL_FILES
         from train.pretrain.corpus import prepare_corpus, read_corpus
         from train.pretrain.pretraining import check_corpus, check_state, make_model
@@ -45,7 +45,7 @@ def main() -> None:
         from train.run.folder import check_folder, in_use
         from train.run.lock import locked
 
-        device = device_of(args.device)
+        device = Machine(args.device).device
         recipe = filled(Recipe, vars(args))
         next(read_corpus(args.corpus))  # a wrong path is refused before anything is made
         if not work.is_dir():

@@ -40,7 +40,6 @@ KEPT_FROM = 0.01  # share of the steps from which on the best weights are kept: 
 def open_run(settings: Settings) -> Baseline:
     """Open and check everything that `settings` name; nothing is written."""
     keep_memory()
-    torch.backends.cuda.matmul.allow_tf32 = True  # float32 asked for on a GPU: ten bits of mantissa are kept
     return open_baseline(settings, own_device(settings.device))
 
 
