@@ -414,6 +414,12 @@ HOUSE = {
             ('("seed", "model", "text", "general_text")', '("seed",)', "a model is known by its path"),
         ],
     },
+    "train/parallel.py": {
+        "train/test_parallel.py": [
+            ('name in ("auto", "cuda")', 'name == "auto"', "with --device cuda all processes compute on the first GPU"),
+            ("if here > gpus:", "if False:", "two processes of one run on one GPU hang"),
+        ],
+    },
     "train/run/run.py": {
         "train/run/test_disks.py": [
             ("if identity_in(job.folder) is None:", "if False:", "a run goes on in a folder that another has begun anew"),

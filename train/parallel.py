@@ -29,8 +29,8 @@ def processes() -> tuple[int, int]:
 
 
 def own_device(name: str) -> str:
-    """The `--device` of this process: with `auto` on a machine with GPUs each process gets its own."""
-    if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+    """The `--device` of this process: with `auto` or `cuda` on a machine with GPUs each process gets its own."""
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return name
 
@@ -45,6 +45,11 @@ def wait(poll: int, what: str) -> None:
 def join(device: torch.device) -> None:
     """Connect the processes of one run."""
     if device.type == "cuda":
+        here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+        if here > gpus:
+            raise ValueError(
+                f"{here} processes of one run need {here} GPUs, and there are {gpus}; start at most {gpus}"
+            )
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
 

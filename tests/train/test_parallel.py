@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import stopping_after
+from pretended import Pretended
 
 import train.__main__ as train_command
 from data.settings import Training
@@ -110,9 +111,24 @@ def test_every_process_of_a_machine_has_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert own_device("auto") == "auto" and processes() == (0, 1)
     monkeypatch.setenv("LOCAL_RANK", "6")
-    assert own_device("auto") == "cuda:2" and own_device("cpu") == "cpu"
+    assert own_device("auto") == own_device("cuda") == "cuda:2"
+    assert own_device("cpu") == "cpu" and own_device("cuda:1") == "cuda:1"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert own_device("auto") == "auto"
+    assert own_device("auto") == "auto" and own_device("cuda") == "cuda"
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_each_process_of_one_run_needs_a_gpu(refused, monkeypatch, rank):
+    """NCCL refuses two on one GPU with a traceback, or hangs: every process says it in one line before that."""
+    for name, number in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", 3), ("LOCAL_WORLD_SIZE", 3)):
+        monkeypatch.setenv(name, str(number))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr("train.parallel.dist.init_process_group", lambda *_, **__: pytest.fail("connects"))
+    with Pretended():
+        err = refused(train_command.main, "--device", "cuda")
+    assert err == "error: 3 processes of one run need 3 GPUs, and there are 2; start at most 2\n"
 
 
 def test_who_does_which_run_and_who_waits(tmp_path, monkeypatch):
