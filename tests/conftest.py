@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads are slower on models this small
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # before torch too: no GPU, unless one is named
 
 import numpy as np
 import pytest

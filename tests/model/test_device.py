@@ -1,9 +1,15 @@
 """Which device and which precision a name stands for."""
 
+import os
+
 import pytest
 import torch
 
 from model.device import Machine, fastest_dtype
+
+
+def test_no_gpu_is_used_that_was_not_asked_for():
+    assert os.environ["CUDA_VISIBLE_DEVICES"] or not torch.cuda.is_available()
 
 
 def test_which_dtype_auto_means(monkeypatch):
