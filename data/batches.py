@@ -16,7 +16,7 @@ def sample_batch(tokens: Tensor, batch_size: int, seq_len: int, seed: int, step:
     continues with the next batch, and evaluations during training do not change the batches.
 
     Args:
-        tokens: (N,) the token ids of the text, with N > seq_len.
+        tokens: (N,) the token ids of the text, with N > seq_len. The batch is on their device.
         seed, step: non-negative integers; together they seed the generator.
 
     Returns:

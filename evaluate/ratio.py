@@ -76,7 +76,7 @@ def frequent_token_ratio(
         title: of the progress bar.
     """
     starts = generator(START_TOKENS, sampling.seed).integers(vocab_size, size=(sampling.sequences, 1))
-    starts, ids = torch.from_numpy(starts).to(device), torch.tensor(frequent)
+    starts, ids = torch.from_numpy(starts).to(device), torch.tensor(frequent, device=device)
     texts, probabilities = [], []
     total = sampling.sequences * sampling.new_tokens
     with tqdm(total=total, desc=title, unit="token", leave=False, disable=None) as progress:

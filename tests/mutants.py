@@ -414,6 +414,17 @@ HOUSE = {
             ('("seed", "model", "text", "general_text")', '("seed",)', "a model is known by its path"),
         ],
     },
+    "train/loop.py": {
+        "test_device_path.py::test_a_step_on_a_device": [
+            ("(model, inputs, targets)  # of", "(model, inputs.cpu().to(inputs.device), targets)  # of",
+             "tokens are copied to the GPU for each batch"),
+        ],
+    },
+    "evaluate/ratio.py": {
+        "test_device_path.py::test_the_texts_for_the_ratio_wait_for_no_token": [
+            ("torch.tensor(frequent, device=device)", "torch.tensor(frequent)", "each token waits for a copy of the frequent ids"),
+        ],
+    },
     "train/parallel.py": {
         "train/test_parallel.py": [
             ('name in ("auto", "cuda")', 'name == "auto"', "with --device cuda all processes compute on the first GPU"),

@@ -6,6 +6,7 @@ CPU: they can be compared with the CPU's own. As on a GPU
 - an operation on tensors of two places is an error, unless one of them is a single number (0-dim) on the CPU;
 - what is made without `device=` is on the CPU;
 - Python sees a number only when it has come back. For that it waits until the device has done all it was told to;
+- a copy to the device waits in the same way: the memory that it is read from is not pinned;
 - a CUDA graph is a list of operations and of the memory that they read and write. Python's own work is not in it.
 
 What it cannot show: whether a GPU's own kernels are right, how long anything takes, and what PyTorch's C++ decides by
@@ -51,7 +52,9 @@ class There(Tensor):
         place, name = there[0].place, operation.overloadpacket.__name__
         here = [tensor for tensor in tensors if not isinstance(tensor, There)]
         if name == "copy_" and here:
-            (place.sent if isinstance(args[0], There) else place.waits).append(name)
+            place.waits.append(name)
+            if isinstance(args[0], There):
+                place.sent.append(name)
         elif any(tensor.dim() for tensor in here):
             raise RuntimeError(f"{operation}: a tensor on {place.device} and one on the CPU")
         by_mask = name.startswith("index") and any(tensor.dtype == torch.bool for tensor in there[1:])
@@ -83,7 +86,7 @@ class Graph:
 
 
 class Pretended(TorchFunctionMode):
-    """Inside: there is such a device. `sent` and `waits` name what has gone to it and what has come back."""
+    """Inside: there is such a device. `sent` names what has gone to it, and `waits` that and what has come back."""
 
     def __init__(self, device: str = "cuda:0"):
         super().__init__()
@@ -127,6 +130,7 @@ class Pretended(TorchFunctionMode):
             return function(*args, **kwargs)
         if function is torch.tensor:
             self.sent.append("tensor")
+            self.waits.append("tensor")
         return There(function(*args, **kwargs | {"device": "cpu"}), self)
 
     def moved(self, tensor: Tensor, device: torch.device) -> Tensor:
@@ -135,5 +139,6 @@ class Pretended(TorchFunctionMode):
             return tensor.numbers.clone()
         if not isinstance(tensor, There) and device.type == self.device.type:
             self.sent.append("to")
+            self.waits.append("to")
             return There(tensor.detach().clone(), self)
         return tensor

@@ -66,7 +66,7 @@ def test_what_a_gpu_refuses_is_refused_and_what_waits_is_counted():
         there = torch.arange(3.0, device="cuda")
         assert there.device == torch.device("cuda:0") and gpu.sent == []
         sent = torch.ones(3).to(there.device) + torch.tensor([1.0, 2.0, 3.0], device="cuda")
-        assert gpu.sent == ["to", "tensor"] and gpu.waits == []
+        assert gpu.sent == gpu.waits == ["to", "tensor"]
         for operation in (
             lambda: there + torch.ones(3),
             lambda: torch.stack([there, torch.ones(3)]),
@@ -76,11 +76,12 @@ def test_what_a_gpu_refuses_is_refused_and_what_waits_is_counted():
             with pytest.raises(RuntimeError, match="a tensor on cuda:0 and one on the CPU"):
                 operation()
         there *= torch.tensor(2.0)  # a single number may come from the CPU
-        assert gpu.waits == []
+        assert gpu.sent == gpu.waits == ["to", "tensor"]
         assert (there.sum() + sent.sum()).item() == 15.0 and there.tolist() == [0.0, 2.0, 4.0] and bool(there.any())
         assert [float(there[1]), *there.cpu().numpy()] == [2.0, 0.0, 2.0, 4.0]
         assert torch.zeros(3).copy_(there).tolist() == [0.0, 2.0, 4.0] and len(there[there > 1]) == 2
-        assert len(gpu.waits) == 7
+        assert len(gpu.waits) == 2 + 7
+        assert there.copy_(torch.ones(3)) is there and len(gpu.waits) == 2 + 8 and len(gpu.sent) == 3
         with pytest.raises(RuntimeError):
             there.numpy()
 
@@ -102,7 +103,7 @@ def same_rounding(monkeypatch):
     [plain_gradients, fast_gradients(torch.float32), fast_gradients(torch.bfloat16), fast_gradients(torch.bfloat16, 1)],
 )
 def test_a_step_on_a_device(model_folder, kind, gradients, same_rounding):
-    """It sends inputs and targets, and waits for the loss and for the gradient's length, however many the parts."""
+    """It sends nothing but the tokens, once, and waits for the loss and the gradient's length, however many the parts."""
 
     def trained(device):
         model = load_pretrained(model_folder).to(device)
@@ -119,7 +120,7 @@ def test_a_step_on_a_device(model_folder, kind, gradients, same_rounding):
         losses, crossed, found = trained("cuda")
         expected = trained("cpu")
     assert losses == expected[0] and all(map(torch.equal, found, expected[2]))
-    assert crossed == [(2, 2)] * 3 and expected[1] == [(0, 0)] * 3
+    assert crossed == [(1, 1 + 2), (0, 2), (0, 2)] and expected[1] == [(0, 0)] * 3
 
 
 def test_a_device_has_its_own_attention_in_bfloat16(model_folder, monkeypatch):
@@ -141,11 +142,11 @@ def test_writing_on_a_device_waits_for_no_token(model_folder, settings, dtype):
 
         def written(device):
             model = cast_copy(load_pretrained(model_folder).to(device), dtype)
-            gpu.sent.clear()
+            gpu.sent.clear(), gpu.waits.clear()
             return complete(model, prompts.to(device), BLOCK - 3, seed=3, banned=[VOCAB - 1], **settings)
 
         found = written("cuda")
-        assert gpu.waits == [] and len(gpu.sent) == 3  # the prompts, all random numbers, what is banned
+        assert gpu.waits == gpu.sent and len(gpu.sent) == 3  # the prompts, all random numbers, what is banned
         assert torch.equal(found.cpu(), written("cpu"))
 
 
@@ -159,7 +160,7 @@ def test_the_most_likely_tokens_on_a_device_are_those_on_the_cpu(kinds, k):
     )
     with Pretended() as gpu:
         drawn = sample_token(logits.to("cuda"), uniform.to("cuda"), top_k=k)
-        assert gpu.waits == [] and torch.equal(drawn.cpu(), sample_token(logits, uniform, top_k=k))
+        assert gpu.waits == ["to", "to"] and torch.equal(drawn.cpu(), sample_token(logits, uniform, top_k=k))
 
 
 def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
@@ -175,12 +176,12 @@ def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
             for measure, waits in (
                 (lambda: text_loss(tuned, tokens, 16), 1),
                 (lambda: [means.tolist() for means in divergence_from_base(base, tuned, texts)], 2),
-                (lambda: extraction(tuned, tokens, prompt_tokens=5, new_tokens=5).tolist(), 1),
+                (lambda: extraction(tuned, tokens, prompt_tokens=5, new_tokens=5).tolist(), 1 + 2),  # as below
                 (
                     lambda: (
                         frequent_token_ratio(tuned, range(100), sampling, vocab_size=VOCAB, device=tokens.device).shares
                     ),
-                    4,  # texts and probabilities of two groups
+                    4 + 6,  # texts and probabilities of two groups; what is sent before the first token of each
                 ),
             ):
                 gpu.waits.clear()
@@ -201,7 +202,9 @@ def test_the_texts_for_the_ratio_wait_for_no_token(model_folder, sampling):
             return frequent_token_ratio(model, range(100), sampling, vocab_size=VOCAB, device=device)
 
         found = written("cuda")
-        assert len(gpu.waits) == 4  # the texts of two groups, and their probabilities
+        # Back come the texts of two groups, and their probabilities. Start tokens and frequent ids are sent once, random
+        # numbers and what is banned for each group.
+        assert len(gpu.waits) == 4 + 6
         expected = written("cpu")
     assert torch.equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.without_top_k, expected.without_top_k, rtol=1e-12)

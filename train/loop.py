@@ -54,12 +54,11 @@ def finetune(
     """
     # Dropout is 0 by default, as in the exercise; a model that was made with more uses it only in training mode.
     model.train()
-    device = model.wte.weight.device
+    tokens = tokens.to(model.wte.weight.device)  # once: a copy waits for the GPU
     try:
         for step in range(optimizer.steps, settings.samples):
-            batch = sample_batch(tokens, settings.batch_size, settings.seq_len, settings.seed, step)
-            inputs, targets = (part.to(device) for part in batch)  # (B, T) each
-            loss = gradients(model, inputs, targets)
+            inputs, targets = sample_batch(tokens, settings.batch_size, settings.seq_len, settings.seed, step)
+            loss = gradients(model, inputs, targets)  # of (B, T) each
             length = get_total_norm([p.grad for p in optimizer.parameters if p.grad is not None])
             if not (math.isfinite(loss) and math.isfinite(length)):
                 # No step can lead back. A gradient can overflow even if the loss does not.
