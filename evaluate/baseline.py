@@ -35,6 +35,7 @@ from evaluate.measures.copying import (
     copied_runs,
     copied_share,
     extraction,
+    in_long_match,
     longest_copied,
     min_copy_length,
 )
@@ -211,8 +212,9 @@ class Baseline:
 
     def measures_of_texts(self, texts: Tensor) -> dict:
         """The measures that are functions of `texts` (S, N) alone."""
-        copied = copied_share(texts, self.index, self.min_copy_length)  # (S,)
-        _, _, length, position = longest_copied(texts, self.index)
+        lengths, places = self.index.matches(texts)  # (S, N) each
+        copied = in_long_match(lengths, self.min_copy_length).mean(axis=1)  # (S,)
+        _, _, length, position = longest_copied(lengths, places)
         # distinct-2 falls as texts are added: models and book are compared over equally many.
         count = min(self.sampling.sequences, len(self.book_texts) or len(texts))
         passage = decode_whole(self.tokenizer, self.training_tokens[position : position + length].tolist())

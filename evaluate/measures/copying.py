@@ -136,13 +136,12 @@ def copied_share(texts: Tensor, index: SourceIndex, min_length: int = MIN_LENGTH
     return in_long_match(lengths, min_length).mean(axis=1)  # (S,)
 
 
-def longest_copied(texts: Tensor, index: SourceIndex) -> tuple[int, int, int, int]:
-    """The longest run of all `texts` (S, N) that stands in the source, however short; ties go to the first.
+def longest_copied(lengths: np.ndarray, places: np.ndarray) -> tuple[int, int, int, int]:
+    """The longest of all `matches` (S, N each) of some texts, however short; ties go to the first.
 
     Returns:
         (number of the text, start in it, tokens, position in the source); 0 tokens if not one token stands there.
     """
-    lengths, places = index.matches(texts)  # (S, N) each
     row, start = np.unravel_index(lengths.argmax(), lengths.shape)
     return int(row), int(start), int(lengths[row, start]), int(places[row, start])
 

@@ -134,7 +134,7 @@ def test_runs_by_hand():
     text = torch.tensor([0, 3, 4, 5, 9, 0, 5, 6, 7, 1])
     assert copied_runs(text, index, 3) == [(1, 4, 8), (6, 3, 4)]  # 3 4 5 9 and not the 3 4 5 at place 2
     assert copied_share(text[None], index, 3).tolist() == [0.7]
-    assert longest_copied(text[None], index) == (0, 1, 4, 8)
+    assert longest_copied(*index.matches(text[None])) == (0, 1, 4, 8)
     # 2 3 4 5 and 4 5 9 overlap: both are runs, and the tokens count once.
     both = torch.tensor([2, 3, 4, 5, 9])
     assert copied_runs(both, index, 3) == [(0, 4, 1), (1, 4, 8)]
@@ -147,13 +147,14 @@ def test_thirteen_is_the_least():
     index = SourceIndex(source)
     assert copied_runs(twelve, index) == [] and copied_runs(thirteen, index) == [(0, 13, 40)]
     assert copied_share(torch.stack([twelve, thirteen]), index).tolist() == [0.0, 13 / 20]
-    assert longest_copied(torch.stack([twelve, thirteen]), index) == (1, 0, 13, 40)
+    assert longest_copied(*index.matches(torch.stack([twelve, thirteen]))) == (1, 0, 13, 40)
 
 
 def test_a_run_does_not_go_from_one_text_to_the_next():
     index = SourceIndex(torch.arange(50))
     texts = torch.arange(10, 30).view(2, 10)  # together one passage of the source
-    assert copied_share(texts, index, 13).tolist() == [0.0, 0.0] and longest_copied(texts, index) == (0, 0, 10, 10)
+    assert copied_share(texts, index, 13).tolist() == [0.0, 0.0]
+    assert longest_copied(*index.matches(texts)) == (0, 0, 10, 10)
 
 
 def test_the_book_itself_and_nothing_of_it():
@@ -165,7 +166,7 @@ def test_the_book_itself_and_nothing_of_it():
     assert [copied_runs(text, index) for text in parrot] == [[(0, 60, 0)], [(0, 60, 700)], [(0, 60, 1940)]]
     other = rng.integers(50_000, 60_000, size=(3, 60))
     assert copied_share(other, index).tolist() == [0.0] * 3
-    assert longest_copied(other, index)[2] == 0 and copied_runs(other[0], index) == []
+    assert longest_copied(*index.matches(other))[2] == 0 and copied_runs(other[0], index) == []
 
 
 # Extraction
