@@ -52,6 +52,8 @@ class Machine:
             object.__setattr__(self, "dtype", dtype)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = True  # float32 products there: ten bits of mantissa are kept
+            # cuDNN's attention makes a plan for every new length, and each token that is written has one.
+            torch.backends.cuda.enable_cudnn_sdp(False)
 
     @property
     def dtype_name(self) -> str:

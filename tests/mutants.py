@@ -293,6 +293,7 @@ TABLE = {
             ("(None, Sampling.top_k)", "(None, sampling.top_k or None)", "expected with the top-k of the drawing"),
             ("top_k >= logits.shape[-1]", "top_k < logits.shape[-1]", "the expected ratio ignores top-k"),
         ],
+        "test_device_path.py": [("else 4 * GROUP", "else GROUP", "on a GPU: texts in small groups")],
     },
     "evaluate/intervals.py": {
         "evaluate/test_evaluate.py": [

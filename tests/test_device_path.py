@@ -171,7 +171,7 @@ def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
             with torch.no_grad():
                 tuned.ln_f.bias += 0.1
             tokens, texts = TOKENS.to(device), TOKENS.view(50, 10).to(device)
-            sampling = Sampling(sequences=70, new_tokens=5, top_k=9)  # two groups
+            sampling = Sampling(sequences=70, new_tokens=5, top_k=9)  # a group; on the CPU two
             found = []
             for measure, waits in (
                 (lambda: text_loss(tuned, tokens, 16), 1),
@@ -181,7 +181,7 @@ def test_measuring_on_a_device_waits_once_for_each_number(model_folder):
                     lambda: (
                         frequent_token_ratio(tuned, range(100), sampling, vocab_size=VOCAB, device=tokens.device).shares
                     ),
-                    4 + 6,  # texts and probabilities of two groups; what is sent before the first token of each
+                    2 + 4,  # texts and probabilities; what is sent before the first token
                 ),
             ):
                 gpu.waits.clear()
@@ -202,9 +202,9 @@ def test_the_texts_for_the_ratio_wait_for_no_token(model_folder, sampling):
             return frequent_token_ratio(model, range(100), sampling, vocab_size=VOCAB, device=device)
 
         found = written("cuda")
-        # Back come the texts of two groups, and their probabilities. Start tokens and frequent ids are sent once, random
-        # numbers and what is banned for each group.
-        assert len(gpu.waits) == 4 + 6
+        # Back come the texts and their probabilities, of one group. Start tokens, frequent ids, random numbers and what
+        # is banned are sent.
+        assert len(gpu.waits) == 2 + 4
         expected = written("cpu")
     assert torch.equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.without_top_k, expected.without_top_k, rtol=1e-12)
