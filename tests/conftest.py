@@ -177,7 +177,7 @@ def stopping_after(steps: int):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Checkpointer, "due", lambda keeper: keeper.optimizer.steps == steps)
+        patched.setattr(Checkpointer, "due", lambda keeper, ended: keeper.optimizer.steps == steps)
         patched.setattr(Checkpointer, "save", saves_and_stops)
         yield
 

@@ -432,7 +432,16 @@ HOUSE = {
             ("if here > gpus:", "if False:", "two processes of one run on one GPU hang"),
         ],
     },
+    "train/run/checkpoint.py": {
+        "train/run/test_interruption.py::test_a_short_training_saves_no_state_at_its_end": [
+            ("0.0 if ended else self.took", "self.took", "what took minutes to train is lost while it is measured"),
+        ],
+    },
     "train/run/run.py": {
+        "train/run/test_interruption.py::test_a_short_training_saves_no_state_at_its_end": [
+            ("(ended and self.baseline.settings.keep_state)", "ended", "a state is saved that is deleted seconds later"),
+            ("(ended and self.baseline.settings.keep_state)", "False", "a run with --keep-state cannot go on"),
+        ],
         "train/run/test_disks.py": [
             ("if identity_in(job.folder) is None:", "if False:", "a run goes on in a folder that another has begun anew"),
             ("complete(job, baseline.settings.keep_state)", "pass", "a run killed after its result stays unfinished"),

@@ -77,8 +77,9 @@ class Checkpointer:
         self.took = self.saved_at - began
         return self.saved_steps == steps
 
-    def due(self) -> bool:
-        return is_due(time.monotonic() - self.saved_at, self.took)
+    def due(self, ended: bool) -> bool:
+        """Whether to save now; after the last step (`ended`) in any case if a minute has passed since the last save."""
+        return is_due(time.monotonic() - self.saved_at, 0.0 if ended else self.took)
 
 
 def is_due(since: float, took: float) -> bool:

@@ -210,7 +210,8 @@ class Recorder:
             steps = self.checkpointer.saved_steps
             message = f"the same command continues from step {steps} of {self.steps}"
             raise Interrupted(signal, message if saved or steps else "no checkpoint could be saved")
-        if self.optimizer.steps == self.steps or self.out_of_patience or self.checkpointer.due():
+        ended = self.optimizer.steps == self.steps or self.out_of_patience
+        if self.checkpointer.due(ended) or (ended and self.baseline.settings.keep_state):
             self.checkpointer.save(self.history)
 
     def measure(self) -> None:

@@ -38,7 +38,7 @@ def at_call(module, name: str, call: int, *numbers: int) -> None:
 
 
 def save_every(steps: int) -> None:
-    train.run.checkpoint.Checkpointer.due = lambda saver: saver.optimizer.steps % steps == 0
+    train.run.checkpoint.Checkpointer.due = lambda saver, ended: saver.optimizer.steps % steps == 0
 
 
 def full_disk() -> None:
@@ -62,7 +62,7 @@ def cases() -> dict:
         "sigterm": ("chain", lambda: at_call(train.loop, "sample_batch", 1, TERM)),
         "killed in the evaluation": (
             "chain",
-            lambda: at_call(evaluate.baseline.Baseline, "measure", 3, KILL),
+            lambda: (save_every(12), at_call(evaluate.baseline.Baseline, "measure", 3, KILL)),
         ),  # of best/
         "killed before the result": ("chain", lambda: at_call(train.run.outcome, "write_result", 1, KILL)),
         "finished": ("chain", lambda: None),

@@ -125,7 +125,7 @@ def test_killed_between_any_two_writes_it_ends_as_the_same_run(quick, tmp_path, 
     quick(tmp_path / "whole", *flags)
     expected = outcome(tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpointer, "due", lambda saver: saver.optimizer.steps == 5)
+        patched.setattr(Checkpointer, "due", lambda saver, ended: saver.optimizer.steps == 5)
         for change in (os.replace, os.unlink):
             patched.setattr(os, change.__name__, lambda *args, change=change, **kw: copy_before(change, *args, **kw))
         for steps in parts:

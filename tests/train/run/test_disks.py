@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_after_its_result_is_completed(command, arguments,
     result = without_seconds(out)
     with monkeypatch.context() as patched:
         patched.setattr("train.run.outcome.tidy_up", lambda *_: sys.exit(137))
-        assert command(train_command.main, *arguments, "--overwrite")[0] == 137
+        assert command(train_command.main, *arguments, "--overwrite", "--keep-state")[0] == 137
     left = {path.name for path in out.iterdir() if path.is_file()}
     assert left == {*whole, "checkpoint.safetensors", "run.json"} - {"README.md"}
     code, printed, err = command(train_command.main, *arguments)

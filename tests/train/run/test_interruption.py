@@ -126,6 +126,24 @@ def test_when_the_next_state_is_due():
         assert took / (first + took) < 0.02
 
 
+def test_a_short_training_saves_no_state_at_its_end(command, arguments, tmp_path, monkeypatch):
+    """Seconds later it would be deleted. After a minute, or where it is asked for, the state is saved."""
+    steps = []
+    monkeypatch.setattr(Checkpointer, "save", lambda saver, history: steps.append(saver.optimizer.steps))
+
+    def saved(*flags):
+        steps.clear()
+        assert command(train_command.main, *arguments, *flags, "--overwrite")[0] == 0
+        return list(steps)
+
+    assert saved() == [] and saved("--keep-state") == [4]
+    with monkeypatch.context() as patched:
+        patched.setattr("train.run.checkpoint.is_due", lambda since, took: is_due(since + 60, 1e6 * took))
+        assert saved() == [4]
+    monkeypatch.setattr("train.run.run.Recorder.out_of_patience", property(lambda run: run.optimizer.steps == 2))
+    assert saved() == [] and saved("--keep-state") == [2]
+
+
 def test_the_time_of_a_save_is_measured(model_folder, tmp_path, monkeypatch):
     model = load_pretrained(model_folder)
     checkpointer = Checkpointer(tmp_path / "file", model, AdamW(model.parameters(), lr=1e-2), {})
