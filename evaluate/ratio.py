@@ -14,7 +14,7 @@ from evaluate.intervals import Interval, t_interval
 from model.device import exact_on
 from model.sampling import generate, most_likely
 
-# Sequences generated together on a CPU; on a GPU four times as many. It changes the numbers only by rounding.
+# Sequences generated together on a CPU; on a GPU four times as many. It changes the numbers by rounding alone.
 GROUP = 64
 
 

@@ -170,7 +170,7 @@ def generate(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Continue every row of `tokens` by `new_tokens` tokens, one step at a time.
 
-    The random numbers of a row depend only on `seed` and the row's number: a batch gives the same
+    The random numbers of a row depend only on `seed` and the row's number: up to rounding, a batch gives the same
     rows as its parts would, and all models get the same random numbers.
 
     Args:
