@@ -1,7 +1,14 @@
-# Each target is one line of Python; train/README.md shows them. The first target that needs .venv makes it.
+# Each target is one line of Python; train/README.md shows them. The first one makes .venv, unless PYTHON has the packages.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+INSTALLED := $(VENV)/installed
+RUN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
+# Without a .venv, and where PYTHON has all packages, it is used itself: nothing is installed.
+ifeq ($(or $(wildcard $(INSTALLED)),$(shell $(PYTHON) -m pip install --quiet --dry-run --no-index \
+		--requirement requirements.txt >/dev/null 2>&1 && echo yes)),yes)
+INSTALLED :=
+RUN := $(PYTHON)
+endif
 
 # make sweep SAMPLES=50 LRS="1e-3 1e-4" MODEL=folder TEXT=file SEED=1 OUT=runs/mine FLAGS="--batch-size 4"
 SWEEP_FLAGS = $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(LRS),--lrs $(LRS)) \
@@ -21,47 +28,47 @@ help:
 	@echo "make mutants    puts faults into copies of the code: do the tests notice? (15 minutes)"
 	@echo "make bench      compares the speed with the usual notebook; installs transformers into .venv-bench"
 	@echo "make lilliput   pretrains the small model: CORPUS=books.jsonl.xz"
-	@echo "make setup      only makes .venv and installs"
+	@echo "make setup      only makes .venv and installs, where packages are missing"
 
-setup: $(VENV)/installed
+setup: $(INSTALLED)
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-demo: $(VENV)/installed
-	@$(BIN)/python -m train.sweep demo $(FLAGS)
+demo: $(INSTALLED)
+	@$(RUN) -m train.sweep demo $(FLAGS)
 
-map: $(VENV)/installed
-	@$(BIN)/python -m train.sweep map $(FLAGS)
+map: $(INSTALLED)
+	@$(RUN) -m train.sweep map $(FLAGS)
 
-levers: $(VENV)/installed
-	@$(BIN)/python -m train.sweep levers --schedule constant linear --leash 0 1 $(FLAGS)
-	@$(BIN)/python -m train.sweep levers --schedule cosine --warmup 20 $(filter-out --overwrite,$(FLAGS))
-	@$(BIN)/python -m train.sweep levers --clip 1 $(filter-out --overwrite,$(FLAGS))
+levers: $(INSTALLED)
+	@$(RUN) -m train.sweep levers --schedule constant linear --leash 0 1 $(FLAGS)
+	@$(RUN) -m train.sweep levers --schedule cosine --warmup 20 $(filter-out --overwrite,$(FLAGS))
+	@$(RUN) -m train.sweep levers --clip 1 $(filter-out --overwrite,$(FLAGS))
 
-sweep: $(VENV)/installed
-	@$(BIN)/python -m train.sweep $(SWEEP_FLAGS)
+sweep: $(INSTALLED)
+	@$(RUN) -m train.sweep $(SWEEP_FLAGS)
 
-mine: $(VENV)/installed
-	@$(BIN)/python -m train.find $(SWEEP_FLAGS)
+mine: $(INSTALLED)
+	@$(RUN) -m train.find $(SWEEP_FLAGS)
 
-test: $(VENV)/installed
-	@$(BIN)/python -m pytest
+test: $(INSTALLED)
+	@$(RUN) -m pytest
 
-verify: $(VENV)/installed
-	@$(BIN)/python -m train.verify $(FLAGS)
+verify: $(INSTALLED)
+	@$(RUN) -m train.verify $(FLAGS)
 
-mutants: $(VENV)/installed
-	@$(BIN)/python -m tests.mutants $(FLAGS)
+mutants: $(INSTALLED)
+	@$(RUN) -m tests.mutants $(FLAGS)
 
-bench: $(VENV)/installed
-	@$(BIN)/python -m tests.bench $(FLAGS)
+bench: $(INSTALLED)
+	@$(RUN) -m tests.bench $(FLAGS)
 
-lilliput: $(VENV)/installed
-	@$(BIN)/python -m train.pretrain --corpus "$(CORPUS)" $(if $(OUT),--out "$(OUT)") $(FLAGS)
+lilliput: $(INSTALLED)
+	@$(RUN) -m train.pretrain --corpus "$(CORPUS)" $(if $(OUT),--out "$(OUT)") $(FLAGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache

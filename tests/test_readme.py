@@ -306,6 +306,36 @@ def test_the_makes_of_the_readme_are_the_makefiles():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("has_packages", [True, False])
+def test_make_uses_the_python_at_hand_if_it_has_the_packages(tmp_path, has_packages):
+    """A python that only writes down what it is asked. Once there is a .venv, that is used, and nothing is asked."""
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / "python3"
+    python.write_text(
+        f"""#!/bin/sh
+        echo "$0 $*" >> asked
+        case "$*" in
+        *--dry-run*) exit {int(not has_packages)};;
+        "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python;;
+        esac
+        """
+    )
+    python.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    for _ in range(2):
+        subprocess.run(["make", "test"], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    asked = (tmp_path / "asked").read_text().replace(f"{tmp_path}/", "").splitlines()
+    at_hand, tests = "python3 -m pip install --quiet --dry-run --no-index --requirement requirements.txt", "-m pytest"
+    if has_packages:
+        assert asked == 2 * [at_hand, f"python3 {tests}"] and not (tmp_path / ".venv").exists()
+    else:
+        assert asked[0] == at_hand and asked.count(at_hand) == 1
+        assert [line.split(" -c ")[0] for line in asked[1:3]] == ["python3", "python3 -m venv .venv"]
+        assert asked[3].startswith(".venv/bin/python -m pip install") and asked[4:] == 2 * [f".venv/bin/python {tests}"]
+
+
 def test_the_course_names_what_is_there():
     """Two pages; files with their lines, exercises, experiments; and no number in an answer that was not measured."""
     page = (ROOT / "tests" / "COURSE.md").read_text(encoding="utf-8")
