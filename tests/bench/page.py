@@ -1,19 +1,13 @@
-"""The tables of the benchmark, from the files that it wrote: `python -m tests.bench.page` puts them into README.md."""
+"""Tables of what the benchmark wrote: `python -m tests.bench.page` puts those of one machine into README.md."""
 
 import json
 import statistics
 from pathlib import Path
 
-from tests.bench.rows import AIMS, AT_MOST, DEFAULT_STEP, PEAK_SHARE, STEP_BYTES
+from tests.bench.rows import AIMS, AT_MOST
 
 HERE = Path(__file__).resolve().parent
 MARK = "<!-- From here on python -m tests.bench.page writes. -->\n"
-MACHINES = {
-    "avx512_bf16.json": "AVX-512 with bfloat16",
-    "amx.json": "AMX: bfloat16 in hardware (measured before attention by windows and compiled models were added)",
-    "avx512.json": "AVX-512 without bfloat16",
-    "avx2.json": "AVX2 only",
-}
 
 
 def report(results: dict) -> str:
@@ -28,22 +22,17 @@ def report(results: dict) -> str:
         ["work", "times faster", "aimed at", "ours", "theirs", "memory, ours / theirs (GB)", "of the peak"],
         [pair_row(name, found) for name, found in results["pairs"].items()],
     )
-    if alone := results.get("alone"):
-        rows = [[name, f"{alone[name]:.2f}", f"{most:.2f}"] for name, most in AT_MOST.items() if name in alone]
-        lines += table(["ours alone", "measured", "at most"], rows)
-        for name, parts in alone.items():
-            if isinstance(parts, dict):
-                lines += ["", f"{name}: " + ", ".join(f"{part} {s:.0f} s" for part, s in parts.items()) + "."]
+    if launches := results.get("launches"):
+        rows = [[of, *(f"{count:.0f}" for count in counts.values())] for of, counts in launches.items()]
+        lines += table(["on the GPU", "launches", "kernels"], rows)
     if profile := results.get("profile"):
-        rows = [[part, f"{s:.2f} s", f"{least:.2f} s" if least else ""] for part, (s, least) in profile.items()]
-        rows.append(["in all", *(f"{sum(filter(None, column)):.2f} s" for column in zip(*profile.values()))])
-        lines += table(["part of a step, 16 x 256 tokens", "takes", "needs at least"], rows)
-    if results["scaling"]:
-        rows = [
-            [row["varies"], str(row["value"]), f"{row['tokens_per_second']:.0f}", f"{row['peak_bytes'] / 1e9:.1f}"]
-            for row in results["scaling"]
-        ]
-        lines += table(["ours, varying", "value", "tokens/s", "memory (GB)"], rows)
+        rows = [[part, f"{s:.2f} s"] for part, s in profile.items()]
+        lines += table(["part of a step, 16 x 256 tokens", "takes"], rows)
+    for name, parts in results["runs"].items():
+        lines += ["", f"{name}: " + ", ".join(f"{part} {s:.1f} s" for part, s in parts.items()) + "."]
+        if most := AT_MOST.get(name):
+            share = 1 - parts["training"] / sum(parts.values())
+            lines[-1] += f" Not training: {100 * share:.0f} %, aimed at {100 * most:.0f} % or less."
     return "\n".join(lines) + "\n"
 
 
@@ -55,10 +44,15 @@ def pair_row(name: str, found: dict) -> list[str]:
         memory = f"{found['peak_bytes_ours'] / 1e9:.1f} / {found['peak_bytes_theirs'] / 1e9:.1f}"
     if "share_of_peak" in found:
         share = f"{100 * found['share_of_peak']:.0f} %"
-    aim = str(AIMS.get(name, ""))
-    if name == DEFAULT_STEP:
-        aim += f"; {STEP_BYTES / 1e9} GB and {100 * PEAK_SHARE:.0f} % in bfloat16"
-    return [name, f"{found['ratio']:.2f}{left_out}", aim, f"{ours:.3g} s", f"{theirs:.3g} s", memory, share]
+    return [
+        name,
+        f"{found['ratio']:.2f}{left_out}",
+        AIMS.get(name, "1" if "default" in name else ""),
+        f"{ours:.3g} s",
+        f"{theirs:.3g} s",
+        memory,
+        share,
+    ]
 
 
 def table(titles: list[str], rows: list[list[str]]) -> list[str]:
@@ -66,18 +60,10 @@ def table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def page() -> str:
-    """All that was measured, machine by machine."""
-    parts = []
-    for file, title in MACHINES.items():
-        parts.append(f"\n## {title}\n\n{report(json.loads((HERE / file).read_text(encoding='utf-8')))}")
-    return "".join(parts)
-
-
-def main() -> None:
-    readme = HERE / "README.md"
-    above = readme.read_text(encoding="utf-8").split(MARK)[0]
-    readme.write_text(above + MARK + page(), encoding="utf-8")
+    return "\n" + report(json.loads((HERE / "avx512_bf16.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
-    main()
+    readme = HERE / "README.md"
+    above = readme.read_text(encoding="utf-8").split(MARK)[0]
+    readme.write_text(above + MARK + page(), encoding="utf-8")

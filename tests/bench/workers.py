@@ -1,17 +1,17 @@
 """Processes that take turns: ours, theirs, ours, theirs. What slows the machine down slows both."""
 
+import importlib.util
 import json
 import os
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
+from subprocess import PIPE, CalledProcessError, Popen, run
 
 import torch
-
-from tests.bench.rows import TRAIN
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,21 +20,20 @@ class Worker:
     """A process that prepares a task and then does it whenever it is asked to."""
 
     def __init__(self, python: str, script: str, task: dict):
-        self.began = time.perf_counter()
-        self.process = subprocess.Popen(
-            [python, str(HERE / script), json.dumps(task)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        began = time.perf_counter()
+        self.said = tempfile.TemporaryFile("w+")
+        line = [python, str(HERE / script), json.dumps(task)]
+        self.process = Popen(line, stdin=PIPE, stdout=PIPE, stderr=self.said, text=True)
         self.answer()  # prepared
-        self.start_seconds = time.perf_counter() - self.began
+        self.start_seconds = time.perf_counter() - began
 
     def answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a worker died with code {self.process.wait()}: {' '.join(self.process.args)}")
+            code = self.process.wait()
+            self.said.seek(0)
+            last = (self.said.read().strip() or "it said nothing").splitlines()[-1]
+            raise RuntimeError(f"{self.process.args[1]} ended with code {code}: {last}")
         return json.loads(line)
 
     def turn(self) -> dict:
@@ -69,9 +68,8 @@ def compare(ours: Worker, theirs: Worker, turns: int) -> dict:
     }
 
 
-def compare_starts(python: str, common: dict, turns: int) -> dict:
+def compare_starts(python: str, task: dict, turns: int) -> dict:
     """Seconds from starting the interpreter to the end of the first training step of one short window."""
-    task = TRAIN | {"work": "start", "batch_size": 1, "seq_len": 16, "dtype": "float32"} | common
     seconds = {"ours": [], "theirs": []}
     for _ in range(turns + 1):
         for side, interpreter in (("ours", sys.executable), ("theirs", python)):
@@ -83,13 +81,30 @@ def compare_starts(python: str, common: dict, turns: int) -> dict:
     return {"seconds_ours": ours, "seconds_theirs": theirs, "ratio": ratio}
 
 
-def their_python(folder: Path) -> str:
-    """Python of an environment with transformers, made in `folder` on first use."""
+def run_seconds(command: str, *flags: str) -> dict[str, dict[str, float]]:
+    """Seconds of `python -m {command}`, in all and of the parts of each of its runs, by folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        run([sys.executable, "-m", command, "--out", folder, *flags], check=True)
+        found = {"in all": {"the command": time.perf_counter() - began}}
+        for file in sorted(Path(folder).rglob("result.json")):
+            found[file.parent.name] = json.loads(file.read_text(encoding="utf-8"))["environment"]["seconds"]
+    return found
+
+
+def their_python(folder: Path) -> str | None:
+    """A Python with transformers: this one, or that of an environment in `folder`, made on first use if there is a
+    network; else None."""
+    if importlib.util.find_spec("transformers"):
+        return sys.executable
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    done = folder / "installed"
-    if not done.exists():
-        venv.create(folder, with_pip=True)
+    if not (folder / "installed").exists():
         packages = [f"torch=={torch.__version__.split('+')[0]}", "transformers>=5,<6"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        done.touch()
+        try:
+            venv.create(folder, with_pip=True)
+            run([python, "-m", "pip", "install", "--quiet", *packages], check=True, capture_output=True)
+        except CalledProcessError:
+            print("transformers is not here and could not be installed: the rows against it are left out", flush=True)
+            return None
+        (folder / "installed").touch()
     return str(python)
