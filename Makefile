@@ -1,4 +1,4 @@
-# Each target is one line of Python; train/README.md shows them. The first one makes .venv, unless PYTHON has the packages.
+# Each target is one line of Python; train/README.md shows them. The first one makes .venv if it is needed.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
@@ -26,7 +26,7 @@ help:
 	@echo "make test       the tests; they need no network and no model"
 	@echo "make verify     is this GPT-2? compares OpenAI's weights with published numbers"
 	@echo "make mutants    puts faults into copies of the code: do the tests notice? (15 minutes)"
-	@echo "make bench      compares the speed with the usual notebook; installs transformers into .venv-bench"
+	@echo "make bench      compares the speed with the usual notebook; installs transformers into .venv-bench if missing"
 	@echo "make lilliput   pretrains the small model: CORPUS=books.jsonl.xz"
 	@echo "make setup      only makes .venv and installs, where packages are missing"
 

@@ -80,7 +80,7 @@ def test_without_transformers_and_network_only_the_rows_against_them_are_left_ou
     monkeypatch.setattr(workers.venv, "create", lambda *_, **__: None)
     monkeypatch.setattr(bench, "their_python", workers.their_python)
     for only in ("step", "generation"):
-        code, printed, err = command(bench.main, "--only", only, "--out", tmp_path, "--environment", tmp_path)
+        code, printed, err = command(bench.main, "--only", only, "--out", tmp_path / only, "--environment", tmp_path)
         assert code == 0 and printed.count("are left out") == 1, err
     others = [(python, "compile" in task, task["work"]) for python, side, task in asked if side == "theirs.py"]
     assert others == [(sys.executable, False, "train"), (sys.executable, False, "adamw")]
