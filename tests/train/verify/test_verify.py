@@ -19,6 +19,7 @@ from model.pretrained import load_pretrained
 from train.adamw import AdamW
 from train.loop import next_token_loss
 from train.verify import __main__ as verify_command
+from train.verify import against_cpu
 from train.verify import published as verify
 from train.verify.published import GPT2_124M, batch_tokens, read_shakespeare
 
@@ -121,11 +122,46 @@ def test_all_is_right(failed):
     assert failed(text=PLAYS.replace("\n", "\r\n")) == set()  # read as LF
 
 
-def test_all_is_right_on_a_device(failed):
+@pytest.fixture
+def checked(monkeypatch):
+    """The checks against the CPU, replaced by those of the list."""
+    found = []
+    monkeypatch.setattr(against_cpu, "against_cpu", lambda device: iter(found))
+    return found
+
+
+def test_all_is_right_on_a_device(failed, checked):
     with Pretended() as gpu:
         assert not failed(device="cuda")
     # The model, its two prompts and the batch, and each text's random numbers and banned tokens; ten losses come back.
     assert len(gpu.sent) == 28 + 2 + 1 + 4 and gpu.waits.count("_local_scalar_dense") == 10
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("network", [True, False])
+def test_a_device_is_compared_with_the_cpu_first(verified, checked, monkeypatch, right, network):
+    """With the published checks, or alone where nothing can be fetched. The CPU is not compared with itself."""
+    checked += [verify.Check("draws", "0", "0", True), verify.Check("updates", "0", "1", right)]
+    if not network:
+        monkeypatch.setattr(verify, "read_shakespeare", unreachable)
+    with Pretended():
+        code, printed, err = verified(device="cuda")
+    lines, total = printed.splitlines(), 8 if network else 2
+    assert code == (not right) and lines[0] == "ok      draws" and f"{'ok' if right else 'FAILED':8}updates" in lines
+    assert network or lines[-2] == "the published checks are left out: no network"
+    if not right:
+        assert lines[-1].startswith(f"1 of {total} checks FAILED")
+    elif network:
+        assert lines[-1] == "all 8 checks passed: this is GPT-2, and cuda computes it as others do"
+    else:
+        assert lines[-1] == "all 2 checks passed: cuda computes what the CPU does"
+    code, printed, err = verified()
+    assert (code, "updates" in printed) == ((0, False) if network else (2, False))
+    assert network or err == "error: no network\n"
+
+
+def unreachable(*_):
+    raise ConnectionError("no network")
 
 
 def test_what_is_printed(verified, expected):
