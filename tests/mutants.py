@@ -447,6 +447,21 @@ HOUSE = {
             ("complete(job, baseline.settings.keep_state)", "pass", "a run killed after its result stays unfinished"),
         ],
     },
+    "train/verify/__main__.py": {
+        "train/verify/test_verify.py::test_a_device_is_compared_with_the_cpu_first": [
+            ("if not checks:", "if True:", "verify: without a network a device is not checked"),
+            ("[against_cpu(device)]", "[]", "verify: a device is not compared with the CPU"),
+        ],
+    },
+    "train/verify/against_cpu.py": {
+        "train/verify/test_against_cpu.py": [
+            ("gradients_of(way, device, *batches)", "gradients_of(way, device, batches[1])",
+             "verify: a graph that keeps its first batch is not seen"),
+            ("distance(moved[2], moved[0])", "distance(moved[1], moved[0])", "verify: the fused step is not compared"),
+            ("behind.max()", "behind.min()", "verify: one right token excuses all others"),
+            ("abs(found / reference - 1)", "found / reference - 1", "verify: a loss that is too small passes"),
+        ],
+    },
 }
 # fmt: on
 
