@@ -18,7 +18,7 @@ def centred_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
     # As a product, which reads whole rows: torch's mean over rows takes five times as long.
     mean = weight.new_ones(len(weight)) @ weight / len(weight)  # (C,), rounded like `weight`, which is exact enough
     head = torch.empty_like(weight, dtype=dtype)
-    # On a CPU the difference is in float32 first: 154 MB for all rows at once, 1.6 MB, which stay in its cache, for 512.
+    # A CPU makes the difference in float32 first: 154 MB for all rows at once; 1.6 MB, which stay in its cache, for 512.
     rows = 512 if weight.device.type == "cpu" else len(weight)
     for rounded, exact in zip(head.split(rows), weight.split(rows)):
         torch.sub(exact, mean, out=rounded)

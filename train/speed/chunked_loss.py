@@ -32,8 +32,8 @@ WORDS = 2048  # rows of the head whose gradients are computed and added at a tim
 
 
 def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The head `weight` (V, C) as `centred_head` gives it: (W, C). On a GPU W is the next multiple of 64: rows of 50,257
-    logits would begin at odd places, where a product cannot load 16 bytes at once."""
+    """The head `weight` (V, C) as `centred_head` gives it: (W, C). On a GPU W is the next multiple of 64. Rows of
+    50,257 logits would begin at odd places, where a product cannot load 16 bytes at once."""
     head = centred_head(weight, dtype)
     return head if head.device.type == "cpu" else F.pad(head, (0, 0, 0, -len(head) % 64))
 

@@ -1,6 +1,7 @@
 """The fast ways are the same ways: equal numbers where rounding allows, and close ones in bfloat16."""
 
 import gc
+import math
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from model.speed.centred import centred_head
 from train.adamw import AdamW
 from train.loop import finetune, plain_gradients
 from train.run.run import notes_on
+from train.speed import step
 from train.speed.adamw import FusedAdamW
 from train.speed.chunked_loss import head_cross_entropy
 from train.speed.step import bfloat16_loss, fast_gradients, window_attention
@@ -115,6 +117,24 @@ def test_bfloat16_gradients_point_where_float32_ones_do(model_folder, tokens, sh
     assert F.cosine_similarity(*together, dim=0) > 0.999
     for name, gradient in expected.items():
         assert F.cosine_similarity(gradient.flatten(), low[name].flatten(), dim=0) > 0.98, name
+
+
+def test_of_a_gelu_only_the_input_is_kept(model_folder, tokens, monkeypatch):
+    """Nothing else that backward needs is as large; the gradients are bit for bit those with both kept."""
+    model, batch, sizes = load_pretrained(model_folder), sample_batch(tokens, 8, 16, 0, 0), []
+    with monkeypatch.context() as patched:
+        patched.setattr("train.speed.step._kept", lambda saved: saved)
+        _, expected = gradients_of(model, fast_gradients(torch.bfloat16), *batch)
+    kept = step._kept
+
+    def watched(saved):
+        sizes.append(getattr(kept(saved), "shape", ()))
+        return kept(saved)
+
+    monkeypatch.setattr("train.speed.step._kept", watched)
+    _, found = gradients_of(model, fast_gradients(torch.bfloat16), *batch)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert sum(math.prod(size) == 8 * 16 * 4 * model.config.n_embd for size in sizes) == model.config.n_layer
 
 
 def test_the_heads_rounding_does_not_grow_with_the_logits_common_part():
