@@ -11,8 +11,9 @@ START_TOKENS = 3  # the first token of each text
 HELD_OUT_TEXTS = 5  # which texts a pretraining holds out
 EXTRACTION = 6  # where the prompts begin in a text
 RATING = 7  # which texts are compared, and in which order
-DEVICE_CHECK = 8  # the tokens of the device check
+DEVICE_CHECK = 8  # the tokens of the device check before a run
 DROPOUT = 9  # the dropout masks of one process among several
+VERIFYING = 10  # the tokens, gradients and logits on which train.verify compares a device with the CPU
 
 
 def generator(purpose: int, *seed: int) -> np.random.Generator:

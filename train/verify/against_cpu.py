@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.generators import DEVICE_CHECK, generator
+from data.generators import VERIFYING, generator
 from data.settings import Training
 from evaluate.loss import text_loss
 from evaluate.measures.forgetting import divergence_from_base
@@ -53,7 +53,7 @@ def distance(found: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
 def against_cpu(device: torch.device) -> Iterator[Check]:
     """Yield one check after the other, each as soon as it is done."""
     lilliput, random = models()
-    rng = generator(DEVICE_CHECK, 0)
+    rng = generator(VERIFYING, 0)
     yield from forward_and_backward("Lilliput", lilliput, device, rng)
     yield from forward_and_backward("random weights of 124M", random, device, rng)
     yield from updates_and_draws(device, rng)
